@@ -1,0 +1,127 @@
+//! Everything that can happen to an execution, and the rules it happens under.
+//!
+//! **Invariant:** plain data; whatever arrives from outside becomes one of these before it is judged.
+
+use crate::model::{Failure, Fence, Timestamp};
+
+/// What an attempt came to, without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Ended well.
+    Success,
+    /// Final failure: the function's own word, or a limit.
+    Error(Failure),
+    /// Failed; the policy decides whether there is another attempt.
+    Retry(Failure),
+    /// Spend no attempt; run again after this many ms (none: the policy's base delay).
+    Requeue(Option<u64>),
+    /// The attempt's time passed; retried like a failure, ends as `timeout`.
+    TimedOut(Failure),
+}
+
+/// A result reported from outside (`:complete`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Completion {
+    /// Ended well.
+    Success,
+    /// Final (`status: error`).
+    Error(Failure),
+    /// A failure under the retry policy (`success: false`).
+    Retry(Failure),
+    /// Ended by time (`status: timeout`).
+    Timeout(Failure),
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A scheduler takes the right to run it.
+    Claim {
+        /// The new claim; greater than any before.
+        fence: Fence,
+    },
+    /// The attempt under this claim ended.
+    Finish {
+        /// The claim.
+        fence: Fence,
+        /// What it came to.
+        verdict: Verdict,
+    },
+    /// The attempt under this claim failed through us. The attempt is given back, a fault is counted.
+    Fault {
+        /// The claim.
+        fence: Fence,
+        /// What went wrong, for people.
+        cause: String,
+    },
+    /// A planned stop cut the attempt. It is given back and no fault is counted.
+    Interrupt {
+        /// The claim.
+        fence: Fence,
+    },
+    /// Found running after a crash, under a claim of an earlier boot: like [`Event::Fault`].
+    Lost,
+    /// Somebody outside reports the result.
+    Complete {
+        /// The claim it is meant for; none means the current one.
+        fence: Option<Fence>,
+        /// The result.
+        completion: Completion,
+    },
+    /// Somebody asks for it to end.
+    Cancel,
+    /// The synchronous caller's time passed: state `timeout`.
+    Expire,
+    /// The synchronous caller hung up: state `timeout`, code `CALLER_GONE`.
+    CallerGone,
+    /// The function was deleted: queued work ends as error `FUNCTION_REMOVED`; running work goes on.
+    RemoveFunction,
+    /// It may not start any more because it is older than its function allows: error `MAX_AGE`.
+    AgeOut,
+    /// An operator sends an `error` or `timeout` back to the queue; counters start again.
+    Redrive,
+}
+
+/// The rules of one execution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Attempts; at least one.
+    pub max_attempts: u32,
+    /// First retry delay in ms.
+    pub base_delay_ms: u64,
+    /// Longest retry delay in ms.
+    pub max_delay_ms: u64,
+    /// Requeues.
+    pub max_requeues: u32,
+    /// Age in ms beyond which nothing goes back to the queue.
+    pub max_age_ms: u64,
+    /// Faults before it ends as `PLATFORM_FAULT`.
+    pub max_faults: u32,
+    /// A function that was deleted takes no work back.
+    pub function_removed: bool,
+    /// A random number in `0..=u32::MAX`, drawn by the caller, that full jitter uses.
+    pub jitter: u32,
+}
+
+/// Why an event changes nothing. An answer, not a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// It has already ended.
+    #[error("the execution has already ended")]
+    Ended,
+    /// The event names a claim that is not the current one.
+    #[error("the claim is not the current one")]
+    Stale,
+    /// Only queued executions can do this.
+    #[error("the execution is not queued")]
+    NotQueued,
+    /// Only running executions can do this.
+    #[error("the execution is not running")]
+    NotRunning,
+    /// It may not be claimed before this time.
+    #[error("the execution is not due yet")]
+    NotDue(Timestamp),
+    /// Only executions that ended as error or timeout can be redriven.
+    #[error("only an execution that ended as error or timeout can be redriven")]
+    NotRedrivable,
+}

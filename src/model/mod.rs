@@ -1,0 +1,17 @@
+//! The words of the domain as types that cannot hold a wrong value: names, ids, numbers, payloads.
+//!
+//! **Invariant:** knows nothing but itself. No clock, no serde, no I/O: whoever speaks JSON or SQL converts.
+
+mod id;
+mod payload;
+mod spec;
+
+pub use id::{
+    Digest, ExecutionId, Fence, FunctionId, FunctionName, IdempotencyKey, InvalidDigest,
+    InvalidFunctionName, InvalidIdempotencyKey, Timestamp, VersionNumber,
+};
+pub use payload::{ContentType, Encoding, Failure, Input, JSON, LogLine, LogStream, Logs, Output};
+pub use spec::{
+    Backoff, Code, ExecutionMode, FunctionSettings, RecordMode, Shape, Spec, Version, VersionSpec,
+    limits,
+};

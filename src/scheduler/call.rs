@@ -1,0 +1,143 @@
+//! The scheduler's vocabulary: what callers hand in and what they get back.
+//!
+//! **Invariant:** plain data; an error says what the caller can do about it, in words of no protocol.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::execution::Status;
+use crate::model::{ExecutionId, FunctionName, IdempotencyKey, Input};
+use crate::store::{self, ExecutionRecord};
+
+/// Settings of the scheduler.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Nothing runs unless it is drained by hand (`--manual`, the harness).
+    pub manual: bool,
+    /// Wasm attempts that run at once in the whole plane.
+    pub guests_max: u32,
+    /// Attempts of POOL functions under way at once in the whole plane.
+    pub endpoint_calls_max: u32,
+    /// Faults of one execution before it ends as `PLATFORM_FAULT`.
+    pub faults_max: u32,
+    /// How long an idempotency key is remembered, in ms.
+    pub idempotency_ttl_ms: u64,
+    /// Bytes of queued inputs kept in memory; beyond it they are read back from the store at their turn.
+    pub queued_input_bytes_max: u64,
+}
+
+/// One call of a function.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Which function.
+    pub function: FunctionName,
+    /// The input.
+    pub input: Input,
+    /// Metadata.
+    pub metadata: Arc<[(String, String)]>,
+    /// `X-Trace-Id`.
+    pub trace_id: Option<Arc<str>>,
+    /// W3C trace context.
+    pub traceparent: Option<Arc<str>>,
+    /// The key and the SHA-256 of the raw input and the canonical metadata.
+    pub key: Option<(IdempotencyKey, [u8; 32])>,
+    /// How long a synchronous caller waits; the version's `timeoutMs` unless said.
+    pub wait: Option<Duration>,
+    /// The execution that makes this call, if one does.
+    pub parent: Option<ExecutionId>,
+}
+
+/// A queued call.
+#[derive(Debug, Clone)]
+pub struct Enqueued {
+    /// The execution, as it stands: durable.
+    pub execution: ExecutionRecord,
+    /// Whether an earlier call with the same key made it.
+    pub replayed: bool,
+}
+
+/// A synchronous call's result. For a replay that ran out of waiting time the status is not terminal.
+#[derive(Debug, Clone)]
+pub struct Invoked {
+    /// The execution, as it stands.
+    pub execution: ExecutionRecord,
+    /// Whether an earlier call with the same key made it.
+    pub replayed: bool,
+}
+
+/// Why a call was refused. Nothing was stored and no key is left behind.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// There is no such function.
+    #[error("there is no function named {0}")]
+    UnknownFunction(FunctionName),
+    /// Its queue holds as many new executions as it may.
+    #[error(
+        "the queue of {function} is full ({queue_size} waiting): try again in {retry_after_s} s"
+    )]
+    QueueFull {
+        /// Whose.
+        function: FunctionName,
+        /// The bound.
+        queue_size: u32,
+        /// When a place may be free.
+        retry_after_s: u64,
+    },
+    /// More calls than its rate allows.
+    #[error("{function} takes {per_second} calls a second: try again in {retry_after_s} s")]
+    RateLimited {
+        /// Whose.
+        function: FunctionName,
+        /// The rate.
+        per_second: u32,
+        /// When the next one fits.
+        retry_after_s: u64,
+    },
+    /// The key belongs to a call with another body.
+    #[error("this Idempotency-Key was used for execution {0} with another body: use a new key")]
+    KeyReused(ExecutionId),
+    /// The plane is stopping.
+    #[error("the server is stopping: try again in a moment")]
+    Stopping,
+    /// The store refused.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}
+
+/// What a dispatch came to, once it is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finalized {
+    /// Whose.
+    pub execution_id: ExecutionId,
+    /// Where it stands now.
+    pub status: Status,
+}
+
+/// How a drain moves work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DrainOptions {
+    /// Dispatches at most; by default 1, or 10,000 with `recursive`.
+    pub limit: Option<u32>,
+    /// Leave deferred work alone until it is due.
+    pub respect_schedule: bool,
+    /// Go on until nothing is left, or only work that was requeued during this drain.
+    pub recursive: bool,
+}
+
+/// What a drain did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Drained {
+    /// Every dispatch, in order; each is recorded.
+    pub items: Vec<Finalized>,
+    /// Whether it ended because no slot was free.
+    pub busy: bool,
+}
+
+/// What a completion from outside did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completed {
+    /// It ended the execution, or sent it back for a retry.
+    Applied,
+    /// It came too late, or for a claim that is not the current one.
+    Ignored,
+}
