@@ -67,6 +67,22 @@ pub enum Outcome {
     Fault(String),
 }
 
+impl Outcome {
+    /// The outcome in one word, as attempts are recorded under.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Success { .. } => "success",
+            Self::Error(_) => "error",
+            Self::Retry(_) => "retry",
+            Self::Requeue(_) => "requeue",
+            Self::TimedOut(_) => "timeout",
+            Self::Limit(_) => "limit",
+            Self::Interrupted => "interrupted",
+            Self::Fault(_) => "fault",
+        }
+    }
+}
+
 /// An outcome and what was seen on the way to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ran {
