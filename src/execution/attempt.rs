@@ -68,6 +68,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Why the run did not succeed, where the function or a limit says so.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Error(failure)
+            | Self::Retry(failure)
+            | Self::TimedOut(failure)
+            | Self::Limit(failure) => Some(failure),
+            Self::Success { .. } | Self::Requeue(_) | Self::Interrupted | Self::Fault(_) => None,
+        }
+    }
+
     /// The outcome in one word, as attempts are recorded under.
     pub fn word(&self) -> &'static str {
         match self {

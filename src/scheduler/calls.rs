@@ -47,7 +47,10 @@ impl Scheduler {
                 Taken::Existing(holder) => (scheduler.same_body(holder, body_hash)?, true),
             };
             let execution = scheduler.must_exist(id).await?;
-            Ok(Enqueued { execution, replayed })
+            Ok(Enqueued {
+                execution,
+                replayed,
+            })
         })
         .await
     }
@@ -67,10 +70,16 @@ impl Scheduler {
         let id = ExecutionId::new(self.inner.clock.now());
         let (waiter, result) = oneshot::channel();
         self.start_in_memory(&function, call, id, waiter, Instant::now() + wait)?;
-        let mut gone = CallerGuard { scheduler: self, id: Some(id) };
+        let mut gone = CallerGuard {
+            scheduler: self,
+            id: Some(id),
+        };
         let execution = self.wait_or_expire(id, result, wait).await;
         gone.id = None;
-        Ok(Invoked { execution: execution?, replayed: false })
+        Ok(Invoked {
+            execution: execution?,
+            replayed: false,
+        })
     }
 
     fn start_in_memory(
@@ -130,7 +139,11 @@ impl Scheduler {
         let (waiter, result) = oneshot::channel();
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let deadline = self.inner.clock.now().plus_ms(wait_ms);
-        let caller = Caller { waiter, until, deadline };
+        let caller = Caller {
+            waiter,
+            until,
+            deadline,
+        };
         let scheduler = self.clone();
         let taken = self
             .detached(async move {
@@ -144,12 +157,18 @@ impl Scheduler {
         match taken {
             Taken::New(_) => {
                 let execution = result.await.map_err(|_| CallError::Stopping)?;
-                Ok(Invoked { execution, replayed: false })
+                Ok(Invoked {
+                    execution,
+                    replayed: false,
+                })
             }
             Taken::Existing(holder) => {
                 let id = self.same_body(holder, body_hash)?;
                 let execution = self.wait_for(id, until).await?;
-                Ok(Invoked { execution, replayed: true })
+                Ok(Invoked {
+                    execution,
+                    replayed: true,
+                })
             }
         }
     }
@@ -242,16 +261,23 @@ impl Scheduler {
             return Err(CallError::Stopping);
         }
         // A call that looked the function up before it was deleted must not bring its queue back.
-        if !state.queues.knows(function.id) && self.inner.registry.get_by_id(function.id).is_none() {
+        if !state.queues.knows(function.id) && self.inner.registry.get_by_id(function.id).is_none()
+        {
             return Err(CallError::UnknownFunction(function.name.clone()));
         }
         let settings = &function.settings;
-        let bounds = Bounds { concurrency: settings.concurrency, queue_size: settings.queue_size };
+        let bounds = Bounds {
+            concurrency: settings.concurrency,
+            queue_size: settings.queue_size,
+        };
         state.queues.set_bounds(function.id, bounds);
-        let known = state.functions.entry(function.id).or_insert_with(|| FunctionState {
-            metrics: self.inner.metrics.function(&function.name),
-            limiter: Limiter::new(settings),
-        });
+        let known = state
+            .functions
+            .entry(function.id)
+            .or_insert_with(|| FunctionState {
+                metrics: self.inner.metrics.function(&function.name),
+                limiter: Limiter::new(settings),
+            });
         known.limiter.update(settings);
         Ok(())
     }
@@ -355,13 +381,7 @@ impl Scheduler {
     }
 }
 
-fn new_live(
-    function: &Function,
-    call: Call,
-    id: ExecutionId,
-    now: Timestamp,
-    home: Home,
-) -> Live {
+fn new_live(function: &Function, call: Call, id: ExecutionId, now: Timestamp, home: Home) -> Live {
     let real_now = Instant::now();
     let input_bytes = call.input.body.len() as u64;
     let request = Request {

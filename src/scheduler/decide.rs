@@ -127,11 +127,9 @@ impl Scheduler {
         match live.home {
             Home::Memory => {
                 live.attempts.extend(attempt);
+                self.wake_timer_after(&stepped);
                 match state.apply(id, stepped, output, now) {
-                    Some(delivery) => {
-                        self.inner.timer.notify_one();
-                        Judged::Applied(delivery)
-                    }
+                    Some(delivery) => Judged::Applied(delivery),
                     None => Judged::Answer(Decided::NotLive),
                 }
             }
@@ -182,6 +180,7 @@ impl Scheduler {
         let (result, claims) = {
             let mut state = self.lock();
             state.settled(id);
+            self.wake_timer_after(&stepped);
             let result = match applied {
                 Ok(Applied::Done) => Ok(state.apply(id, stepped, output, now)),
                 Ok(Applied::Stale) => {
@@ -194,12 +193,18 @@ impl Scheduler {
             };
             (result, self.claim_ready(&mut state))
         };
-        self.inner.timer.notify_one();
         self.spawn_dispatches(claims);
         match result {
             Ok(Some(delivery)) => Ok(Decided::Done(delivery.deliver())),
             Ok(None) => Ok(Decided::NotLive),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The timer looks again once the lock is free, if work was deferred.
+    fn wake_timer_after(&self, stepped: &Stepped) {
+        if stepped.effects.requeue.is_some() {
+            self.inner.timer.notify_one();
         }
     }
 

@@ -16,9 +16,7 @@ use super::output::classify;
 use super::runner::class_of;
 use super::state::{Home, Removed, Run, Settling, State};
 use super::{CallError, Finalized, Scheduler};
-use crate::execution::{
-    Attempt, ClaimWhen, Event, Outcome, Ran, Rejected, Status, step,
-};
+use crate::execution::{Attempt, ClaimWhen, Event, Outcome, Ran, Status, step};
 use crate::model::{ExecutionId, Fence, FunctionName, Timestamp, Version};
 use crate::observe::FunctionMetrics;
 use crate::store::{AttemptRecord, ClaimRecord, Request};
@@ -104,18 +102,27 @@ impl Scheduler {
                 .functions
                 .get(&live.function_id)
                 .map(|function| Arc::clone(&function.metrics)),
-            kind: if too_old { ClaimKind::AgeOut } else { ClaimKind::Run },
+            kind: if too_old {
+                ClaimKind::AgeOut
+            } else {
+                ClaimKind::Run
+            },
         };
         if too_old {
             return Some(claimed);
         }
-        live.run = Some(Run { stop, began_at: now, began });
+        live.run = Some(Run { stop });
         let (home, function_id, waited) = (live.home, live.function_id, live.ready.elapsed());
         let class = class_of(&live.version.code);
         state.queues.claim(function_id, class, fence);
         state.gauges(function_id);
         if home == Home::Durable {
-            self.inner.store.log_claim(ClaimRecord { id, fence, attempt: claimed.number, at: now });
+            self.inner.store.log_claim(ClaimRecord {
+                id,
+                fence,
+                attempt: claimed.number,
+                at: now,
+            });
         }
         if let Some(metrics) = &claimed.metrics {
             metrics.waited(waited);
@@ -144,10 +151,17 @@ impl Scheduler {
             let decided = self.decide(claimed.id, Change::of(Event::AgeOut)).await;
             return self.finalized(claimed.id, decided).await;
         }
-        let mut guard = DispatchGuard { scheduler: self.clone(), id: claimed.id, fence: Some(claimed.fence) };
+        let mut guard = DispatchGuard {
+            scheduler: self.clone(),
+            id: claimed.id,
+            fence: Some(claimed.fence),
+        };
         let ran = match AssertUnwindSafe(self.run(&claimed)).catch_unwind().await {
             Ok(ran) => ran,
-            Err(panic) => Ran::bare(Outcome::Fault(format!("the dispatch panicked: {}", panic_text(&*panic)))),
+            Err(panic) => Ran::bare(Outcome::Fault(format!(
+                "the dispatch panicked: {}",
+                panic_text(&*panic)
+            ))),
         };
         let finalized = self.finalize_dispatch(&claimed, ran).await;
         guard.fence = None;
@@ -159,8 +173,14 @@ impl Scheduler {
             Some(request) => Arc::clone(request),
             None => match self.inner.store.request(claimed.id).await {
                 Ok(Some(request)) => Arc::new(request),
-                Ok(None) => return Ran::bare(Outcome::Fault("its input is not in the store".into())),
-                Err(error) => return Ran::bare(Outcome::Fault(format!("its input could not be read: {error}"))),
+                Ok(None) => {
+                    return Ran::bare(Outcome::Fault("its input is not in the store".into()));
+                }
+                Err(error) => {
+                    return Ran::bare(Outcome::Fault(format!(
+                        "its input could not be read: {error}"
+                    )));
+                }
             },
         };
         let spec = &claimed.version.spec;
@@ -190,7 +210,9 @@ impl Scheduler {
     async fn finalize_dispatch(&self, claimed: &Claimed, ran: Ran) -> Finalized {
         let run_time = claimed.began.elapsed();
         if let Some(metrics) = &claimed.metrics {
-            let cold = ran.cold_start.then(|| ran.init_duration.unwrap_or_default());
+            let cold = ran
+                .cold_start
+                .then(|| ran.init_duration.unwrap_or_default());
             metrics.ran(run_time, cold);
         }
         let event = self.event_of(claimed, &ran.outcome);
@@ -209,17 +231,29 @@ impl Scheduler {
         };
         let output = match ran.outcome {
             Outcome::Success { content_type, body } => Some(classify(content_type, body)),
-            Outcome::Error(_) | Outcome::Retry(_) | Outcome::Requeue(_) | Outcome::TimedOut(_)
-            | Outcome::Limit(_) | Outcome::Interrupted | Outcome::Fault(_) => None,
+            Outcome::Error(_)
+            | Outcome::Retry(_)
+            | Outcome::Requeue(_)
+            | Outcome::TimedOut(_)
+            | Outcome::Limit(_)
+            | Outcome::Interrupted
+            | Outcome::Fault(_) => None,
         };
-        let change = Change { event, output, attempt: Some(attempt), release: Some(claimed.fence) };
+        let change = Change {
+            event,
+            output,
+            attempt: Some(attempt),
+            release: Some(claimed.fence),
+        };
         let decided = self.decide(claimed.id, change).await;
         self.finalized(claimed.id, decided).await
     }
 
     /// A run that was cut because its synchronous caller's time is over ends the execution, retries or not.
     fn event_of(&self, claimed: &Claimed, outcome: &Outcome) -> Event {
-        let caller_is_late = claimed.caller_until.is_some_and(|until| Instant::now() >= until);
+        let caller_is_late = claimed
+            .caller_until
+            .is_some_and(|until| Instant::now() >= until);
         if caller_is_late && matches!(outcome, Outcome::TimedOut(_)) {
             return Event::Expire;
         }
@@ -229,8 +263,11 @@ impl Scheduler {
     async fn finalized(&self, id: ExecutionId, decided: Result<Decided, CallError>) -> Finalized {
         let status = match decided {
             Ok(Decided::Done(record)) => Some(record.execution.status()),
-            Ok(Decided::Rejected(Rejected::Ended | Rejected::Stale | Rejected::NotRunning
-                | Rejected::NotQueued | Rejected::NotDue(_) | Rejected::NotRedrivable) | Decided::NotLive) => None,
+            Ok(Decided::Rejected(reason)) => {
+                tracing::debug!(execution.id = %id, %reason, "an outcome came too late");
+                None
+            }
+            Ok(Decided::NotLive) => None,
             Err(error) => {
                 tracing::error!(execution.id = %id, %error, "an outcome could not be recorded");
                 None
@@ -244,7 +281,10 @@ impl Scheduler {
                 Ok(None) | Err(_) => Status::Running,
             },
         };
-        Finalized { execution_id: id, status }
+        Finalized {
+            execution_id: id,
+            status,
+        }
     }
 }
 
@@ -267,7 +307,10 @@ impl Drop for DispatchGuard {
         }
         drop(self.scheduler.inner.tasks.spawn(async move {
             let cause = "the dispatch ended without an answer".to_owned();
-            let change = Change { release: Some(fence), ..Change::of(Event::Fault { fence, cause }) };
+            let change = Change {
+                release: Some(fence),
+                ..Change::of(Event::Fault { fence, cause })
+            };
             if let Err(error) = scheduler.decide(id, change).await {
                 tracing::error!(execution.id = %id, %error, "a fault could not be recorded");
             }

@@ -77,7 +77,11 @@ impl Scheduler {
     ) -> Result<Drained, CallError> {
         let default_limit = if options.recursive { 10_000 } else { 1 };
         let limit = options.limit.unwrap_or(default_limit);
-        let early = if options.respect_schedule { Early::DueOnly } else { Early::AnyTime };
+        let early = if options.respect_schedule {
+            Early::DueOnly
+        } else {
+            Early::AnyTime
+        };
         let mut drained = Drained::default();
         let mut skip = HashSet::new();
         for _ in 0..limit {

@@ -98,6 +98,9 @@ mod tests {
         assert_eq!(encoding(nested(JSON_DEPTH_MAX + 1)), Encoding::Text);
         assert_eq!(encoding(nested(JSON_DEPTH_MAX)), Encoding::Json);
         // Brackets inside strings do not nest.
-        assert_eq!(encoding(format!(r#"["{}\"[["]"#, "[".repeat(200))), Encoding::Json);
+        assert_eq!(
+            encoding(format!(r#"["{}\"[["]"#, "[".repeat(200))),
+            Encoding::Json
+        );
     }
 }

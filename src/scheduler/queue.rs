@@ -287,9 +287,7 @@ impl Queues {
     /// Frees a claim's slot; a claim is released once, whatever happens to its execution.
     pub(super) fn release(&mut self, fence: Fence) -> Option<FunctionId> {
         let [guests, endpoints] = &mut self.running;
-        let function = guests
-            .remove(&fence)
-            .or_else(|| endpoints.remove(&fence))?;
+        let function = guests.remove(&fence).or_else(|| endpoints.remove(&fence))?;
         if let Some(queue) = self.functions.get_mut(&function) {
             queue.claims.remove(&fence);
         }
@@ -352,7 +350,10 @@ mod tests {
         for function in 1..=3 {
             queues.set_bounds(
                 FunctionId(function),
-                Bounds { concurrency: 2, queue_size: 4 },
+                Bounds {
+                    concurrency: 2,
+                    queue_size: 4,
+                },
             );
         }
         queues
@@ -407,7 +408,10 @@ mod tests {
         assert_eq!(queues.take_any().map(|(_, id, _)| id), Some(ready));
         assert_eq!(queues.take_any(), None);
         let promoted = queues.promote_due(Timestamp(3_000));
-        assert_eq!(promoted.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [soon, late]);
+        assert_eq!(
+            promoted.iter().map(|(id, _)| *id).collect::<Vec<_>>(),
+            [soon, late]
+        );
         assert_eq!(queues.take_any().map(|(_, id, _)| id), Some(soon));
         assert_eq!(queues.next_due(), None);
     }
@@ -435,12 +439,24 @@ mod tests {
         let ready = push(&mut queues, 1, 0);
         let mut skip = HashSet::new();
         let function = FunctionId(1);
-        assert_eq!(queues.take_of(function, Early::AnyTime, &skip), Taken::Next(ready));
-        assert_eq!(queues.take_of(function, Early::DueOnly, &skip), Taken::Empty);
+        assert_eq!(
+            queues.take_of(function, Early::AnyTime, &skip),
+            Taken::Next(ready)
+        );
+        assert_eq!(
+            queues.take_of(function, Early::DueOnly, &skip),
+            Taken::Empty
+        );
         skip.insert(later);
-        assert_eq!(queues.take_of(function, Early::AnyTime, &skip), Taken::Empty);
+        assert_eq!(
+            queues.take_of(function, Early::AnyTime, &skip),
+            Taken::Empty
+        );
         skip.clear();
-        assert_eq!(queues.take_of(function, Early::AnyTime, &skip), Taken::Next(later));
+        assert_eq!(
+            queues.take_of(function, Early::AnyTime, &skip),
+            Taken::Next(later)
+        );
         assert_eq!(queues.next_due(), None);
     }
 
@@ -455,7 +471,13 @@ mod tests {
             queues.claim(function, class, Fence(fence));
         }
         assert_eq!(queues.take_any(), None);
-        queues.set_bounds(FunctionId(1), Bounds { concurrency: 3, queue_size: 4 });
+        queues.set_bounds(
+            FunctionId(1),
+            Bounds {
+                concurrency: 3,
+                queue_size: 4,
+            },
+        );
         assert!(queues.take_any().is_some());
     }
 }

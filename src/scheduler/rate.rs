@@ -30,7 +30,9 @@ impl Limiter {
         let (per_second, burst) = numbers(settings);
         let bucket = NonZeroU32::new(per_second).map(|rate| {
             let quota = Quota::per_second(rate);
-            RateLimiter::direct(NonZeroU32::new(burst).map_or(quota, |burst| quota.allow_burst(burst)))
+            RateLimiter::direct(
+                NonZeroU32::new(burst).map_or(quota, |burst| quota.allow_burst(burst)),
+            )
         });
         Self {
             per_second,
@@ -86,7 +88,13 @@ mod tests {
             assert_eq!(limiter.check(), Ok(()));
         }
         let refused = limiter.check().unwrap_err();
-        assert_eq!(refused, Limited { per_second: 1, retry_after_s: 1 });
+        assert_eq!(
+            refused,
+            Limited {
+                per_second: 1,
+                retry_after_s: 1
+            }
+        );
     }
 
     #[test]

@@ -14,9 +14,7 @@ use super::queue::{Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
 use crate::execution::{Execution, Policy, Requeued, Status, Stepped};
-use crate::model::{
-    ExecutionId, Fence, FunctionId, FunctionName, Output, Timestamp, Version,
-};
+use crate::model::{ExecutionId, Fence, FunctionId, FunctionName, Output, Timestamp, Version};
 use crate::observe::FunctionMetrics;
 use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
 
@@ -47,8 +45,6 @@ pub(super) enum Settling {
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) stop: CancellationToken,
-    pub(super) began_at: Timestamp,
-    pub(super) began: Instant,
 }
 
 /// An execution that has not ended.
@@ -260,15 +256,27 @@ impl State {
         {
             self.queues.remove(live.function_id, place);
         }
-        let stop = live.run.take().filter(|_| effects.stop_guest).map(|run| run.stop);
-        live.unspent = matches!(effects.requeue, Some(Requeued::Later(_) | Requeued::Fault(_)));
+        let stop = live
+            .run
+            .take()
+            .filter(|_| effects.stop_guest)
+            .map(|run| run.stop);
+        live.unspent = matches!(
+            effects.requeue,
+            Some(Requeued::Later(_) | Requeued::Fault(_))
+        );
         if let Some(requeued) = effects.requeue {
             self.count_requeue(id, requeued);
             self.push(id, requeued.due(), now);
         }
         if !effects.publish {
             let record = Arc::new(self.live.get(&id)?.record(None));
-            return Some(Delivery { record, ended: None, waiters: Vec::new(), stop });
+            return Some(Delivery {
+                record,
+                ended: None,
+                waiters: Vec::new(),
+                stop,
+            });
         }
         let mut live = self.remove(id)?;
         if let Some(function) = self.functions.get(&live.function_id) {
@@ -282,7 +290,12 @@ impl State {
         };
         let waiters = std::mem::take(&mut live.waiters);
         let record = Arc::new(live.record(output));
-        Some(Delivery { record, ended, waiters, stop })
+        Some(Delivery {
+            record,
+            ended,
+            waiters,
+            stop,
+        })
     }
 
     fn count_requeue(&self, id: ExecutionId, requeued: Requeued) {
