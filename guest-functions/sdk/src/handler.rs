@@ -75,23 +75,3 @@ where
         }
     }
 }
-
-/// Runs a handler as the host would: for unit tests on the author's machine.
-///
-/// ```
-/// use pelton_guest::{Execution, Outcome, Payload, call};
-///
-/// fn double(number: u32) -> Result<u32, Outcome> {
-///     number.checked_mul(2).ok_or_else(|| Outcome::error("TOO_BIG", "cannot be doubled"))
-/// }
-///
-/// let outcome = call(double, &Execution::default(), Payload::new("application/json", "21"));
-/// assert_eq!(outcome, Outcome::success_json(&42));
-/// ```
-pub fn call<H: Handler<Shape>, Shape>(
-    handler: H,
-    execution: &Execution,
-    input: Payload,
-) -> Outcome {
-    handler.run(execution, input)
-}

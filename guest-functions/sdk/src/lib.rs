@@ -26,7 +26,7 @@
 //!
 //! The crate of such a function is a `cdylib`, built with
 //! `cargo build --release --target wasm32-wasip2`. On any other target the same function is an ordinary
-//! one: unit tests call it directly, or through [`call`] as the host would.
+//! one: unit tests call it directly, or as the host would ([`testing`]).
 //!
 //! - **Input**: any `serde` type (the body is read as JSON; if it does not fit, the execution ends in error
 //!   [`INVALID_INPUT`]), or [`Payload`] for the bytes as they came. [`&Execution`](Execution) before it, if
@@ -49,9 +49,10 @@ mod handler;
 mod host;
 mod outcome;
 mod payload;
+pub mod testing;
 
 pub use execution::Execution;
-pub use handler::{FromInput, Handler, INVALID_INPUT, call};
+pub use handler::{FromInput, Handler, INVALID_INPUT};
 pub use outcome::{Failure, IntoOutcome, IntoPayload, Outcome};
 pub use payload::Payload;
 pub use pelton_guest_macros::handler;

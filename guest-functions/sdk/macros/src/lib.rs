@@ -51,7 +51,7 @@ pub fn handler(arguments: TokenStream, item: TokenStream) -> TokenStream {
     output
 }
 
-/// The identifier after the first `fn` that stands outside of brackets, unless a block came before it.
+/// The identifier after the first `fn` that stands outside of brackets.
 fn function_name(item: TokenStream) -> Option<Ident> {
     let mut tokens = item.into_iter();
     while let Some(token) = tokens.next() {
