@@ -168,3 +168,60 @@ pub enum Rejected {
     #[error("only an execution that ended as error or timeout can be redriven")]
     NotRedrivable,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_become_events_and_words() {
+        let fence = Fence(3);
+        let failure = || Failure::new("WHY", "because");
+        let finish = |verdict| Event::Finish { fence, verdict };
+        let fault = Event::Fault {
+            fence,
+            cause: "ours".to_owned(),
+        };
+        let success = Outcome::Success {
+            content_type: None,
+            body: bytes::Bytes::new(),
+        };
+        for (outcome, event, word) in [
+            (success, finish(Verdict::Success), "success"),
+            (
+                Outcome::Error(failure()),
+                finish(Verdict::Error(failure())),
+                "error",
+            ),
+            (
+                Outcome::Limit(failure()),
+                finish(Verdict::Error(failure())),
+                "limit",
+            ),
+            (
+                Outcome::Retry(failure()),
+                finish(Verdict::Retry(failure())),
+                "retry",
+            ),
+            (
+                Outcome::TimedOut(failure()),
+                finish(Verdict::TimedOut(failure())),
+                "timeout",
+            ),
+            (
+                Outcome::Requeue(Some(7)),
+                finish(Verdict::Requeue(Some(7))),
+                "requeue",
+            ),
+            (
+                Outcome::Interrupted,
+                Event::Interrupt { fence },
+                "interrupted",
+            ),
+            (Outcome::Fault("ours".to_owned()), fault, "fault"),
+        ] {
+            assert_eq!(Event::of_outcome(fence, &outcome), event);
+            assert_eq!(outcome.word(), word);
+        }
+    }
+}
