@@ -36,7 +36,14 @@ impl<T: DeserializeOwned> FromInput for T {
 
 /// A function that can be a handler: `fn(Input) -> Answer` or `fn(&Execution, Input) -> Answer`.
 ///
-/// `Shape` only tells the two apart and is always inferred.
+/// `Shape` only tells the two apart and is always inferred. Anything else does not compile:
+///
+/// ```compile_fail,E0277
+/// #[pelton_guest::handler]
+/// async fn handle(input: String) -> pelton_guest::Payload {
+///     pelton_guest::Payload::text(input)
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "this function cannot be a handler",
     label = "not `fn(Input) -> Answer` or `fn(&Execution, Input) -> Answer`",

@@ -66,3 +66,8 @@ pub mod __private {
     /// Fails to compile, with the reason, for a function that is no handler.
     pub const fn check<H: crate::Handler<Shape>, Shape>(_handler: &H) {}
 }
+
+/// The examples for authors compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
