@@ -27,7 +27,7 @@ impl Registry {
         edit: Option<SpecEdit>,
     ) -> Result<Deployed, Error> {
         // Before the lock, so that a slow compilation does not hold up other changes of the name.
-        let prepared = self.inner.runtime.prepare(wasm).await?;
+        let prepared = self.inner.code.prepare(wasm).await?;
         let (registry, name) = (self.clone(), name.clone());
         self.detached(async move { registry.deploy_prepared(&name, &prepared, edit).await })
             .await
@@ -302,7 +302,7 @@ impl Registry {
         });
         match (mode, &spec.endpoint_url) {
             (ExecutionMode::Pool | ExecutionMode::Deployment, Some(url)) => {
-                let checked = self.inner.endpoint.check_url(url);
+                let checked = self.inner.code.check_url(url);
                 checked.map_err(|reason| Error::Invalid(vec![format!("endpointUrl: {reason}")]))?;
                 Ok(Code::Endpoint {
                     url: url.as_str().into(),
@@ -331,7 +331,7 @@ impl Registry {
         let digest = image
             .strip_prefix("sha256:")
             .and_then(|hex| hex.parse::<Digest>().ok());
-        let known = digest.and_then(|digest| self.inner.runtime.known(&digest));
+        let known = digest.and_then(|digest| self.inner.code.known(&digest));
         known.as_ref().map(wasm_code).ok_or_else(|| {
             Error::UnknownImage(format!("no image {image:?} is known here: {how_to}"))
         })

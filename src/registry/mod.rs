@@ -6,6 +6,9 @@
 //! **Invariant:** what readers see is what the store has committed; a deploy that fails changes nothing.
 
 mod change;
+mod code;
+
+pub use code::{CodeSource, PlaneCode};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -13,11 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::clock::Clock;
-use crate::endpoint::Endpoint;
 use crate::model::{
     FunctionId, FunctionName, FunctionSettings, Spec, Timestamp, Version, VersionNumber,
 };
-use crate::runtime::Runtime;
 use crate::shutdown::Tasks;
 use crate::store::{self, FunctionRecord, Store};
 
@@ -111,8 +112,7 @@ pub struct Registry {
 struct Inner {
     options: Options,
     store: Arc<dyn Store>,
-    runtime: Runtime,
-    endpoint: Endpoint,
+    code: Arc<dyn CodeSource>,
     clock: Clock,
     tasks: Tasks,
     table: RwLock<Table>,
@@ -145,8 +145,7 @@ impl Registry {
     pub async fn open(
         options: Options,
         store: Arc<dyn Store>,
-        runtime: Runtime,
-        endpoint: Endpoint,
+        code: Arc<dyn CodeSource>,
         clock: Clock,
         tasks: Tasks,
     ) -> store::Result<Self> {
@@ -164,8 +163,7 @@ impl Registry {
             inner: Arc::new(Inner {
                 options,
                 store,
-                runtime,
-                endpoint,
+                code,
                 clock,
                 tasks,
                 table: RwLock::new(table),

@@ -81,8 +81,18 @@ impl Scheduler {
         let too_old = live.execution.is_too_old(&policy, now);
         if !too_old {
             let event = Event::Claim { fence, when };
-            // What is queued can be claimed: a rejection would be a defect in the queue.
-            live.execution = step(&live.execution, &event, &policy, now).ok()?.next;
+            match step(&live.execution, &event, &policy, now) {
+                Ok(stepped) => live.execution = stepped.next,
+                Err(Rejected::NotDue(due)) => {
+                    // The wall clock was set back since it came due.
+                    state.push(id, due, now);
+                    return None;
+                }
+                Err(reason) => {
+                    tracing::error!(execution.id = %id, %reason, "a queued execution could not be claimed");
+                    return None;
+                }
+            }
         }
         let stop = CancellationToken::new();
         let began = Instant::now();
@@ -149,6 +159,9 @@ impl Scheduler {
     async fn dispatch(&self, claimed: Claimed) -> Finalized {
         if claimed.kind == ClaimKind::AgeOut {
             let decided = self.decide(claimed.id, Change::of(Event::AgeOut)).await;
+            if let Ok(Decided::Rejected(_)) = decided {
+                self.put_back(claimed.id);
+            }
             return self.finalized(claimed.id, decided).await;
         }
         let mut guard = DispatchGuard {
@@ -166,6 +179,22 @@ impl Scheduler {
         let finalized = self.finalize_dispatch(&claimed, ran).await;
         guard.fence = None;
         finalized
+    }
+
+    /// Queues what left its queue and was not claimed after all (the wall clock was set back in between).
+    fn put_back(&self, id: ExecutionId) {
+        let now = self.inner.clock.now();
+        let mut state = self.lock();
+        let Some(live) = state.live.get(&id) else {
+            return;
+        };
+        if let ExecutionState::Queued { due } = live.execution.state
+            && live.place.is_none()
+            && matches!(live.settling, Settling::No)
+        {
+            state.push(id, due, now);
+            self.inner.timer.notify_one();
+        }
     }
 
     async fn run(&self, claimed: &Claimed) -> Ran {
