@@ -16,7 +16,9 @@ use super::output::classify;
 use super::runner::class_of;
 use super::state::{Home, Removed, Run, Settling, State};
 use super::{CallError, Finalized, Scheduler};
-use crate::execution::{Attempt, ClaimWhen, Event, Outcome, Ran, Status, step};
+use crate::execution::{
+    Attempt, ClaimWhen, Event, Outcome, Ran, Rejected, State as ExecutionState, Status, step,
+};
 use crate::model::{ExecutionId, Fence, FunctionName, Timestamp, Version};
 use crate::observe::FunctionMetrics;
 use crate::store::{AttemptRecord, ClaimRecord, Request};
