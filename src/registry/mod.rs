@@ -103,6 +103,15 @@ pub struct Options {
     pub versions_max: u32,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            functions_max: 20_000,
+            versions_max: 10_000,
+        }
+    }
+}
+
 /// A cheap handle on all functions.
 #[derive(Clone)]
 pub struct Registry {

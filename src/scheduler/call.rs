@@ -26,6 +26,19 @@ pub struct Options {
     pub queued_input_bytes_max: u64,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            manual: false,
+            guests_max: 256,
+            endpoint_calls_max: 1024,
+            faults_max: 20,
+            idempotency_ttl_ms: 24 * 60 * 60 * 1000,
+            queued_input_bytes_max: 64 * 1024 * 1024,
+        }
+    }
+}
+
 /// One call of a function.
 #[derive(Debug, Clone)]
 pub struct Call {
