@@ -3,6 +3,10 @@
 //! **Invariant:** the only folder that names wasmtime; knows no store, no queue, no HTTP server. Whatever a
 //! guest does ends as an [`Outcome`](crate::execution::Outcome), never as a panic or a hang.
 
+mod engine;
+
+pub use engine::{PoolReport, Wipe};
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
