@@ -4,6 +4,7 @@
 //! guest does ends as an [`Outcome`](crate::execution::Outcome), never as a panic or a hang.
 
 mod engine;
+mod shape;
 
 pub use engine::{PoolReport, Wipe};
 
