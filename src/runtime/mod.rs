@@ -3,11 +3,15 @@
 //! **Invariant:** the only folder that names wasmtime; knows no store, no queue, no HTTP server. Whatever a
 //! guest does ends as an [`Outcome`](crate::execution::Outcome), never as a panic or a hang.
 
+mod engine;
 mod host;
 mod host_limits;
 mod limits;
 mod output;
+mod shape;
 mod surroundings;
+
+pub use engine::{PoolReport, Wipe};
 
 use std::path::PathBuf;
 use std::sync::Arc;
