@@ -4,7 +4,12 @@
 //! guest does ends as an [`Outcome`](crate::execution::Outcome), never as a panic or a hang.
 
 mod engine;
+mod host;
+mod host_limits;
+mod limits;
+mod output;
 mod shape;
+mod surroundings;
 
 pub use engine::{PoolReport, Wipe};
 
