@@ -5,7 +5,7 @@
 
 use wasmtime::ResourceLimiter;
 
-use super::host_limits::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
+use super::engine::{CORE_INSTANCES_PER_GUEST_MAX, MEMORIES_PER_GUEST_MAX, TABLES_PER_GUEST_MAX};
 
 /// Bytes that one table element costs the host.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
@@ -90,15 +90,15 @@ impl ResourceLimiter for MemoryLimit {
     }
 
     fn instances(&self) -> usize {
-        INSTANCES_MAX
+        CORE_INSTANCES_PER_GUEST_MAX as usize
     }
 
     fn tables(&self) -> usize {
-        TABLES_MAX
+        TABLES_PER_GUEST_MAX as usize
     }
 
     fn memories(&self) -> usize {
-        MEMORIES_MAX
+        MEMORIES_PER_GUEST_MAX as usize
     }
 }
 

@@ -113,6 +113,7 @@ impl Life {
                 Ok(result) => result.map_err(Failed::Error),
                 Err(cut) => Err(Failed::Cut(cut)),
             },
+            instantiated: ctx.instantiated,
             denial: ctx.memory.denial(),
             cpu: self.watch.cpu(),
             capture: self.capture,
