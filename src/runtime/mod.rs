@@ -17,9 +17,6 @@ mod shape;
 mod surroundings;
 mod watch;
 
-#[cfg(test)]
-mod tests;
-
 pub use engine::{PoolReport, Wipe};
 
 use std::path::PathBuf;

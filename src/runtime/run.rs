@@ -3,6 +3,9 @@
 //! **Invariant:** nothing outlives an attempt: deadline, counters, streams and resources are made new for
 //! each, and its slot in the pool is free once the run has returned.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

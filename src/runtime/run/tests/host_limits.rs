@@ -1,10 +1,10 @@
 //! Each fixed limit bites, with the code that users see.
 
-use super::super::engine::{
+use super::*;
+use crate::runtime::engine::{
     CORE_INSTANCES_PER_GUEST_MAX, MEMORIES_PER_GUEST_MAX, TABLES_PER_GUEST_MAX,
 };
-use super::super::host_limits::{HOST_COPY_BYTES_MAX, LOG_LINES_MAX, RANDOM_BYTES_MAX};
-use super::*;
+use crate::runtime::host_limits::{HOST_COPY_BYTES_MAX, LOG_LINES_MAX, RANDOM_BYTES_MAX};
 
 #[tokio::test]
 async fn random_bytes_are_bounded_per_request() {

@@ -11,10 +11,10 @@ use wasmtime_wasi::p2::bindings::sockets::tcp_create_socket::Host as _;
 use wasmtime_wasi::p2::bindings::sockets::udp_create_socket::Host as _;
 use wasmtime_wasi::sockets::WasiSocketsView as _;
 
-use super::super::host::Ctx;
-use super::super::output::Capture;
-use super::super::run::Life;
+use super::super::Life;
 use super::*;
+use crate::runtime::host::Ctx;
+use crate::runtime::output::Capture;
 
 fn ctx_of(attempt: &Attempt) -> Ctx {
     let never = CancellationToken::new();

@@ -128,7 +128,7 @@ async fn exit_codes_and_results_say_how_it_went() {
 
 #[tokio::test]
 async fn a_handlers_stdout_goes_to_the_logs() {
-    let ctx = super::super::output::Capture::logs_only(100);
+    let ctx = crate::runtime::output::Capture::logs_only(100);
     {
         use wasmtime_wasi::cli::StdoutStream as _;
         let mut stdout = ctx.stream(LogStream::Stdout).p2_stream();

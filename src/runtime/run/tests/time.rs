@@ -147,16 +147,3 @@ fn a_small_guest_gets_its_turn_beside_guests_that_only_compute() {
         assert_eq!(ends, vec![Outcome::Interrupted; 4]);
     });
 }
-
-#[tokio::test]
-async fn dropping_a_run_gives_its_slot_back() {
-    // The engine has far fewer slots than this has rounds.
-    let code = program("1", "", SLEEP);
-    for _ in 0..100 {
-        let attempt = attempt(|_| {});
-        let stop = CancellationToken::new();
-        let mut running = std::pin::pin!(WORLD.runner.run(&code, &attempt, &stop));
-        assert!(futures_util::poll!(&mut running).is_pending());
-    }
-    succeeded(&run_plain(&program("1", "", "")).await);
-}

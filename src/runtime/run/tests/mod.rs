@@ -7,6 +7,7 @@ mod components;
 mod handlers;
 mod host_limits;
 mod limits;
+mod slots;
 mod surroundings;
 mod time;
 
@@ -19,13 +20,14 @@ use tokio_util::sync::CancellationToken;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use super::host::{FunctionPre, Linkers};
-use super::run::{Runnable, Runner};
+use super::{Runnable, Runner};
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{
     Code, Digest, ExecutionId, Failure, Fence, Input, JSON, LogStream, Shape, Timestamp, Version,
     VersionNumber, VersionSpec,
 };
+use crate::runtime::engine;
+use crate::runtime::host::{FunctionPre, Linkers};
 
 /// A limit that no test comes near unless it means to.
 const LONG: Duration = Duration::from_secs(300);
@@ -36,14 +38,24 @@ struct World {
     runner: Runner,
 }
 
-static WORLD: LazyLock<World> = LazyLock::new(|| {
-    let (engine, _report) = super::engine::serving(16).unwrap();
-    World {
-        linkers: Linkers::new(&engine).unwrap(),
-        runner: Runner::new(&engine).unwrap(),
-        engine,
+static WORLD: LazyLock<World> = LazyLock::new(|| World::of(16));
+
+impl World {
+    /// A world of its own, with a pool for so many guests.
+    fn of(guests_max: u32) -> Self {
+        let (engine, _report) = engine::serving(guests_max).unwrap();
+        Self {
+            linkers: Linkers::new(&engine).unwrap(),
+            runner: Runner::new(&engine).unwrap(),
+            engine,
+        }
     }
-});
+
+    fn core(&self, wat: &str) -> Runnable {
+        let module = Module::new(&self.engine, wat::parse_str(wat).unwrap()).unwrap();
+        Runnable::Core(self.linkers.module.instantiate_pre(&module).unwrap())
+    }
+}
 
 /// The imports and helpers that core programs of the tests share. Low memory is scratch: 0..64 for iovecs
 /// and results.
@@ -75,15 +87,18 @@ const PRELUDE: &str = r#"
 
 /// A core program: its memory, its data and functions, and what `_start` does.
 fn program(memory: &str, items: &str, start: &str) -> Runnable {
-    core(&format!(
+    core(&program_text(memory, items, start))
+}
+
+fn program_text(memory: &str, items: &str, start: &str) -> String {
+    format!(
         r#"(module {PRELUDE} (memory (export "memory") {memory}) {items}
             (func (export "_start") {start}))"#
-    ))
+    )
 }
 
 fn core(wat: &str) -> Runnable {
-    let module = Module::new(&WORLD.engine, wat::parse_str(wat).unwrap()).unwrap();
-    Runnable::Core(WORLD.linkers.module.instantiate_pre(&module).unwrap())
+    WORLD.core(wat)
 }
 
 fn command(wat: &str) -> Runnable {
