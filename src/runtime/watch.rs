@@ -4,7 +4,9 @@
 //! there; one that waits in a host call is raced with an alarm, which is armed only then: most calls end
 //! before they wait for anything, and need no timer.
 //!
-//! **Invariant:** whatever the guest does, [`Watch::live`] returns within two epochs of the cut.
+//! **Invariant:** whatever the guest does, [`Watch::live`] returns within two epochs of the cut; only a single
+//! bulk instruction (`memory.fill` over all of a large memory) is finished first, for wasm cannot be
+//! interrupted inside one.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;

@@ -33,7 +33,7 @@ async fn a_program_reads_its_input_and_writes_its_output() {
 #[tokio::test]
 async fn exit_codes_say_how_it_went() {
     for code in [
-        0, 1, 2, 63, 64, 65, 66, 75, 77, 78, 79, 125, 126, 255, 256, -1,
+        0_i32, 1, 2, 63, 64, 65, 66, 75, 77, 78, 79, 125, 126, 255, 256, -1,
     ] {
         let ran = run_plain(&program(
             "1",
@@ -41,7 +41,7 @@ async fn exit_codes_say_how_it_went() {
             &format!("(call $exit (i32.const {code}))"),
         ))
         .await;
-        let shown = format!("EXIT_{}", code as u32);
+        let shown = format!("EXIT_{}", code.cast_unsigned());
         match (code, &ran.outcome) {
             (0, Outcome::Success { body, .. }) => assert!(body.is_empty()),
             (64 | 65 | 77 | 78, Outcome::Error(failure)) => assert_eq!(failure.code, shown),
@@ -49,7 +49,7 @@ async fn exit_codes_say_how_it_went() {
             (_, Outcome::Retry(failure)) => {
                 assert!(!matches!(code, 0 | 64 | 65 | 75 | 77 | 78), "{code}");
                 assert_eq!(failure.code, shown);
-                let sentence = format!("the program ended with exit code {}", code as u32);
+                let sentence = format!("the program ended with exit code {}", code.cast_unsigned());
                 assert_eq!(failure.message, sentence);
             }
             (_, other) => panic!("{code}: {other:?}"),

@@ -127,17 +127,17 @@ async fn exit_codes_and_results_say_how_it_went() {
 }
 
 #[tokio::test]
-async fn a_handlers_stdout_goes_to_the_logs() {
-    let ctx = crate::runtime::output::Capture::logs_only(100);
+async fn lines_of_both_streams_are_kept_in_the_order_they_ended() {
+    let capture = crate::runtime::output::Capture::logs_only(100);
     {
         use wasmtime_wasi::cli::StdoutStream as _;
-        let mut stdout = ctx.stream(LogStream::Stdout).p2_stream();
-        let mut stderr = ctx.stream(LogStream::Stderr).p2_stream();
+        let mut stdout = capture.stream(LogStream::Stdout).p2_stream();
+        let mut stderr = capture.stream(LogStream::Stderr).p2_stream();
         stdout.write(Bytes::from_static(b"one\ntw")).unwrap();
         stderr.write(Bytes::from_static(b"between\r\n")).unwrap();
         stdout.write(Bytes::from_static(b"o\n\xff!")).unwrap();
     }
-    let logs = ctx.written().take_logs();
+    let logs = capture.written().take_logs();
     let seen: Vec<_> = logs
         .lines
         .iter()
