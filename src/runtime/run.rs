@@ -23,7 +23,7 @@ use super::output::Capture;
 use super::surroundings::Surroundings;
 use super::watch::{Cut, Watch};
 use super::{command, handler};
-use crate::execution::{Attempt, Ran};
+use crate::execution::{Attempt, Outcome, Ran};
 
 /// Code with its imports resolved, ready to be instantiated; shared by all attempts that run it.
 pub(super) enum Runnable {
@@ -60,6 +60,9 @@ impl Runner {
         attempt: &Attempt,
         stop: &CancellationToken,
     ) -> Ran {
+        if stop.is_cancelled() {
+            return Ran::bare(Outcome::Interrupted);
+        }
         let _ticking = self.epochs.enter();
         match runnable {
             Runnable::Handler(code) => handler::run(&self.engine, code, attempt, stop).await,

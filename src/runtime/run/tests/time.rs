@@ -72,10 +72,10 @@ async fn stop_ends_an_attempt_whatever_it_does() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_is_stopped_before_it_begins_does_not_run_on() {
+async fn an_attempt_that_is_stopped_before_it_begins_does_not_run() {
     let stop = CancellationToken::new();
     stop.cancel();
-    let code = program("1", "", SPIN);
+    let code = program("1", "", "");
     let ran = WORLD.runner.run(&code, &attempt(|_| {}), &stop).await;
     assert_eq!(ran.outcome, Outcome::Interrupted);
 }
