@@ -3,6 +3,8 @@
 //! **Invariant:** everything of WASI is linked and nothing is granted: no directory, no network, no
 //! environment but the spec's. What a guest never asks for is never built.
 
+use std::sync::Arc;
+
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
@@ -10,6 +12,7 @@ use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView};
 
 use super::limits::MemoryLimit;
 use super::surroundings::Surroundings;
+use super::watch::Watch;
 
 /// The typed world of `wit/pelton.wit`.
 mod bindings {
@@ -21,8 +24,8 @@ mod bindings {
     });
 }
 
-pub(super) use bindings::FunctionPre;
-pub(super) use bindings::exports::pelton::function::handler as typed;
+pub(super) use bindings::pelton::function::types as typed;
+pub(super) use bindings::{Function, FunctionPre};
 
 /// Preview 1's "bad file descriptor".
 const ERRNO_BADF: i32 = 8;
@@ -31,6 +34,8 @@ const ERRNO_BADF: i32 = 8;
 pub(super) struct Ctx {
     /// Counts memories and tables.
     pub(super) memory: MemoryLimit,
+    /// What the store's epochs report to.
+    pub(super) watch: Arc<Watch>,
     /// What WASI answers with, if it is asked.
     surroundings: Surroundings,
     /// Built at the guest's first question: many handlers never ask one. Serves preview 1 and 2 alike.
@@ -39,9 +44,10 @@ pub(super) struct Ctx {
 
 impl Ctx {
     /// The data of a fresh store.
-    pub(super) fn new(memory: MemoryLimit, surroundings: Surroundings) -> Self {
+    pub(super) fn new(memory: MemoryLimit, surroundings: Surroundings, watch: Arc<Watch>) -> Self {
         Self {
             memory,
+            watch,
             surroundings,
             wasi: None,
         }

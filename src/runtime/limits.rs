@@ -7,8 +7,8 @@ use wasmtime::ResourceLimiter;
 
 use super::host_limits::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 
-/// Bytes that one table element costs the host: a pointer and its tag.
-const TABLE_ELEMENT_BYTES: usize = 16;
+/// Bytes that one table element costs the host.
+const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
 /// A growth that was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +42,6 @@ impl MemoryLimit {
     /// The last growth that was refused, if one was.
     pub(super) fn denial(&self) -> Option<Denial> {
         self.denial
-    }
-
-    /// Bytes that may be in use.
-    pub(super) fn limit(&self) -> usize {
-        self.limit
     }
 
     fn grow(&mut self, more: usize) -> bool {
@@ -117,14 +112,14 @@ mod tests {
         assert!(limit.memory_growing(0, 60, None).unwrap());
         assert!(limit.table_growing(0, 2, None).unwrap());
         assert_eq!(limit.denial(), None);
-        assert!(!limit.memory_growing(60, 69, None).unwrap());
+        assert!(!limit.memory_growing(60, 85, None).unwrap());
         let denial = Denial {
-            used: 92,
-            wanted: 9,
+            used: 76,
+            wanted: 25,
             limit: 100,
         };
         assert_eq!(limit.denial(), Some(denial));
-        assert!(limit.memory_growing(60, 68, None).unwrap());
+        assert!(limit.memory_growing(60, 84, None).unwrap());
     }
 
     #[test]

@@ -3,9 +3,7 @@
 //! **Invariant:** looks at names and kinds only, compiles nothing, and refuses with what was found and what
 //! was expected; the lists in its messages are bounded, however large the file.
 
-use wasmparser::{
-    ComponentExternalKind, ComponentTypeRef, ExternalKind, Parser, Payload, TypeRef,
-};
+use wasmparser::{ComponentExternalKind, ComponentTypeRef, ExternalKind, Parser, Payload, TypeRef};
 
 use super::Refused;
 use crate::model::Shape;
