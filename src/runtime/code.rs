@@ -12,7 +12,7 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::cache::{Artifact, Cache};
+use super::cache::Cache;
 use super::coalesce::Coalesce;
 use super::compile::{Compiler, digest_of};
 use super::engine::{MEMORIES_PER_PERMIT, TABLES_PER_PERMIT};
@@ -90,10 +90,6 @@ impl Codes {
             loading: Coalesce::default(),
             preparing: Coalesce::default(),
         })
-    }
-
-    pub(super) fn engine(&self) -> &Engine {
-        &self.shelf.engine
     }
 
     pub(super) fn cache(&self) -> &Cache {

@@ -118,13 +118,12 @@ impl Outline {
         let mut depth = 0_u32;
         for payload in Parser::new(0).parse_all(wasm) {
             let payload = payload.map_err(|error| invalid(&error))?;
-            match payload {
-                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-                Payload::End(_) => depth = depth.saturating_sub(1),
-                payload if depth == 0 => {
-                    outline.note(payload).map_err(|error| invalid(&error))?;
-                }
-                _ => {}
+            if let Payload::ModuleSection { .. } | Payload::ComponentSection { .. } = payload {
+                depth += 1;
+            } else if let Payload::End(_) = payload {
+                depth = depth.saturating_sub(1);
+            } else if depth == 0 {
+                outline.note(payload).map_err(|error| invalid(&error))?;
             }
         }
         Ok(outline)

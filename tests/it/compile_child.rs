@@ -23,11 +23,13 @@ fn options(folder: &tempfile::TempDir) -> Options {
 
 fn child(options: &Options) -> Arc<ChildCompiler> {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_pelton"));
-    Arc::new(ChildCompiler::of_program(program, options).unwrap())
+    Arc::new(ChildCompiler::of_program(program, options).expect("a thread can be started"))
 }
 
 fn wasm(wat: &str) -> Bytes {
-    wat::parse_str(wat).unwrap().into()
+    wat::parse_str(wat)
+        .expect("the guest is written right")
+        .into()
 }
 
 /// One function that adds numbers for very long: small to upload, dear to compile.
