@@ -7,3 +7,4 @@
 
 mod guests;
 mod support;
+mod compile_child;
