@@ -7,4 +7,5 @@
 
 mod compile_child;
 mod guests;
+mod plane;
 mod support;
