@@ -1,3 +1,7 @@
-//! Parse, dispatch, print the error chain, exit code; nothing else.
+//! Starts the command line; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pelton::cli::run()
+}

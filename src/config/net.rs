@@ -24,7 +24,9 @@ pub(super) fn listen_address(flag: &str, text: &str) -> Result<SocketAddr, Strin
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
     text.parse().map_err(|_| {
-        format!("--{flag} {text:?} is no address: write IP:PORT, as in 127.0.0.1:8080 or [::1]:8080")
+        format!(
+            "--{flag} {text:?} is no address: write IP:PORT, as in 127.0.0.1:8080 or [::1]:8080"
+        )
     })
 }
 
@@ -93,7 +95,9 @@ impl Range {
             IpAddr::V6(address) => (address.to_bits(), 128),
         };
         let host_bits = width.saturating_sub(u32::from(self.prefix_bits));
-        let mask = 1_u128.checked_shl(host_bits).map_or(u128::MAX, |high| high - 1);
+        let mask = 1_u128
+            .checked_shl(host_bits)
+            .map_or(u128::MAX, |high| high - 1);
         bits & mask != 0
     }
 }
@@ -132,7 +136,14 @@ mod tests {
         assert_eq!(range("fd00::1").unwrap().prefix_bits, 128);
         assert!(range("0.0.0.0/0").is_ok());
         assert!(range("::/0").is_ok());
-        for wrong in ["10.0.0.1/8", "10.0.0.0/33", "ten/8", "fd00::/129", "10.0.0.0/", "::1/0"] {
+        for wrong in [
+            "10.0.0.1/8",
+            "10.0.0.0/33",
+            "ten/8",
+            "fd00::/129",
+            "10.0.0.0/",
+            "::1/0",
+        ] {
             assert!(range(wrong).is_err(), "{wrong:?} was taken");
         }
     }
