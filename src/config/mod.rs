@@ -13,8 +13,9 @@ mod options;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 pub use limits::{Bound, Limits};
-pub use net::Range;
 pub use options::{LogFormat, LogOptions, Options};
 
 /// A day: how long a key is remembered unless the retention is longer.
@@ -45,7 +46,7 @@ pub struct Config {
     /// Names that requests may carry as `Host`, beside loopback and the listen address; lower case, no port.
     pub allowed_hosts: Vec<String>,
     /// Private ranges that POOL functions may live in.
-    pub private_ranges: Vec<Range>,
+    pub private_ranges: Vec<IpNet>,
     /// How long an idempotency key is remembered, in ms.
     pub idempotency_ttl_ms: u64,
     /// All other limits, each within its range.
