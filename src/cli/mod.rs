@@ -97,7 +97,7 @@ fn parse() -> Result<Cli, clap::Error> {
 }
 
 /// The command line's grammar. Commands that start a server take no flags of a client's.
-fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     let without_client_flags = |command: clap::Command| {
         command
             .arg(clap::Arg::new("server").long("server").hide(true))
