@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod endpoint;
 pub mod execution;
+pub mod guests;
 pub mod model;
 pub mod observe;
 pub mod registry;

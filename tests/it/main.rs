@@ -1,3 +1,10 @@
 //! The one integration-test binary: a module per subject.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that fails may panic, its helpers too"
+)]
+
+mod guests;
+mod support;
 mod tidy;
