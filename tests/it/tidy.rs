@@ -153,7 +153,9 @@ fn code_of(text: &str) -> String {
         } else if let Some(hashes) = raw_string(rest) {
             let end = format!("\"{}", "#".repeat(hashes));
             let start = hashes + 2;
-            rest[start..].find(&end).map_or(rest.len(), |at| start + at + end.len())
+            rest[start..]
+                .find(&end)
+                .map_or(rest.len(), |at| start + at + end.len())
         } else if first == '"' {
             string_length(rest)
         } else if first == '\'' {
@@ -211,7 +213,13 @@ fn after_word<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = &'a str>
 
 /// The modules directly under the crate's root that this code names: `crate::a::…` and `crate::{a, b::c}`.
 fn imports(code: &str) -> BTreeSet<String> {
-    let name = |text: &str| text.trim_start().split(|s| !is_word(s)).next().unwrap().to_owned();
+    let name = |text: &str| {
+        text.trim_start()
+            .split(|s| !is_word(s))
+            .next()
+            .unwrap()
+            .to_owned()
+    };
     let mut found = BTreeSet::new();
     for after in after_word(code, "crate") {
         let Some(path) = after.strip_prefix("::") else {
@@ -265,7 +273,9 @@ fn imports_point_downwards() {
             };
             let neighbour = from == to || NEIGHBOURS.contains(&(from, to.as_str()));
             if below > layer || (below == layer && !neighbour) {
-                offences.push(format!("{path}: {from} (layer {layer}) imports {to} (layer {below})"));
+                offences.push(format!(
+                    "{path}: {from} (layer {layer}) imports {to} (layer {below})"
+                ));
             }
         }
     }
@@ -290,12 +300,18 @@ fn big_dependencies_have_one_home() {
             for stranger in strangers {
                 let mut named = after_word(&source.code, stranger);
                 if source.module == module && !source.is_test && named.next().is_some() {
-                    offences.push(format!("{}: {module} must not name {stranger}", source.path.display()));
+                    offences.push(format!(
+                        "{}: {module} must not name {stranger}",
+                        source.path.display()
+                    ));
                 }
             }
         }
     }
-    none("a dependency is named where it belongs, and nowhere else", offences);
+    none(
+        "a dependency is named where it belongs, and nowhere else",
+        offences,
+    );
 }
 
 #[test]
@@ -317,14 +333,20 @@ fn every_module_says_what_it_does_and_what_always_holds() {
             offences.push(format!("{path}: its //! names no **Invariant:**"));
         }
     }
-    none("a module's head says what it does and what always holds", offences);
+    none(
+        "a module's head says what it does and what always holds",
+        offences,
+    );
 }
 
 #[test]
 fn files_are_short_enough_to_be_read() {
     let mut offences = Vec::new();
     for source in sources().iter().filter(|source| !source.is_test) {
-        let end = source.text.find("#[cfg(test)]\nmod tests {").unwrap_or(source.text.len());
+        let end = source
+            .text
+            .find("#[cfg(test)]\nmod tests {")
+            .unwrap_or(source.text.len());
         let lines = source.text[..end].lines().count();
         if lines > FILE_LINES_MAX {
             offences.push(format!("{}: {lines} lines", source.path.display()));
@@ -340,13 +362,18 @@ fn lints_are_expected_with_a_reason_and_nothing_is_left_undone() {
         for (number, line) in source.code.lines().enumerate() {
             let undone = ["unimplemented!", "todo!", "unreachable!"];
             let marks = undone.iter().filter(|mark| line.contains(**mark));
-            let bare = ["#[allow(", "#![allow("].into_iter().filter(|mark| line.contains(mark));
+            let bare = ["#[allow(", "#![allow("]
+                .into_iter()
+                .filter(|mark| line.contains(mark));
             for mark in marks.copied().chain(bare) {
                 offences.push(format!("{}:{}: {mark}", source.path.display(), number + 1));
             }
         }
     }
-    none("nothing is left undone, no lint is silenced without a reason", offences);
+    none(
+        "nothing is left undone, no lint is silenced without a reason",
+        offences,
+    );
 }
 
 #[test]
@@ -355,7 +382,11 @@ fn there_is_one_integration_test_binary() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(entries, ["it"], "each further test binary costs a link of everything");
+    assert_eq!(
+        entries,
+        ["it"],
+        "each further test binary costs a link of everything"
+    );
 }
 
 #[test]
@@ -366,7 +397,13 @@ fn no_file_names_a_path_of_somebodys_machine() {
     }
     files.extend(["README.md", "Cargo.toml", "clippy.toml"].map(|name| root().join(name)));
     // Written in two halves, so that this file does not find itself.
-    let paths = [("/ro", "ot/"), ("/ho", "me/"), ("/Us", "ers/"), ("/tmp/", "wt"), ("/wo", "rk/")];
+    let paths = [
+        ("/ro", "ot/"),
+        ("/ho", "me/"),
+        ("/Us", "ers/"),
+        ("/tmp/", "wt"),
+        ("/wo", "rk/"),
+    ];
     let mut offences = Vec::new();
     for file in files {
         let Ok(text) = fs::read_to_string(&file) else {
@@ -378,7 +415,10 @@ fn no_file_names_a_path_of_somebodys_machine() {
             }
         }
     }
-    none("no file names a path that exists on one machine only", offences);
+    none(
+        "no file names a path that exists on one machine only",
+        offences,
+    );
 }
 
 /// The rows of the first table whose heading starts with `Flag`: their cells, without backquotes.
@@ -408,13 +448,18 @@ fn the_table_of_flags_is_the_command_line() {
         .map(|flag| {
             let long = flag.get_long().unwrap();
             // A flag without a value has a default of its own: not given.
-            let defaults = flag.get_default_values().iter().filter(|_| flag.get_num_args().is_some_and(|n| n.takes_values()));
+            let defaults = flag
+                .get_default_values()
+                .iter()
+                .filter(|_| flag.get_num_args().is_some_and(|n| n.takes_values()));
             let range = bounds.get(long).map(|bound| &bound.range);
             vec![
                 format!("--{long}"),
                 flag.get_env().unwrap().to_str().unwrap().to_owned(),
                 defaults.map(|value| value.to_str().unwrap()).collect(),
-                range.map_or(String::new(), |range| format!("{}–{}", range.start(), range.end())),
+                range.map_or(String::new(), |range| {
+                    format!("{}–{}", range.start(), range.end())
+                }),
             ]
         })
         .collect();
@@ -422,7 +467,10 @@ fn the_table_of_flags_is_the_command_line() {
         .into_iter()
         .map(|cells| cells[..4].to_vec())
         .collect();
-    assert_eq!(written, expected, "docs/configuration.md differs from `pelton serve --help`");
+    assert_eq!(
+        written, expected,
+        "docs/configuration.md differs from `pelton serve --help`"
+    );
 }
 
 #[test]
