@@ -67,6 +67,33 @@ pub enum Outcome {
     Fault(String),
 }
 
+impl Outcome {
+    /// Why the run did not succeed, where the function or a limit says so.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Error(failure)
+            | Self::Retry(failure)
+            | Self::TimedOut(failure)
+            | Self::Limit(failure) => Some(failure),
+            Self::Success { .. } | Self::Requeue(_) | Self::Interrupted | Self::Fault(_) => None,
+        }
+    }
+
+    /// The outcome in one word, as attempts are recorded under.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Success { .. } => "success",
+            Self::Error(_) => "error",
+            Self::Retry(_) => "retry",
+            Self::Requeue(_) => "requeue",
+            Self::TimedOut(_) => "timeout",
+            Self::Limit(_) => "limit",
+            Self::Interrupted => "interrupted",
+            Self::Fault(_) => "fault",
+        }
+    }
+}
+
 /// An outcome and what was seen on the way to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ran {

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** plain data; whatever arrives from outside becomes one of these before it is judged.
 
+use super::Outcome;
 use crate::model::{Failure, Fence, Timestamp};
 
 /// What an attempt came to, without its bytes.
@@ -32,6 +33,15 @@ pub enum Completion {
     Timeout(Failure),
 }
 
+/// How a claim treats the time an execution is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimWhen {
+    /// Only work that is due (the background scheduler, and a drain that respects the schedule).
+    Due,
+    /// Deferred work too, at once: a drain moves time by hand.
+    Now,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -39,6 +49,8 @@ pub enum Event {
     Claim {
         /// The new claim; greater than any before.
         fence: Fence,
+        /// Whether deferred work may be claimed before its time.
+        when: ClaimWhen,
     },
     /// The attempt under this claim ended.
     Finish {
@@ -62,6 +74,12 @@ pub enum Event {
     /// Found running after a crash, under a claim of an earlier boot: like [`Event::Fault`].
     Lost,
     /// Somebody outside reports the result.
+    ///
+    /// Running: applied if `fence` is none or the current claim, else stale. Queued: there is no current
+    /// claim, so whoever names one speaks of an attempt that is over (timed out, superseded) and is stale;
+    /// without one it is applied. A failure under the retry policy ([`Completion::Retry`]) counts as the
+    /// first attempt of a queued execution that has spent none; otherwise it is the second report of an
+    /// attempt that was counted already (services that both answer and call back do this), and is stale.
     Complete {
         /// The claim it is meant for; none means the current one.
         fence: Option<Fence>,
@@ -78,8 +96,27 @@ pub enum Event {
     RemoveFunction,
     /// It may not start any more because it is older than its function allows: error `MAX_AGE`.
     AgeOut,
-    /// An operator sends an `error` or `timeout` back to the queue; counters start again.
+    /// An operator sends an `error` or `timeout` back to the queue; counters and age start again.
     Redrive,
+}
+
+impl Event {
+    /// What the scheduler reports when the attempt under `fence` came to `outcome`.
+    pub fn of_outcome(fence: Fence, outcome: &Outcome) -> Self {
+        let verdict = match outcome {
+            Outcome::Success { .. } => Verdict::Success,
+            Outcome::Error(failure) | Outcome::Limit(failure) => Verdict::Error(failure.clone()),
+            Outcome::Retry(failure) => Verdict::Retry(failure.clone()),
+            Outcome::Requeue(delay_ms) => Verdict::Requeue(*delay_ms),
+            Outcome::TimedOut(failure) => Verdict::TimedOut(failure.clone()),
+            Outcome::Interrupted => return Self::Interrupt { fence },
+            Outcome::Fault(cause) => {
+                let cause = cause.clone();
+                return Self::Fault { fence, cause };
+            }
+        };
+        Self::Finish { fence, verdict }
+    }
 }
 
 /// The rules of one execution.
@@ -118,10 +155,73 @@ pub enum Rejected {
     /// Only running executions can do this.
     #[error("the execution is not running")]
     NotRunning,
-    /// It may not be claimed before this time.
+    /// Too early: it may not be claimed, or ended for its age, before this time.
     #[error("the execution is not due yet")]
     NotDue(Timestamp),
+    /// It is older than its function allows and may not start: send [`Event::AgeOut`].
+    #[error("the execution is too old to be run")]
+    TooOld,
+    /// Its function was deleted.
+    #[error("the function of this execution was deleted")]
+    FunctionRemoved,
     /// Only executions that ended as error or timeout can be redriven.
     #[error("only an execution that ended as error or timeout can be redriven")]
     NotRedrivable,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcomes_become_events_and_words() {
+        let fence = Fence(3);
+        let failure = || Failure::new("WHY", "because");
+        let finish = |verdict| Event::Finish { fence, verdict };
+        let fault = Event::Fault {
+            fence,
+            cause: "ours".to_owned(),
+        };
+        let success = Outcome::Success {
+            content_type: None,
+            body: bytes::Bytes::new(),
+        };
+        for (outcome, event, word) in [
+            (success, finish(Verdict::Success), "success"),
+            (
+                Outcome::Error(failure()),
+                finish(Verdict::Error(failure())),
+                "error",
+            ),
+            (
+                Outcome::Limit(failure()),
+                finish(Verdict::Error(failure())),
+                "limit",
+            ),
+            (
+                Outcome::Retry(failure()),
+                finish(Verdict::Retry(failure())),
+                "retry",
+            ),
+            (
+                Outcome::TimedOut(failure()),
+                finish(Verdict::TimedOut(failure())),
+                "timeout",
+            ),
+            (
+                Outcome::Requeue(Some(7)),
+                finish(Verdict::Requeue(Some(7))),
+                "requeue",
+            ),
+            (
+                Outcome::Interrupted,
+                Event::Interrupt { fence },
+                "interrupted",
+            ),
+            (Outcome::Fault("ours".to_owned()), fault, "fault"),
+        ] {
+            assert_eq!(Event::of_outcome(fence, &outcome), event);
+            assert_eq!(outcome.word(), word);
+        }
+    }
 }

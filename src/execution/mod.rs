@@ -8,11 +8,17 @@
 mod attempt;
 mod backoff;
 mod event;
+mod reason;
 mod step;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod table;
 
 pub use attempt::{Attempt, Outcome, Ran};
 pub use backoff::retry_delay_ms;
-pub use event::{Completion, Event, Policy, Rejected, Verdict};
+pub use event::{ClaimWhen, Completion, Event, Policy, Rejected, Verdict};
 pub use step::{Effects, Requeued, Stepped, step};
 
 use crate::model::{Failure, Fence, Timestamp};
@@ -107,6 +113,8 @@ pub struct Execution {
     pub requeues: u32,
     /// When it was accepted.
     pub created_at: Timestamp,
+    /// From when on its age counts: `created_at`, or the last redrive.
+    pub age_since: Timestamp,
     /// When the current or last attempt began.
     pub started_at: Option<Timestamp>,
     /// When it ended.
@@ -122,9 +130,15 @@ impl Execution {
             faults: 0,
             requeues: 0,
             created_at: now,
+            age_since: now,
             started_at: None,
             finished_at: None,
         }
+    }
+
+    /// Whether no attempt may start at `now` any more, because `policy` allows no such age.
+    pub fn is_too_old(&self, policy: &Policy, now: Timestamp) -> bool {
+        now.ms_since(self.age_since) > policy.max_age_ms
     }
 
     /// The state's name.

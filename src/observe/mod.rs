@@ -1,34 +1,186 @@
 //! What the plane tells of itself: metrics in Prometheus text format 0.0.4, under nanofaas's names.
 //!
+//! Series of functions are resolved once per function and then only counted; figures of the whole plane
+//! (store, pool, queues) are set by whoever knows them, or sampled just before they are rendered.
+//!
 //! **Invariant:** recording never fails, never waits and takes no lock on the path of a call; names and
-//! meanings stand here and nowhere else.
+//! meanings stand in this folder and nowhere else.
 
-use std::sync::Arc;
+mod families;
+mod function;
+mod plane;
 
+pub use function::FunctionMetrics;
+pub use plane::{Counter, Gauge};
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use prometheus::TextEncoder;
+
+use self::families::Families;
+use self::plane::Plane;
 use crate::model::FunctionName;
+
+/// Functions with series of their own unless said otherwise: each costs about 120 lines of text.
+pub const FUNCTIONS_MAX_DEFAULT: usize = 1000;
+
+/// The label of all functions that came after the bound was reached. No function can be called this: a
+/// name starts with a letter.
+const OTHER: &str = "_other";
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Sets gauges from what it sees, just before they are rendered.
+type Sampler = Box<dyn Fn(&Metrics) + Send + Sync>;
 
 /// A cheap handle on all metrics of one plane.
 #[derive(Clone)]
 pub struct Metrics {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: prometheus::Registry,
+    families: Families,
+    plane: Plane,
+    functions: RwLock<Functions>,
+    functions_max: usize,
+    samplers: RwLock<Vec<Sampler>>,
+}
+
+#[derive(Default)]
+struct Functions {
+    by_name: HashMap<FunctionName, Known>,
+    /// How many of them have series of their own.
+    named: usize,
+}
+
+struct Known {
+    metrics: Arc<FunctionMetrics>,
+    /// Whether its series carry its name; else they are those of [`OTHER`].
+    named: bool,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new(FUNCTIONS_MAX_DEFAULT)
+    }
 }
 
 impl Metrics {
+    /// Metrics with a registry of their own. Beyond `functions_max` functions the series of one more are
+    /// those of the label `_other`.
+    pub fn new(functions_max: usize) -> Self {
+        let registry = prometheus::Registry::new();
+        let families = Families::register(&registry);
+        let plane = Plane::register(&registry);
+        Self {
+            inner: Arc::new(Inner {
+                registry,
+                families,
+                plane,
+                functions: RwLock::default(),
+                functions_max,
+                samplers: RwLock::default(),
+            }),
+        }
+    }
+
     /// The metrics of one function; the same ones for the same name. Callers keep the handle.
     pub fn function(&self, name: &FunctionName) -> Arc<FunctionMetrics> {
-        let _ = name;
-        unimplemented!("observe")
+        let inner = &*self.inner;
+        let known = inner
+            .functions
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.by_name.get(name) {
+            return Arc::clone(&known.metrics);
+        }
+        drop(known);
+
+        let mut functions = inner
+            .functions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let Functions { by_name, named } = &mut *functions;
+        let known = by_name.entry(name.clone()).or_insert_with(|| {
+            let fits = *named < inner.functions_max;
+            *named += usize::from(fits);
+            let label = if fits { name.as_str() } else { OTHER };
+            Known {
+                metrics: Arc::new(FunctionMetrics::resolve(&inner.families, label)),
+                named: fits,
+            }
+        });
+        Arc::clone(&known.metrics)
     }
 
-    /// Forgets a deleted function's series.
+    /// Forgets a deleted function's series. What is still recorded under an old handle goes nowhere.
     pub fn remove_function(&self, name: &FunctionName) {
-        let _ = name;
-        unimplemented!("observe")
+        let mut functions = self
+            .inner
+            .functions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = functions.by_name.remove(name) {
+            // Its part in the sums of `_other` goes with it.
+            known.metrics.set_queue_depth(0);
+            known.metrics.set_in_flight(0);
+            if known.named {
+                functions.named -= 1;
+                self.inner.families.remove(name.as_str());
+            }
+        }
     }
 
-    /// All metrics as text.
+    /// Sets a figure of the whole plane.
+    pub fn set_gauge(&self, gauge: Gauge, value: u64) {
+        self.inner.plane.set(gauge, value);
+    }
+
+    /// Adds to a count of the whole plane.
+    pub fn add(&self, counter: Counter, by: u64) {
+        self.inner.plane.add(counter, by);
+    }
+
+    /// Calls `sampler` before every [`Metrics::render`], so that figures are true when they are read and
+    /// nobody polls for them. A sampler that keeps a handle on what owns these metrics keeps it alive.
+    pub fn sample_with(&self, sampler: impl Fn(&Metrics) + Send + Sync + 'static) {
+        self.inner
+            .samplers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Box::new(sampler));
+    }
+
+    /// All metrics as text, of the type [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
-        unimplemented!("observe")
+        let samplers = self
+            .inner
+            .samplers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        for sampler in samplers.iter() {
+            sampler(self);
+        }
+        drop(samplers);
+
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.inner.registry.gather(), &mut text)
+        {
+            // Only a family without series can fail to encode, and `gather` leaves those out.
+            tracing::error!(%error, "metrics could not be rendered completely");
+        }
+        text
     }
 }
 
@@ -41,45 +193,155 @@ pub enum RejectReason {
     Rate,
 }
 
-/// The series of one function, resolved once.
-#[derive(Debug)]
-pub struct FunctionMetrics {}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-impl FunctionMetrics {
-    /// A new execution entered the queue (`function_enqueue_total`).
-    pub fn enqueued(&self) {}
-    /// An attempt began (`function_dispatch_total`).
-    pub fn dispatched(&self) {}
-    /// An execution ended (`function_success_total`, `function_error_total`, `function_timeout_total`, `function_cancelled_total`),
-    /// `e2e` after it was accepted (`function_e2e_latency_ms`).
-    pub fn ended(&self, status: crate::execution::Status, e2e: std::time::Duration) {
-        let _ = (status, e2e);
+    use super::*;
+    use crate::execution::Status;
+
+    fn name(text: &str) -> FunctionName {
+        text.parse().unwrap()
     }
-    /// A failed attempt went back to the queue (`function_retry_total`).
-    pub fn retried(&self) {}
-    /// The function asked to be run later (`function_requeue_total`).
-    pub fn requeued(&self) {}
-    /// A fault of ours (`function_fault_total`).
-    pub fn faulted(&self) {}
-    /// A call was refused (`function_queue_rejected_total`).
-    pub fn rejected(&self, reason: RejectReason) {
-        let _ = reason;
+
+    /// The value of the series that starts with `series` and a blank.
+    #[track_caller]
+    fn value(metrics: &Metrics, series: &str) -> Option<f64> {
+        let text = metrics.render();
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        Some(line.parse().unwrap())
     }
-    /// An attempt waited this long between being ready and being claimed (`function_queue_wait_ms`).
-    pub fn waited(&self, wait: std::time::Duration) {
-        let _ = wait;
+
+    #[test]
+    fn every_name_of_the_strict_gate_exists_as_soon_as_a_function_does() {
+        let metrics = Metrics::default();
+        metrics.function(&name("echo"));
+        for series in [
+            "function_enqueue_total",
+            "function_dispatch_total",
+            "function_success_total",
+            "function_error_total",
+            "function_timeout_total",
+            "function_cancelled_total",
+            "function_retry_total",
+            "function_requeue_total",
+            "function_fault_total",
+            "function_cold_start_total",
+            "function_warm_start_total",
+            "function_queue_depth",
+            "function_inFlight",
+            "function_latency_ms_count",
+            "function_init_duration_ms_count",
+            "function_queue_wait_ms_count",
+            "function_e2e_latency_ms_count",
+        ] {
+            let series = format!("{series}{{function=\"echo\"}}");
+            assert_eq!(value(&metrics, &series), Some(0.0), "{series}");
+        }
+        let rejected = "function_queue_rejected_total{function=\"echo\",reason=\"depth\"}";
+        assert_eq!(value(&metrics, rejected), Some(0.0));
     }
-    /// An attempt ended after this long (`function_latency_ms`); cold or warm (`function_cold_start_total`,
-    /// `function_warm_start_total`, `function_init_duration_ms`).
-    pub fn ran(&self, run: std::time::Duration, cold_start: Option<std::time::Duration>) {
-        let _ = (run, cold_start);
+
+    #[test]
+    fn each_event_moves_its_own_series() {
+        let metrics = Metrics::default();
+        let echo = metrics.function(&name("echo"));
+        let series = |metric: &str| value(&metrics, &format!("{metric}{{function=\"echo\"}}"));
+
+        echo.enqueued();
+        echo.dispatched();
+        echo.dispatched();
+        echo.retried();
+        echo.requeued();
+        echo.faulted();
+        echo.rejected(RejectReason::Rate);
+        echo.waited(Duration::from_millis(3));
+        echo.ran(Duration::from_micros(1500), Some(Duration::from_millis(20)));
+        echo.ran(Duration::from_micros(500), None);
+        echo.ended(Status::Success, Duration::from_millis(8));
+        echo.ended(Status::Timeout, Duration::from_millis(2));
+
+        assert_eq!(series("function_enqueue_total"), Some(1.0));
+        assert_eq!(series("function_dispatch_total"), Some(2.0));
+        assert_eq!(series("function_retry_total"), Some(1.0));
+        assert_eq!(series("function_requeue_total"), Some(1.0));
+        assert_eq!(series("function_fault_total"), Some(1.0));
+        assert_eq!(series("function_queue_wait_ms_sum"), Some(3.0));
+        assert_eq!(series("function_latency_ms_sum"), Some(2.0));
+        assert_eq!(series("function_latency_ms_count"), Some(2.0));
+        assert_eq!(series("function_cold_start_total"), Some(1.0));
+        assert_eq!(series("function_warm_start_total"), Some(1.0));
+        assert_eq!(series("function_init_duration_ms_sum"), Some(20.0));
+        assert_eq!(series("function_success_total"), Some(1.0));
+        assert_eq!(series("function_timeout_total"), Some(1.0));
+        assert_eq!(series("function_error_total"), Some(0.0));
+        assert_eq!(series("function_e2e_latency_ms_sum"), Some(10.0));
+        let rejected = "function_queue_rejected_total{function=\"echo\",reason=\"rate\"}";
+        assert_eq!(value(&metrics, rejected), Some(1.0));
     }
-    /// Executions waiting, ready and deferred together (`function_queue_depth`).
-    pub fn set_queue_depth(&self, waiting: usize) {
-        let _ = waiting;
+
+    #[test]
+    fn a_deleted_function_has_no_series_and_a_new_one_starts_at_zero() {
+        let metrics = Metrics::default();
+        metrics.function(&name("gone")).enqueued();
+        metrics.remove_function(&name("gone"));
+        assert!(!metrics.render().contains("gone"));
+        metrics.function(&name("gone"));
+        let series = "function_enqueue_total{function=\"gone\"}";
+        assert_eq!(value(&metrics, series), Some(0.0));
     }
-    /// Attempts running (`function_inFlight`).
-    pub fn set_in_flight(&self, running: usize) {
-        let _ = running;
+
+    #[test]
+    fn functions_beyond_the_bound_are_counted_together() {
+        let metrics = Metrics::new(1);
+        metrics.function(&name("first")).enqueued();
+        let (second, third) = (
+            metrics.function(&name("second")),
+            metrics.function(&name("third")),
+        );
+        second.enqueued();
+        third.enqueued();
+        second.set_queue_depth(5);
+        third.set_queue_depth(2);
+        second.set_queue_depth(4);
+        let depth = "function_queue_depth{function=\"_other\"}";
+        assert_eq!(value(&metrics, depth), Some(6.0));
+        metrics.remove_function(&name("second"));
+        assert_eq!(value(&metrics, depth), Some(2.0));
+        let enqueued = "function_enqueue_total{function=\"_other\"}";
+        assert_eq!(value(&metrics, enqueued), Some(2.0));
+        assert!(!metrics.render().contains("third"));
+
+        metrics.remove_function(&name("first"));
+        metrics.function(&name("fourth")).enqueued();
+        let fourth = "function_enqueue_total{function=\"fourth\"}";
+        assert_eq!(value(&metrics, fourth), Some(1.0));
+    }
+
+    #[test]
+    fn figures_of_the_plane_are_sampled_when_they_are_read() {
+        let metrics = Metrics::default();
+        metrics.sample_with(|metrics| metrics.set_gauge(Gauge::GuestsRunning, 7));
+        metrics.add(Counter::StoreRowsDropped, 2);
+        metrics.add(Counter::StoreRowsDropped, 3);
+        assert_eq!(value(&metrics, "pelton_guests_running"), Some(7.0));
+        assert_eq!(
+            value(&metrics, "pelton_store_rows_dropped_total"),
+            Some(5.0)
+        );
+    }
+
+    #[test]
+    fn the_text_says_what_each_series_is() {
+        let metrics = Metrics::default();
+        metrics.function(&name("echo"));
+        let text = metrics.render();
+        assert!(text.contains("# TYPE function_enqueue_total counter"));
+        assert!(text.contains("# TYPE function_inFlight gauge"));
+        assert!(text.contains("# TYPE function_latency_ms histogram"));
+        assert!(text.contains("# HELP pelton_guests_running "));
+        assert!(text.contains("function_latency_ms_bucket{function=\"echo\",le=\"+Inf\"} 0"));
+        assert!(text.ends_with('\n'));
     }
 }

@@ -5,17 +5,22 @@
 //!
 //! **Invariant:** what readers see is what the store has committed; a deploy that fails changes nothing.
 
-use std::sync::Arc;
+mod change;
+mod code;
 
-use bytes::Bytes;
+pub use code::{CodeSource, PlaneCode};
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::clock::Clock;
-use crate::endpoint::Endpoint;
 use crate::model::{
     FunctionId, FunctionName, FunctionSettings, Spec, Timestamp, Version, VersionNumber,
 };
-use crate::runtime::Runtime;
-use crate::store::{self, Store};
+use crate::shutdown::Tasks;
+use crate::store::{self, FunctionRecord, Store};
 
 /// A function as it stands: a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,10 +103,47 @@ pub struct Options {
     pub versions_max: u32,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            functions_max: 20_000,
+            versions_max: 10_000,
+        }
+    }
+}
+
 /// A cheap handle on all functions.
 #[derive(Clone)]
 pub struct Registry {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    store: Arc<dyn Store>,
+    code: Arc<dyn CodeSource>,
+    clock: Clock,
+    tasks: Tasks,
+    table: RwLock<Table>,
+    changing: Mutex<HashMap<FunctionName, Arc<AsyncMutex<()>>>>,
+}
+
+#[derive(Default)]
+struct Table {
+    by_name: HashMap<FunctionName, Arc<Function>>,
+    by_id: HashMap<FunctionId, Arc<Function>>,
+}
+
+impl Table {
+    fn insert(&mut self, function: Arc<Function>) {
+        self.by_id.insert(function.id, Arc::clone(&function));
+        self.by_name.insert(function.name.clone(), function);
+    }
+
+    fn remove(&mut self, function: &Function) {
+        self.by_id.remove(&function.id);
+        self.by_name.remove(&function.name);
+    }
 }
 
 impl Registry {
@@ -112,78 +154,103 @@ impl Registry {
     pub async fn open(
         options: Options,
         store: Arc<dyn Store>,
-        runtime: Runtime,
-        endpoint: Endpoint,
+        code: Arc<dyn CodeSource>,
         clock: Clock,
+        tasks: Tasks,
     ) -> store::Result<Self> {
-        let _ = (options, store, runtime, endpoint, clock);
-        unimplemented!("registry")
+        let mut table = Table::default();
+        for record in store.functions().await? {
+            let name = record.name.clone();
+            match Function::from_record(record) {
+                Some(function) => table.insert(Arc::new(function)),
+                None => {
+                    tracing::error!(function.name = %name, "its active version is not in the store: it cannot be called")
+                }
+            }
+        }
+        Ok(Self {
+            inner: Arc::new(Inner {
+                options,
+                store,
+                code,
+                clock,
+                tasks,
+                table: RwLock::new(table),
+                changing: Mutex::default(),
+            }),
+        })
     }
 
     /// One function.
     pub fn get(&self, name: &FunctionName) -> Option<Arc<Function>> {
-        let _ = name;
-        unimplemented!("registry")
+        self.read().by_name.get(name).cloned()
     }
 
     /// One function by identity.
     pub fn get_by_id(&self, id: FunctionId) -> Option<Arc<Function>> {
-        let _ = id;
-        unimplemented!("registry")
+        self.read().by_id.get(&id).cloned()
     }
 
     /// All functions, by name.
     pub fn list(&self) -> Vec<Arc<Function>> {
-        unimplemented!("registry")
+        let mut all: Vec<_> = self.read().by_name.values().cloned().collect();
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
-    /// Deploys wasm: creates the function or adds a version and makes it active. Without `edit` a new
-    /// function gets the default spec and an existing one keeps its own.
-    ///
-    /// # Errors
-    /// See [`Error`]; the version before stays active.
-    pub async fn deploy(
-        &self,
-        name: &FunctionName,
-        wasm: Bytes,
-        edit: Option<SpecEdit>,
-    ) -> Result<Deployed, Error> {
-        let _ = (name, wasm, edit);
-        unimplemented!("registry")
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        let table = self.inner.table.read();
+        table.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates a function from a spec alone (`image` or `endpointUrl`).
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn create(&self, name: &FunctionName, spec: Spec) -> Result<Arc<Function>, Error> {
-        let _ = (name, spec);
-        unimplemented!("registry")
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        let table = self.inner.table.write();
+        table.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes a spec. A changed version spec makes a version; changed settings act at once.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn update(
-        &self,
-        name: &FunctionName,
-        edit: SpecEdit,
-    ) -> Result<Arc<Function>, Error> {
-        let _ = (name, edit);
-        unimplemented!("registry")
+    fn must_get(&self, name: &FunctionName) -> Result<Arc<Function>, Error> {
+        self.get(name)
+            .ok_or_else(|| Error::UnknownFunction(name.clone()))
     }
 
-    /// Makes an older version the active one again.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn rollback(
-        &self,
-        name: &FunctionName,
-        version: VersionNumber,
-    ) -> Result<Arc<Function>, Error> {
-        let _ = (name, version);
-        unimplemented!("registry")
+    /// The right to change one name; changes of one name queue up behind each other.
+    async fn change(&self, name: &FunctionName) -> ChangeRight {
+        let lock = {
+            let mut changing = self
+                .inner
+                .changing
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            // Locks that nobody holds or waits for are let go here, so the map stays as small as the work.
+            changing.retain(|_, lock| Arc::strong_count(lock) > 1);
+            Arc::clone(changing.entry(name.clone()).or_default())
+        };
+        lock.lock_owned().await
+    }
+}
+
+type ChangeRight = tokio::sync::OwnedMutexGuard<()>;
+
+impl Function {
+    fn from_record(record: FunctionRecord) -> Option<Self> {
+        let mut versions = record.versions.iter();
+        let active = versions.find(|version| version.number == record.active)?;
+        Some(Self {
+            id: record.id,
+            name: record.name,
+            settings: record.settings,
+            active: Arc::clone(active),
+            versions: record.versions,
+            created_at: record.created_at,
+            updated_at: record.updated_at,
+        })
+    }
+
+    /// What its author said, function and version together.
+    pub fn spec(&self) -> Spec {
+        Spec {
+            settings: self.settings.clone(),
+            version: self.active.spec.clone(),
+        }
     }
 }

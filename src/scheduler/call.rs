@@ -26,6 +26,19 @@ pub struct Options {
     pub queued_input_bytes_max: u64,
 }
 
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            manual: false,
+            guests_max: 256,
+            endpoint_calls_max: 1024,
+            faults_max: 20,
+            idempotency_ttl_ms: 24 * 60 * 60 * 1000,
+            queued_input_bytes_max: 64 * 1024 * 1024,
+        }
+    }
+}
+
 /// One call of a function.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -51,7 +64,7 @@ pub struct Call {
 #[derive(Debug, Clone)]
 pub struct Enqueued {
     /// The execution, as it stands: durable.
-    pub execution: ExecutionRecord,
+    pub execution: Arc<ExecutionRecord>,
     /// Whether an earlier call with the same key made it.
     pub replayed: bool,
 }
@@ -60,7 +73,7 @@ pub struct Enqueued {
 #[derive(Debug, Clone)]
 pub struct Invoked {
     /// The execution, as it stands.
-    pub execution: ExecutionRecord,
+    pub execution: Arc<ExecutionRecord>,
     /// Whether an earlier call with the same key made it.
     pub replayed: bool,
 }
@@ -96,6 +109,15 @@ pub enum CallError {
     /// The key belongs to a call with another body.
     #[error("this Idempotency-Key was used for execution {0} with another body: use a new key")]
     KeyReused(ExecutionId),
+    /// It cannot be sent back to its queue; the text says why.
+    #[error("execution {0} cannot be redriven: only one that ended as error or timeout can")]
+    NotRedrivable(ExecutionId),
+    /// Its input was not kept, so it cannot run again.
+    #[error("the input of execution {0} was not kept, so it cannot run again")]
+    InputNotKept(ExecutionId),
+    /// The version to run it with does not exist.
+    #[error("{0}")]
+    UnknownVersion(String),
     /// The plane is stopping.
     #[error("the server is stopping: try again in a moment")]
     Stopping,

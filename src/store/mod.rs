@@ -6,6 +6,8 @@
 //! **Invariant:** nothing outside this folder knows which database it is, and nothing in it knows HTTP,
 //! wasm or queues.
 
+pub mod memory;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -1,0 +1,237 @@
+//! One way for every decision: judge the event under the lock, make it durable, then let it be seen.
+//!
+//! An execution that lives in memory changes at once. A durable one is marked as settling while its
+//! transition is on its way to disk; whoever comes meanwhile waits and judges the new state.
+//!
+//! **Invariant:** nobody sees a durable execution's new state before its commit.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::dispatch::Claimed;
+use super::state::{Delivery, Home, Removed, Settling, State, wake_settled};
+use super::{CallError, Scheduler};
+use crate::execution::{Event, Rejected, State as ExecutionState, Stepped, step};
+use crate::model::{ExecutionId, Fence, Output};
+use crate::store::{Applied, AttemptRecord, ExecutionRecord, Guard, Transition};
+
+/// An event and what comes with it.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) event: Event,
+    /// The result, where the event brings one.
+    pub(super) output: Option<Output>,
+    /// The run that ended with this event.
+    pub(super) attempt: Option<AttemptRecord>,
+    /// The claim whose slot is free now.
+    pub(super) release: Option<Fence>,
+}
+
+impl Change {
+    /// An event alone.
+    pub(super) fn of(event: Event) -> Self {
+        Self {
+            event,
+            output: None,
+            attempt: None,
+            release: None,
+        }
+    }
+}
+
+/// What became of an event.
+#[derive(Debug)]
+pub(super) enum Decided {
+    /// It was applied; the execution as it stands now.
+    Done(Arc<ExecutionRecord>),
+    /// It changes nothing.
+    Rejected(Rejected),
+    /// The execution is not live here: it has ended, or never was.
+    NotLive,
+}
+
+enum Judged {
+    Wait(oneshot::Receiver<()>),
+    Answer(Decided),
+    Applied(Delivery),
+    Settle(Box<Transition>, Stepped),
+}
+
+impl Scheduler {
+    /// Applies an event to a live execution. Must run in a task that is not dropped half-way (a dispatch,
+    /// or [`Scheduler::detached`]).
+    pub(super) async fn decide(
+        &self,
+        id: ExecutionId,
+        mut change: Change,
+    ) -> Result<Decided, CallError> {
+        loop {
+            let (judged, claims) = {
+                let mut state = self.lock();
+                if let Some(fence) = change.release.take() {
+                    self.release_locked(&mut state, fence);
+                }
+                let judged = self.judge(&mut state, id, &mut change);
+                (judged, self.claim_ready(&mut state))
+            };
+            self.spawn_dispatches(claims);
+            match judged {
+                Judged::Wait(settled) => {
+                    // An error means that the execution is gone: the next look says so.
+                    let _ = settled.await;
+                }
+                Judged::Answer(decided) => return Ok(decided),
+                Judged::Applied(mut delivery) => {
+                    if let Some(ended) = delivery.ended.take() {
+                        self.inner.store.record_ended(ended);
+                    }
+                    return Ok(Decided::Done(delivery.deliver()));
+                }
+                Judged::Settle(transition, stepped) => {
+                    return self.settle(*transition, stepped).await;
+                }
+            }
+        }
+    }
+
+    fn judge(&self, state: &mut State, id: ExecutionId, change: &mut Change) -> Judged {
+        let now = self.inner.clock.now();
+        let Some(live) = state.live.get_mut(&id) else {
+            return Judged::Answer(Decided::NotLive);
+        };
+        match &mut live.settling {
+            Settling::No => {}
+            Settling::Accepting(waiting) | Settling::Deciding(waiting) => {
+                let (sender, receiver) = oneshot::channel();
+                waiting.push(sender);
+                return Judged::Wait(receiver);
+            }
+        }
+        let removed = if state.queues.knows(live.function_id) {
+            Removed::No
+        } else {
+            Removed::Yes
+        };
+        let policy = live.policy(self.inner.options.faults_max, removed);
+        let stepped = match step(&live.execution, &change.event, &policy, now) {
+            Ok(stepped) => stepped,
+            Err(rejected) => return Judged::Answer(Decided::Rejected(rejected)),
+        };
+        let attempt = change.attempt.take();
+        if let Some(attempt) = &attempt {
+            live.cold_start = attempt.cold_start;
+            live.init_ms = attempt.init_ms;
+        }
+        let output = change.output.take();
+        match live.home {
+            Home::Memory => {
+                live.attempts.extend(attempt);
+                self.wake_timer_after(&stepped);
+                match state.apply(id, stepped, output, now) {
+                    Some(delivery) => Judged::Applied(delivery),
+                    None => Judged::Answer(Decided::NotLive),
+                }
+            }
+            Home::Durable => {
+                let guard = match live.execution.state {
+                    ExecutionState::Running { fence } => Guard::Claim(fence),
+                    ExecutionState::Queued { .. }
+                    | ExecutionState::Success
+                    | ExecutionState::Error(_)
+                    | ExecutionState::Timeout(_)
+                    | ExecutionState::Cancelled(_) => Guard::Live,
+                };
+                live.settling = Settling::Deciding(Vec::new());
+                // Out of its queue while the decision settles, so that nobody claims it meanwhile.
+                if let Some(place) = live.place.take() {
+                    state.queues.remove(live.function_id, place);
+                }
+                let transition = Transition {
+                    id,
+                    guard,
+                    next: stepped.next.clone(),
+                    version: None,
+                    output,
+                    attempt,
+                };
+                Judged::Settle(Box::new(transition), stepped)
+            }
+        }
+    }
+
+    /// Commits a decision and lets it be seen.
+    async fn settle(&self, transition: Transition, stepped: Stepped) -> Result<Decided, CallError> {
+        let id = transition.id;
+        let output = transition.output.clone();
+        let applied = self.inner.store.transition(transition).await;
+        self.finish_settling(id, stepped, output, applied)
+    }
+
+    /// What follows once the store has answered.
+    pub(super) fn finish_settling(
+        &self,
+        id: ExecutionId,
+        stepped: Stepped,
+        output: Option<Output>,
+        applied: crate::store::Result<Applied>,
+    ) -> Result<Decided, CallError> {
+        let now = self.inner.clock.now();
+        let (result, claims) = {
+            let mut state = self.lock();
+            state.settled(id);
+            self.wake_timer_after(&stepped);
+            let result = match applied {
+                Ok(Applied::Done) => Ok(state.apply(id, stepped, output, now)),
+                Ok(Applied::Stale) => {
+                    // The row is not what memory says: the store is the truth, memory lets go.
+                    tracing::error!(execution.id = %id, "the stored row has moved on: forgetting the execution");
+                    drop(state.remove(id));
+                    Ok(None)
+                }
+                Err(error) => Err(error),
+            };
+            (result, self.claim_ready(&mut state))
+        };
+        self.spawn_dispatches(claims);
+        match result {
+            Ok(Some(delivery)) => Ok(Decided::Done(delivery.deliver())),
+            Ok(None) => Ok(Decided::NotLive),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The timer looks again once the lock is free, if work was deferred.
+    fn wake_timer_after(&self, stepped: &Stepped) {
+        if stepped.effects.requeue.is_some() {
+            self.inner.timer.notify_one();
+        }
+    }
+
+    /// Lets an execution go that was never accepted; those who wait for it look again and find nothing.
+    pub(super) fn forget(&self, state: &mut State, id: ExecutionId) {
+        if let Some(live) = state.remove(id) {
+            wake_settled(live.settling);
+        }
+    }
+
+    /// Frees a claim's slot.
+    pub(super) fn release_locked(&self, state: &mut State, fence: Fence) {
+        if let Some(function) = state.queues.release(fence) {
+            state.gauges(function);
+        }
+        self.inner.released.notify_waiters();
+    }
+
+    /// Claims all that can run now, unless work is moved by hand.
+    pub(super) fn claim_ready(&self, state: &mut State) -> Vec<Claimed> {
+        let mut claims = Vec::new();
+        if self.inner.options.manual || state.stopping {
+            return claims;
+        }
+        while let Some((_, id, _)) = state.queues.take_any() {
+            claims.extend(self.claim_locked(state, id, crate::execution::ClaimWhen::Due));
+        }
+        claims
+    }
+}

@@ -1,0 +1,360 @@
+//! Claim → run → finalize, as one spawned task with a handle.
+//!
+//! **Invariant:** a claim's slot is released exactly once and its execution never stays `running`, whatever
+//! happens in between: an answer, a panic, a stop.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::decide::{Change, Decided};
+use super::output::classify;
+use super::runner::class_of;
+use super::state::{Home, Removed, Run, Settling, State};
+use super::{CallError, Finalized, Scheduler};
+use crate::execution::{
+    Attempt, ClaimWhen, Event, Outcome, Ran, Rejected, State as ExecutionState, Status, step,
+};
+use crate::model::{ExecutionId, Fence, FunctionName, Timestamp, Version};
+use crate::observe::FunctionMetrics;
+use crate::store::{AttemptRecord, ClaimRecord, Request};
+
+/// A claim that has a slot and waits to be dispatched.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    id: ExecutionId,
+    fence: Fence,
+    function: FunctionName,
+    version: Arc<Version>,
+    number: u32,
+    requeues: u32,
+    request: Option<Arc<Request>>,
+    caller_until: Option<Instant>,
+    stop: CancellationToken,
+    began_at: Timestamp,
+    began: Instant,
+    metrics: Option<Arc<FunctionMetrics>>,
+    kind: ClaimKind,
+}
+
+/// What a claim is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ClaimKind {
+    /// Run it.
+    Run,
+    /// It is too old to run: end it. Takes no slot.
+    AgeOut,
+}
+
+impl Scheduler {
+    /// Claims the next ready execution of a function and spawns its dispatch; `None` if nothing is ready
+    /// or no slot is free. The handle ends once the outcome is recorded.
+    ///
+    /// # Errors
+    /// [`CallError::UnknownFunction`], [`CallError::Stopping`].
+    pub fn tick_once(
+        &self,
+        function: &FunctionName,
+    ) -> Result<Option<JoinHandle<Finalized>>, CallError> {
+        let none = std::collections::HashSet::new();
+        let ticked = self.tick(function, super::queue::Early::DueOnly, &none)?;
+        Ok(ticked.into_handle())
+    }
+
+    /// Turns an execution that has just left its queue into a claim with a slot.
+    pub(super) fn claim_locked(
+        &self,
+        state: &mut State,
+        id: ExecutionId,
+        when: ClaimWhen,
+    ) -> Option<Claimed> {
+        let now = self.inner.clock.now();
+        let fence = state.next_fence();
+        let live = state.live.get_mut(&id)?;
+        live.place = None;
+        if !matches!(live.settling, Settling::No) {
+            return None;
+        }
+        let policy = live.policy(self.inner.options.faults_max, Removed::No);
+        let too_old = live.execution.is_too_old(&policy, now);
+        if !too_old {
+            let event = Event::Claim { fence, when };
+            match step(&live.execution, &event, &policy, now) {
+                Ok(stepped) => live.execution = stepped.next,
+                Err(Rejected::NotDue(due)) => {
+                    // The wall clock was set back since it came due.
+                    state.push(id, due, now);
+                    return None;
+                }
+                Err(reason) => {
+                    tracing::error!(execution.id = %id, %reason, "a queued execution could not be claimed");
+                    return None;
+                }
+            }
+        }
+        let stop = CancellationToken::new();
+        let began = Instant::now();
+        let claimed = Claimed {
+            id,
+            fence,
+            function: live.function.clone(),
+            version: Arc::clone(&live.version),
+            number: live.execution.attempts,
+            requeues: live.execution.requeues,
+            request: live.request.clone(),
+            caller_until: live.caller_until,
+            stop: stop.clone(),
+            began_at: now,
+            began,
+            metrics: state
+                .functions
+                .get(&live.function_id)
+                .map(|function| Arc::clone(&function.metrics)),
+            kind: if too_old {
+                ClaimKind::AgeOut
+            } else {
+                ClaimKind::Run
+            },
+        };
+        if too_old {
+            return Some(claimed);
+        }
+        live.run = Some(Run { stop });
+        let (home, function_id, waited) = (live.home, live.function_id, live.ready.elapsed());
+        let class = class_of(&live.version.code);
+        state.queues.claim(function_id, class, fence);
+        state.gauges(function_id);
+        if home == Home::Durable {
+            self.inner.store.log_claim(ClaimRecord {
+                id,
+                fence,
+                attempt: claimed.number,
+                at: now,
+            });
+        }
+        if let Some(metrics) = &claimed.metrics {
+            metrics.waited(waited);
+            metrics.dispatched();
+        }
+        Some(claimed)
+    }
+
+    /// Spawns dispatches; the background way, where nobody waits for a handle.
+    pub(super) fn spawn_dispatches(&self, claims: Vec<Claimed>) {
+        for claimed in claims {
+            drop(self.spawn_dispatch(claimed));
+        }
+    }
+
+    /// Spawns one dispatch.
+    pub(super) fn spawn_dispatch(&self, claimed: Claimed) -> JoinHandle<Finalized> {
+        let scheduler = self.clone();
+        self.inner
+            .tasks
+            .spawn(async move { scheduler.dispatch(claimed).await })
+    }
+
+    async fn dispatch(&self, claimed: Claimed) -> Finalized {
+        if claimed.kind == ClaimKind::AgeOut {
+            let decided = self.decide(claimed.id, Change::of(Event::AgeOut)).await;
+            if let Ok(Decided::Rejected(_)) = decided {
+                self.put_back(claimed.id);
+            }
+            return self.finalized(claimed.id, decided).await;
+        }
+        let mut guard = DispatchGuard {
+            scheduler: self.clone(),
+            id: claimed.id,
+            fence: Some(claimed.fence),
+        };
+        let ran = match AssertUnwindSafe(self.run(&claimed)).catch_unwind().await {
+            Ok(ran) => ran,
+            Err(panic) => Ran::bare(Outcome::Fault(format!(
+                "the dispatch panicked: {}",
+                panic_text(&*panic)
+            ))),
+        };
+        let finalized = self.finalize_dispatch(&claimed, ran).await;
+        guard.fence = None;
+        finalized
+    }
+
+    /// Queues what left its queue and was not claimed after all (the wall clock was set back in between).
+    fn put_back(&self, id: ExecutionId) {
+        let now = self.inner.clock.now();
+        let mut state = self.lock();
+        let Some(live) = state.live.get(&id) else {
+            return;
+        };
+        if let ExecutionState::Queued { due } = live.execution.state
+            && live.place.is_none()
+            && matches!(live.settling, Settling::No)
+        {
+            state.push(id, due, now);
+            self.inner.timer.notify_one();
+        }
+    }
+
+    async fn run(&self, claimed: &Claimed) -> Ran {
+        let request = match &claimed.request {
+            Some(request) => Arc::clone(request),
+            None => match self.inner.store.request(claimed.id).await {
+                Ok(Some(request)) => Arc::new(request),
+                Ok(None) => {
+                    return Ran::bare(Outcome::Fault("its input is not in the store".into()));
+                }
+                Err(error) => {
+                    return Ran::bare(Outcome::Fault(format!(
+                        "its input could not be read: {error}"
+                    )));
+                }
+            },
+        };
+        let spec = &claimed.version.spec;
+        let mut time_limit = Duration::from_millis(spec.timeout_ms);
+        if let Some(until) = claimed.caller_until {
+            time_limit = time_limit.min(until.saturating_duration_since(Instant::now()));
+        }
+        let attempt = Attempt {
+            execution_id: claimed.id,
+            function: claimed.function.clone(),
+            version: Arc::clone(&claimed.version),
+            number: claimed.number,
+            max_attempts: spec.max_attempts(),
+            requeues: claimed.requeues,
+            fence: claimed.fence,
+            time_limit,
+            idempotency_key: request.idempotency_key.clone(),
+            trace_id: request.trace_id.clone(),
+            traceparent: request.traceparent.clone(),
+            metadata: Arc::clone(&request.metadata),
+            input: request.input.clone(),
+        };
+        self.inner.runner.run(&attempt, &claimed.stop).await
+    }
+
+    /// Turns what a run came to into the execution's next state, durably. The only writer of results.
+    async fn finalize_dispatch(&self, claimed: &Claimed, ran: Ran) -> Finalized {
+        let run_time = claimed.began.elapsed();
+        if let Some(metrics) = &claimed.metrics {
+            let cold = ran
+                .cold_start
+                .then(|| ran.init_duration.unwrap_or_default());
+            metrics.ran(run_time, cold);
+        }
+        let event = self.event_of(claimed, &ran.outcome);
+        let attempt = AttemptRecord {
+            fence: claimed.fence,
+            number: claimed.number,
+            started_at: claimed.began_at,
+            finished_at: self.inner.clock.now(),
+            outcome: ran.outcome.word(),
+            failure: ran.outcome.failure().cloned(),
+            logs: ran.logs,
+            cold_start: ran.cold_start,
+            init_ms: ran.init_duration.map(|init| as_u64(init.as_millis())),
+            run_us: as_u64(run_time.as_micros()),
+            cpu_us: ran.cpu.map(|cpu| as_u64(cpu.as_micros())),
+        };
+        let output = match ran.outcome {
+            Outcome::Success { content_type, body } => Some(classify(content_type, body)),
+            Outcome::Error(_)
+            | Outcome::Retry(_)
+            | Outcome::Requeue(_)
+            | Outcome::TimedOut(_)
+            | Outcome::Limit(_)
+            | Outcome::Interrupted
+            | Outcome::Fault(_) => None,
+        };
+        let change = Change {
+            event,
+            output,
+            attempt: Some(attempt),
+            release: Some(claimed.fence),
+        };
+        let decided = self.decide(claimed.id, change).await;
+        self.finalized(claimed.id, decided).await
+    }
+
+    /// A run that was cut because its synchronous caller's time is over ends the execution, retries or not.
+    fn event_of(&self, claimed: &Claimed, outcome: &Outcome) -> Event {
+        let caller_is_late = claimed
+            .caller_until
+            .is_some_and(|until| Instant::now() >= until);
+        if caller_is_late && matches!(outcome, Outcome::TimedOut(_)) {
+            return Event::Expire;
+        }
+        Event::of_outcome(claimed.fence, outcome)
+    }
+
+    async fn finalized(&self, id: ExecutionId, decided: Result<Decided, CallError>) -> Finalized {
+        let status = match decided {
+            Ok(Decided::Done(record)) => Some(record.execution.status()),
+            Ok(Decided::Rejected(reason)) => {
+                tracing::debug!(execution.id = %id, %reason, "an outcome came too late");
+                None
+            }
+            Ok(Decided::NotLive) => None,
+            Err(error) => {
+                tracing::error!(execution.id = %id, %error, "an outcome could not be recorded");
+                None
+            }
+        };
+        let status = match status {
+            Some(status) => status,
+            // It ended another way meanwhile: say how.
+            None => match self.execution(id).await {
+                Ok(Some(record)) => record.execution.status(),
+                Ok(None) | Err(_) => Status::Running,
+            },
+        };
+        Finalized {
+            execution_id: id,
+            status,
+        }
+    }
+}
+
+/// Sees a dispatch through that ended without an answer: its slot is freed and a fault recorded.
+struct DispatchGuard {
+    scheduler: Scheduler,
+    id: ExecutionId,
+    fence: Option<Fence>,
+}
+
+impl Drop for DispatchGuard {
+    fn drop(&mut self) {
+        let Some(fence) = self.fence.take() else {
+            return;
+        };
+        let (scheduler, id) = (self.scheduler.clone(), self.id);
+        // A runtime that is going away takes no tasks; the next start finds the logged claim.
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        drop(self.scheduler.inner.tasks.spawn(async move {
+            let cause = "the dispatch ended without an answer".to_owned();
+            let change = Change {
+                release: Some(fence),
+                ..Change::of(Event::Fault { fence, cause })
+            };
+            if let Err(error) = scheduler.decide(id, change).await {
+                tracing::error!(execution.id = %id, %error, "a fault could not be recorded");
+            }
+        }));
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}
+
+fn as_u64(wide: u128) -> u64 {
+    u64::try_from(wide).unwrap_or(u64::MAX)
+}

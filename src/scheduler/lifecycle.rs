@@ -1,0 +1,312 @@
+//! Start and stop: finding again what was promised, waking what is due, going down in order.
+//!
+//! **Invariant:** everything that can wake work is derived from the store at start; a planned stop costs no
+//! execution an attempt or a fault.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::decide::{Change, Decided};
+use super::queue::Queues;
+use super::runner::Runner;
+use super::state::{Home, Live, Settling, State};
+use super::{CallError, Inner, Options, Scheduler};
+use crate::clock::Clock;
+use crate::execution::{Event, State as ExecutionState, Status};
+use crate::model::{ExecutionId, Timestamp};
+use crate::observe::Metrics;
+use crate::registry::{Function, Registry};
+use crate::shutdown::Tasks;
+use crate::store::{self, Applied, Guard, LiveExecution, Store, Transition};
+
+/// Executions read at once while the store is searched for live ones.
+const RECOVERY_PAGE: u32 = 1_000;
+
+/// What a scheduler is made of.
+pub struct Parts {
+    /// Time.
+    pub clock: Clock,
+    /// What is durable.
+    pub store: Arc<dyn Store>,
+    /// What can be called.
+    pub registry: Registry,
+    /// Who runs attempts.
+    pub runner: Arc<dyn Runner>,
+    /// Where figures go.
+    pub metrics: Metrics,
+    /// Who spawns tasks.
+    pub tasks: Tasks,
+}
+
+impl Scheduler {
+    /// Finds all promised work in the store, queues it, and starts moving it (unless work is moved by hand).
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn start(options: Options, parts: Parts) -> store::Result<Self> {
+        let queues = Queues::new(options.guests_max, options.endpoint_calls_max);
+        let state = State::new(queues, parts.store.boot(), options.queued_input_bytes_max);
+        let scheduler = Self {
+            inner: Arc::new(Inner {
+                options,
+                clock: parts.clock,
+                store: parts.store,
+                registry: parts.registry,
+                runner: parts.runner,
+                metrics: parts.metrics,
+                tasks: parts.tasks,
+                state: Mutex::new(state),
+                timer: Notify::new(),
+                released: Notify::new(),
+            }),
+        };
+        scheduler.recover().await?;
+        scheduler.spawn_timer();
+        let claims = scheduler.claim_ready(&mut scheduler.lock());
+        scheduler.spawn_dispatches(claims);
+        Ok(scheduler)
+    }
+
+    async fn recover(&self) -> store::Result<()> {
+        let mut after: Option<ExecutionId> = None;
+        let mut found = 0_usize;
+        loop {
+            let page = self
+                .inner
+                .store
+                .live_executions(after, RECOVERY_PAGE)
+                .await?;
+            let Some(last) = page.last() else {
+                break;
+            };
+            after = Some(last.id);
+            found += page.len();
+            self.recover_page(page).await?;
+        }
+        if found > 0 {
+            tracing::info!(
+                executions = found,
+                "found executions that have not ended: they go on"
+            );
+        }
+        Ok(())
+    }
+
+    async fn recover_page(&self, page: Vec<LiveExecution>) -> store::Result<()> {
+        let now = self.inner.clock.now();
+        let mut transitions = Vec::new();
+        for found in page {
+            let function = self.inner.registry.get_by_id(found.function_id);
+            let event = recovery_event(&found, function.as_deref(), now);
+            let Some(function) = function else {
+                transitions.extend(self.end_orphan(found, now));
+                continue;
+            };
+            let (id, execution) = (found.id, found.execution.clone());
+            let live = recovered(found, &function);
+            {
+                let mut state = self.lock();
+                if self.ensure_function(&mut state, &function).is_err() {
+                    continue;
+                }
+                state.insert(live);
+                if let ExecutionState::Queued { due } = execution.state
+                    && event.is_none()
+                {
+                    state.push(id, due, now);
+                }
+            }
+            if let Some(event) = event {
+                match self.decide(id, Change::of(event)).await {
+                    Ok(Decided::Done(_) | Decided::Rejected(_) | Decided::NotLive) => {}
+                    Err(CallError::Store(error)) => return Err(error),
+                    Err(error) => {
+                        tracing::error!(execution.id = %id, %error, "could not be recovered")
+                    }
+                }
+            }
+        }
+        let applied = self.inner.store.transition_all(transitions).await?;
+        if applied.contains(&Applied::Stale) {
+            tracing::warn!("some executions of deleted functions had ended already");
+        }
+        Ok(())
+    }
+
+    /// The end of an execution whose function is gone: it was deleted while we were down or going down.
+    fn end_orphan(&self, found: LiveExecution, now: Timestamp) -> Option<Transition> {
+        let policy = crate::execution::Policy {
+            max_attempts: 1,
+            base_delay_ms: 0,
+            max_delay_ms: 0,
+            max_requeues: 0,
+            max_age_ms: u64::MAX,
+            max_faults: 0,
+            function_removed: true,
+            jitter: 0,
+        };
+        let event = match found.execution.status() {
+            Status::Running => Event::Lost,
+            Status::Queued
+            | Status::Success
+            | Status::Error
+            | Status::Timeout
+            | Status::Cancelled => Event::RemoveFunction,
+        };
+        let stepped = crate::execution::step(&found.execution, &event, &policy, now).ok()?;
+        Some(Transition {
+            id: found.id,
+            guard: Guard::Live,
+            next: stepped.next,
+            version: None,
+            output: None,
+            attempt: None,
+        })
+    }
+
+    /// Wakes deferred work when its time has come. The only task of the scheduler that waits for time.
+    fn spawn_timer(&self) {
+        let scheduler = self.clone();
+        let stop = self.inner.tasks.stop_token().clone();
+        drop(self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = scheduler.run_timer() => {}
+            }
+        }));
+    }
+
+    async fn run_timer(&self) {
+        loop {
+            // Armed before looking, so that a change in between is not lost.
+            let changed = self.inner.timer.notified();
+            let (next, claims) = {
+                let mut state = self.lock();
+                self.promote_due(&mut state);
+                (state.queues.next_due(), self.claim_ready(&mut state))
+            };
+            self.spawn_dispatches(claims);
+            match next {
+                Some(due) => tokio::select! {
+                    () = changed => {}
+                    () = self.inner.clock.sleep_until(due) => {}
+                },
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Moves what is due to the ready queues.
+    pub(super) fn promote_due(&self, state: &mut State) {
+        for (id, place) in state.queues.promote_due(self.inner.clock.now()) {
+            if let Some(live) = state.live.get_mut(&id) {
+                live.place = Some(place);
+                live.ready = Instant::now();
+            }
+        }
+    }
+
+    /// Stops in order: no new calls and claims; running attempts get `grace`; those that are still
+    /// running then are interrupted and, where they are durable, run again after the restart. Callers
+    /// of executions that live in memory are told that the server is stopping.
+    pub async fn stop(&self, grace: Duration) {
+        self.lock().stopping = true;
+        self.end_memory_waits(Waiting::QueuedOnly);
+        let calm = self.wait_until_calm();
+        if tokio::time::timeout(grace, calm).await.is_err() {
+            tracing::warn!("the grace period is over: interrupting what still runs");
+            let stops: Vec<_> = {
+                let state = self.lock();
+                let runs = state.live.values().filter_map(|live| live.run.as_ref());
+                runs.map(|run| run.stop.clone()).collect()
+            };
+            for stop in stops {
+                stop.cancel();
+            }
+            self.wait_until_calm().await;
+        }
+        self.end_memory_waits(Waiting::All);
+    }
+
+    async fn wait_until_calm(&self) {
+        loop {
+            let released = self.inner.released.notified();
+            if self.lock().queues.running_all() == 0 {
+                return;
+            }
+            released.await;
+        }
+    }
+
+    /// Lets executions go that live in memory and will not run any more; their callers' waits end.
+    fn end_memory_waits(&self, which: Waiting) {
+        let mut state = self.lock();
+        let ids: Vec<ExecutionId> = state
+            .live
+            .values()
+            .filter(|live| live.home == Home::Memory)
+            .filter(|live| which == Waiting::All || live.execution.status() == Status::Queued)
+            .map(|live| live.id)
+            .collect();
+        for id in ids {
+            self.forget(&mut state, id);
+        }
+    }
+}
+
+/// Which executions of memory are let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    QueuedOnly,
+    All,
+}
+
+/// What a start has to say about a live execution, if anything.
+fn recovery_event(
+    found: &LiveExecution,
+    function: Option<&Function>,
+    now: Timestamp,
+) -> Option<Event> {
+    if function.is_none() {
+        return Some(Event::RemoveFunction);
+    }
+    if found.deadline.is_some_and(|deadline| deadline <= now) {
+        return Some(Event::Expire);
+    }
+    match found.execution.status() {
+        Status::Running => Some(Event::Lost),
+        Status::Queued | Status::Success | Status::Error | Status::Timeout | Status::Cancelled => {
+            None
+        }
+    }
+}
+
+fn recovered(found: LiveExecution, function: &Function) -> Live {
+    let now = Instant::now();
+    let version = function.version(found.version).unwrap_or(&function.active);
+    Live {
+        id: found.id,
+        function_id: found.function_id,
+        function: found.function,
+        version: Arc::clone(version),
+        execution: found.execution,
+        home: Home::Durable,
+        request: None,
+        input_bytes: found.input_bytes,
+        trace_id: found.trace_id,
+        parent: None,
+        place: None,
+        caller_until: None,
+        accepted: now,
+        ready: now,
+        run: None,
+        waiters: Vec::new(),
+        attempts: Vec::new(),
+        settling: Settling::No,
+        unspent: false,
+        cold_start: false,
+        init_ms: None,
+    }
+}

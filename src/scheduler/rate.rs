@@ -1,0 +1,108 @@
+//! The rate limit of one function.
+//!
+//! **Invariant:** asking never waits; a refusal says when the next call fits.
+
+use std::num::NonZeroU32;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use crate::model::FunctionSettings;
+
+/// A token bucket of `ratePerSecond` and `burst`, or no limit.
+#[derive(Debug)]
+pub(super) struct Limiter {
+    per_second: u32,
+    burst: u32,
+    bucket: Option<DefaultDirectRateLimiter>,
+}
+
+/// More calls than the rate allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limited {
+    pub(super) per_second: u32,
+    pub(super) retry_after_s: u64,
+}
+
+impl Limiter {
+    /// The limiter of these settings.
+    pub(super) fn new(settings: &FunctionSettings) -> Self {
+        let (per_second, burst) = numbers(settings);
+        let bucket = NonZeroU32::new(per_second).map(|rate| {
+            let quota = Quota::per_second(rate);
+            RateLimiter::direct(
+                NonZeroU32::new(burst).map_or(quota, |burst| quota.allow_burst(burst)),
+            )
+        });
+        Self {
+            per_second,
+            burst,
+            bucket,
+        }
+    }
+
+    /// Takes new settings; the bucket starts full again only if they differ.
+    pub(super) fn update(&mut self, settings: &FunctionSettings) {
+        if numbers(settings) != (self.per_second, self.burst) {
+            *self = Self::new(settings);
+        }
+    }
+
+    /// Takes one call from the bucket.
+    pub(super) fn check(&self) -> Result<(), Limited> {
+        let Some(bucket) = &self.bucket else {
+            return Ok(());
+        };
+        bucket.check().map_err(|not_until| {
+            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            Limited {
+                per_second: self.per_second,
+                retry_after_s: wait.as_secs() + u64::from(wait.subsec_nanos() > 0),
+            }
+        })
+    }
+}
+
+/// Rate and burst; 0 stands for no limit.
+fn numbers(settings: &FunctionSettings) -> (u32, u32) {
+    let rate = settings.rate_per_second.unwrap_or(0);
+    (rate, settings.burst.unwrap_or(rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(rate_per_second: Option<u32>, burst: Option<u32>) -> FunctionSettings {
+        FunctionSettings {
+            rate_per_second,
+            burst,
+            ..FunctionSettings::default()
+        }
+    }
+
+    #[test]
+    fn the_bucket_holds_the_burst_and_then_refuses() {
+        let limiter = Limiter::new(&settings(Some(1), Some(3)));
+        for _ in 0..3 {
+            assert_eq!(limiter.check(), Ok(()));
+        }
+        let refused = limiter.check().unwrap_err();
+        assert_eq!(
+            refused,
+            Limited {
+                per_second: 1,
+                retry_after_s: 1
+            }
+        );
+    }
+
+    #[test]
+    fn without_a_rate_nothing_is_refused() {
+        let mut limiter = Limiter::new(&settings(None, None));
+        assert!((0..10_000).all(|_| limiter.check().is_ok()));
+        limiter.update(&settings(Some(1), None));
+        assert_eq!(limiter.check(), Ok(()));
+        assert!(limiter.check().is_err());
+    }
+}

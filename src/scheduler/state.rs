@@ -1,0 +1,348 @@
+//! Everything volatile: live executions, queues, claims. One structure behind one short lock.
+//!
+//! **Invariant:** methods here run under the lock and never wait; what has to happen outside (waking
+//! waiters, spawning dispatches, writing) is handed back as a value.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::queue::{Place, Queues};
+use super::rate::Limiter;
+use super::runner::class_of;
+use crate::execution::{Execution, Policy, Requeued, Status, Stepped};
+use crate::model::{ExecutionId, Fence, FunctionId, FunctionName, Output, Timestamp, Version};
+use crate::observe::FunctionMetrics;
+use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
+
+/// Who is told what became of an execution.
+pub(super) type Waiter = oneshot::Sender<Arc<ExecutionRecord>>;
+
+/// Where an execution's truth is until it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Home {
+    /// In memory only: a synchronous call without a key.
+    Memory,
+    /// In the store: everything that was promised.
+    Durable,
+}
+
+/// Whether a decision about an execution is on its way to disk. Others wait for it before they judge.
+#[derive(Debug)]
+pub(super) enum Settling {
+    /// No: the record is what the store has.
+    No,
+    /// It is being accepted; nobody but its creator knows of it.
+    Accepting(Vec<oneshot::Sender<()>>),
+    /// A transition is being committed.
+    Deciding(Vec<oneshot::Sender<()>>),
+}
+
+/// An attempt under way.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) stop: CancellationToken,
+}
+
+/// An execution that has not ended.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) id: ExecutionId,
+    pub(super) function_id: FunctionId,
+    pub(super) function: FunctionName,
+    pub(super) version: Arc<Version>,
+    /// What the world may know: the last committed state, or `running`.
+    pub(super) execution: Execution,
+    pub(super) home: Home,
+    /// Absent: to be read from the store at its turn.
+    pub(super) request: Option<Arc<Request>>,
+    pub(super) input_bytes: u64,
+    pub(super) trace_id: Option<Arc<str>>,
+    pub(super) parent: Option<ExecutionId>,
+    pub(super) place: Option<Place>,
+    /// When its synchronous caller stops waiting, in real time.
+    pub(super) caller_until: Option<Instant>,
+    pub(super) accepted: Instant,
+    pub(super) ready: Instant,
+    pub(super) run: Option<Run>,
+    pub(super) waiters: Vec<Waiter>,
+    /// Runs of an execution that lives in memory.
+    pub(super) attempts: Vec<AttemptRecord>,
+    pub(super) settling: Settling,
+    /// It is queued again without having spent an attempt (a requeue or a fault).
+    pub(super) unspent: bool,
+    pub(super) cold_start: bool,
+    pub(super) init_ms: Option<u64>,
+}
+
+impl Live {
+    /// What is told of it.
+    pub(super) fn record(&self, output: Option<Output>) -> ExecutionRecord {
+        ExecutionRecord {
+            id: self.id,
+            function_id: self.function_id,
+            function: self.function.clone(),
+            version: self.version.number,
+            execution: self.execution.clone(),
+            output_bytes: output.as_ref().map(|output| output.body.len() as u64),
+            output,
+            input_bytes: self.input_bytes,
+            input_kept: self.home == Home::Durable,
+            cold_start: self.cold_start,
+            init_ms: self.init_ms,
+            trace_id: self.trace_id.clone(),
+            parent: self.parent,
+        }
+    }
+
+    /// Whether anybody but its creator may know of it.
+    pub(super) fn is_visible(&self) -> bool {
+        !matches!(self.settling, Settling::Accepting(_))
+    }
+
+    /// The rules it lives under.
+    pub(super) fn policy(&self, faults_max: u32, removed: Removed) -> Policy {
+        let spec = &self.version.spec;
+        Policy {
+            max_attempts: spec.max_attempts(),
+            base_delay_ms: spec.retry_backoff.base_delay_ms,
+            max_delay_ms: spec.retry_backoff.max_delay_ms,
+            max_requeues: spec.max_requeues,
+            max_age_ms: spec.max_age_ms,
+            max_faults: faults_max,
+            function_removed: removed == Removed::Yes,
+            jitter: rand::random(),
+        }
+    }
+
+    fn ended(&mut self, output: Option<Output>, request: Arc<Request>) -> EndedExecution {
+        EndedExecution {
+            id: self.id,
+            function_id: self.function_id,
+            function: self.function.clone(),
+            version: self.version.number,
+            execution: self.execution.clone(),
+            request,
+            output,
+            attempts: std::mem::take(&mut self.attempts),
+            record: self.version.spec.record,
+        }
+    }
+}
+
+/// Whether an execution's function was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removed {
+    Yes,
+    No,
+}
+
+/// What the scheduler keeps of a function beside its queue.
+#[derive(Debug)]
+pub(super) struct FunctionState {
+    pub(super) metrics: Arc<FunctionMetrics>,
+    pub(super) limiter: Limiter,
+}
+
+/// A result that is final: to be told to those who wait, once the lock is released.
+#[derive(Debug)]
+#[must_use = "waiters hang until it is delivered"]
+pub(super) struct Delivery {
+    pub(super) record: Arc<ExecutionRecord>,
+    pub(super) ended: Option<EndedExecution>,
+    waiters: Vec<Waiter>,
+    stop: Option<CancellationToken>,
+}
+
+impl Delivery {
+    /// Wakes everybody concerned. A waiter that has gone is nobody's problem.
+    pub(super) fn deliver(self) -> Arc<ExecutionRecord> {
+        if let Some(stop) = self.stop {
+            stop.cancel();
+        }
+        for waiter in self.waiters {
+            let _ = waiter.send(Arc::clone(&self.record));
+        }
+        self.record
+    }
+}
+
+/// The structure.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) live: HashMap<ExecutionId, Live>,
+    pub(super) queues: Queues,
+    pub(super) functions: HashMap<FunctionId, FunctionState>,
+    pub(super) boot: u32,
+    claims: u64,
+    queued_input_bytes: u64,
+    queued_input_bytes_max: u64,
+    pub(super) stopping: bool,
+}
+
+impl State {
+    pub(super) fn new(queues: Queues, boot: u32, queued_input_bytes_max: u64) -> Self {
+        Self {
+            live: HashMap::new(),
+            queues,
+            functions: HashMap::new(),
+            boot,
+            claims: 0,
+            queued_input_bytes: 0,
+            queued_input_bytes_max,
+            stopping: false,
+        }
+    }
+
+    /// The next claim's number.
+    pub(super) fn next_fence(&mut self) -> Fence {
+        self.claims += 1;
+        Fence::new(self.boot, self.claims)
+    }
+
+    /// Adds an execution that is not in its queue yet.
+    pub(super) fn insert(&mut self, mut live: Live) {
+        if live.home == Home::Durable && live.request.is_some() {
+            if self.queued_input_bytes + live.input_bytes > self.queued_input_bytes_max {
+                live.request = None;
+            } else {
+                self.queued_input_bytes += live.input_bytes;
+            }
+        }
+        self.live.insert(live.id, live);
+    }
+
+    /// Takes one out for good.
+    pub(super) fn remove(&mut self, id: ExecutionId) -> Option<Live> {
+        let mut live = self.live.remove(&id)?;
+        if let Some(place) = live.place.take() {
+            self.queues.remove(live.function_id, place);
+        }
+        if live.home == Home::Durable && live.request.is_some() {
+            self.queued_input_bytes = self.queued_input_bytes.saturating_sub(live.input_bytes);
+        }
+        self.gauges(live.function_id);
+        Some(live)
+    }
+
+    /// Puts a queued execution in its queue.
+    pub(super) fn push(&mut self, id: ExecutionId, due: Timestamp, now: Timestamp) {
+        let Some(live) = self.live.get_mut(&id) else {
+            return;
+        };
+        let class = class_of(&live.version.code);
+        live.place = self.queues.push(live.function_id, id, class, due, now);
+        live.ready = Instant::now();
+        let function = live.function_id;
+        self.gauges(function);
+    }
+
+    /// Makes a decision visible: the new record, and what follows from it in here.
+    pub(super) fn apply(
+        &mut self,
+        id: ExecutionId,
+        stepped: Stepped,
+        output: Option<Output>,
+        now: Timestamp,
+    ) -> Option<Delivery> {
+        let live = self.live.get_mut(&id)?;
+        live.execution = stepped.next;
+        let effects = stepped.effects;
+        if effects.unqueue
+            && let Some(place) = live.place.take()
+        {
+            self.queues.remove(live.function_id, place);
+        }
+        let stop = live
+            .run
+            .take()
+            .filter(|_| effects.stop_guest)
+            .map(|run| run.stop);
+        live.unspent = matches!(
+            effects.requeue,
+            Some(Requeued::Later(_) | Requeued::Fault(_))
+        );
+        if let Some(requeued) = effects.requeue {
+            self.count_requeue(id, requeued);
+            self.push(id, requeued.due(), now);
+        }
+        if !effects.publish {
+            let record = Arc::new(self.live.get(&id)?.record(None));
+            return Some(Delivery {
+                record,
+                ended: None,
+                waiters: Vec::new(),
+                stop,
+            });
+        }
+        let mut live = self.remove(id)?;
+        if let Some(function) = self.functions.get(&live.function_id) {
+            function
+                .metrics
+                .ended(live.execution.status(), live.accepted.elapsed());
+        }
+        let ended = match (&live.home, live.request.take()) {
+            (Home::Memory, Some(request)) => Some(live.ended(output.clone(), request)),
+            (Home::Memory, None) | (Home::Durable, _) => None,
+        };
+        let waiters = std::mem::take(&mut live.waiters);
+        let record = Arc::new(live.record(output));
+        Some(Delivery {
+            record,
+            ended,
+            waiters,
+            stop,
+        })
+    }
+
+    fn count_requeue(&self, id: ExecutionId, requeued: Requeued) {
+        let Some(live) = self.live.get(&id) else {
+            return;
+        };
+        let Some(function) = self.functions.get(&live.function_id) else {
+            return;
+        };
+        match requeued {
+            Requeued::Retry(_) => function.metrics.retried(),
+            Requeued::Later(_) => function.metrics.requeued(),
+            Requeued::Fault(_) => function.metrics.faulted(),
+            Requeued::Redrive(_) => {}
+        }
+    }
+
+    /// Ends the wait of those who asked while a decision was on its way.
+    pub(super) fn settled(&mut self, id: ExecutionId) {
+        if let Some(live) = self.live.get_mut(&id) {
+            wake_settled(std::mem::replace(&mut live.settling, Settling::No));
+        }
+    }
+
+    /// Brings the gauges of a function up to date.
+    pub(super) fn gauges(&self, function: FunctionId) {
+        if let Some(state) = self.functions.get(&function) {
+            state.metrics.set_queue_depth(self.queues.waiting(function));
+            state.metrics.set_in_flight(self.queues.running(function));
+        }
+    }
+
+    /// How many executions are live, by status; for tests and metrics.
+    pub(super) fn count(&self, status: Status) -> usize {
+        let all = self.live.values();
+        all.filter(|live| live.execution.status() == status).count()
+    }
+}
+
+/// Tells those who waited for a decision that it is made. Dropping the senders says the same.
+pub(super) fn wake_settled(settling: Settling) {
+    match settling {
+        Settling::No => {}
+        Settling::Accepting(waiting) | Settling::Deciding(waiting) => {
+            for sender in waiting {
+                let _ = sender.send(());
+            }
+        }
+    }
+}

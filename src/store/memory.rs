@@ -1,0 +1,443 @@
+//! A store that forgets with its process: for harnesses and simulations, never for a server.
+//!
+//! It keeps the same promises as the others but the one about disks, and passes the same conformance suite.
+//! What would be on disk is a [`Disk`], which outlives the store that works on it: opening it again is
+//! what a restart is.
+//!
+//! **Invariant:** every method does its whole work under one lock and never waits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{
+    Accepted, Applied, AttemptRecord, ClaimRecord, EndedExecution, Error, ExecutionRecord, Filter,
+    FunctionRecord, Guard, KeyHolder, LiveExecution, NewExecution, Request, Result, Retention,
+    Store, Transition,
+};
+use crate::execution::{Execution, State, Status};
+use crate::model::{
+    ExecutionId, Fence, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Output,
+    RecordMode, Timestamp, Version, VersionNumber,
+};
+
+/// What outlives a [`MemoryStore`].
+#[derive(Debug, Clone, Default)]
+pub struct Disk(Arc<Mutex<Tables>>);
+
+#[derive(Debug, Default)]
+struct Tables {
+    boot: u32,
+    last_function: i64,
+    functions: BTreeMap<FunctionId, FunctionRecord>,
+    rows: BTreeMap<ExecutionId, Row>,
+    keys: HashMap<(FunctionId, IdempotencyKey), KeyRow>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct KeyRow {
+    holder: KeyHolder,
+    expires_at: Timestamp,
+}
+
+#[derive(Debug)]
+struct Row {
+    function_id: FunctionId,
+    function: FunctionName,
+    version: VersionNumber,
+    execution: Execution,
+    claimed: Fence,
+    request: Option<Arc<Request>>,
+    output: Option<Output>,
+    attempts: Vec<AttemptRecord>,
+    deadline: Option<Timestamp>,
+    input_bytes: u64,
+    output_bytes: Option<u64>,
+    trace_id: Option<Arc<str>>,
+    parent: Option<ExecutionId>,
+}
+
+/// The store; see the module.
+#[derive(Debug)]
+pub struct MemoryStore {
+    disk: Disk,
+    boot: u32,
+    closed: tokio_util::sync::CancellationToken,
+}
+
+impl MemoryStore {
+    /// Opens a disk; the boot number grows with every opening.
+    pub fn open(disk: &Disk) -> Self {
+        let mut tables = disk.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.boot += 1;
+        Self {
+            disk: disk.clone(),
+            boot: tables.boot,
+            closed: tokio_util::sync::CancellationToken::new(),
+        }
+    }
+
+    /// The tables, as they are whether somebody panicked over them or not: each change is one step.
+    fn read(&self) -> MutexGuard<'_, Tables> {
+        self.disk.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> Result<MutexGuard<'_, Tables>> {
+        if self.closed.is_cancelled() {
+            return Err(Error::Closed);
+        }
+        Ok(self.read())
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn boot(&self) -> u32 {
+        self.boot
+    }
+
+    async fn functions(&self) -> Result<Vec<FunctionRecord>> {
+        Ok(self.read().functions.values().cloned().collect())
+    }
+
+    async fn create_function(
+        &self,
+        name: &FunctionName,
+        settings: &FunctionSettings,
+        version: Arc<Version>,
+    ) -> Result<FunctionRecord> {
+        let mut tables = self.write()?;
+        if tables
+            .functions
+            .values()
+            .any(|function| function.name == *name)
+        {
+            return Err(Error::NameTaken);
+        }
+        tables.last_function += 1;
+        let record = FunctionRecord {
+            id: FunctionId(tables.last_function),
+            name: name.clone(),
+            settings: settings.clone(),
+            active: version.number,
+            created_at: version.created_at,
+            updated_at: version.created_at,
+            versions: vec![version],
+        };
+        tables.functions.insert(record.id, record.clone());
+        Ok(record)
+    }
+
+    async fn add_version(
+        &self,
+        id: FunctionId,
+        settings: &FunctionSettings,
+        version: Arc<Version>,
+    ) -> Result<()> {
+        let mut tables = self.write()?;
+        let function = tables.functions.get_mut(&id).ok_or(Error::NoSuchFunction)?;
+        function.settings = settings.clone();
+        function.active = version.number;
+        function.updated_at = version.created_at;
+        function.versions.push(version);
+        Ok(())
+    }
+
+    async fn set_function(
+        &self,
+        id: FunctionId,
+        settings: &FunctionSettings,
+        active: VersionNumber,
+        now: Timestamp,
+    ) -> Result<()> {
+        let mut tables = self.write()?;
+        let function = tables.functions.get_mut(&id).ok_or(Error::NoSuchFunction)?;
+        let mut versions = function.versions.iter();
+        if !versions.any(|version| version.number == active) {
+            return Err(Error::NoSuchFunction);
+        }
+        function.settings = settings.clone();
+        function.active = active;
+        function.updated_at = now;
+        Ok(())
+    }
+
+    async fn delete_function(&self, id: FunctionId) -> Result<()> {
+        let mut tables = self.write()?;
+        tables.functions.remove(&id).ok_or(Error::NoSuchFunction)?;
+        tables.keys.retain(|(function, _), _| *function != id);
+        Ok(())
+    }
+
+    async fn accept(&self, new: NewExecution) -> Result<Accepted> {
+        let mut tables = self.write()?;
+        if !tables.functions.contains_key(&new.function_id) {
+            return Err(Error::NoSuchFunction);
+        }
+        if let Some(claim) = &new.key {
+            let name = (new.function_id, claim.key.clone());
+            let held = tables.keys.get(&name).copied();
+            if let Some(held) = held.filter(|held| held.expires_at > new.execution.created_at) {
+                return Ok(Accepted::Existing(held.holder));
+            }
+            let holder = KeyHolder {
+                id: new.id,
+                body_hash: claim.body_hash,
+            };
+            tables.keys.insert(
+                name,
+                KeyRow {
+                    holder,
+                    expires_at: claim.expires_at,
+                },
+            );
+        }
+        tables.rows.insert(new.id, Row::of_new(new));
+        Ok(Accepted::New)
+    }
+
+    async fn key_holder(
+        &self,
+        function: FunctionId,
+        key: &IdempotencyKey,
+        now: Timestamp,
+    ) -> Result<Option<KeyHolder>> {
+        let tables = self.read();
+        let held = tables.keys.get(&(function, key.clone()));
+        Ok(held
+            .filter(|held| held.expires_at > now)
+            .map(|held| held.holder))
+    }
+
+    fn log_claim(&self, claim: ClaimRecord) {
+        let Ok(mut tables) = self.write() else {
+            return;
+        };
+        if let Some(row) = tables.rows.get_mut(&claim.id)
+            && !row.execution.status().is_terminal()
+            && row.claimed < claim.fence
+        {
+            row.claimed = claim.fence;
+            row.execution.state = State::Running { fence: claim.fence };
+            row.execution.attempts = claim.attempt;
+            row.execution.started_at = Some(claim.at);
+        }
+    }
+
+    async fn transition(&self, transition: Transition) -> Result<Applied> {
+        let mut tables = self.write()?;
+        let row = tables.rows.get_mut(&transition.id);
+        Ok(row.map_or(Applied::Stale, |row| row.apply(transition)))
+    }
+
+    async fn transition_all(&self, transitions: Vec<Transition>) -> Result<Vec<Applied>> {
+        let mut applied = Vec::with_capacity(transitions.len());
+        for transition in transitions {
+            applied.push(self.transition(transition).await?);
+        }
+        Ok(applied)
+    }
+
+    fn record_ended(&self, ended: EndedExecution) {
+        if let Ok(mut tables) = self.write() {
+            tables.rows.insert(ended.id, Row::of_ended(ended));
+        }
+    }
+
+    async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>> {
+        let tables = self.read();
+        let row = tables.rows.get(&id);
+        Ok(row.map(|row| row.record(id, row.output.clone())))
+    }
+
+    async fn executions(&self, filter: &Filter, limit: u32) -> Result<Vec<ExecutionRecord>> {
+        let tables = self.read();
+        let newest_first = tables.rows.iter().rev();
+        Ok(newest_first
+            .filter(|(id, row)| row.matches(**id, filter))
+            .take(limit as usize)
+            .map(|(id, row)| row.record(*id, None))
+            .collect())
+    }
+
+    async fn request(&self, id: ExecutionId) -> Result<Option<Request>> {
+        let tables = self.read();
+        let row = tables.rows.get(&id);
+        Ok(row.and_then(|row| row.request.as_deref().cloned()))
+    }
+
+    async fn attempts(&self, id: ExecutionId) -> Result<Vec<AttemptRecord>> {
+        let tables = self.read();
+        let row = tables.rows.get(&id);
+        Ok(row.map(|row| row.attempts.clone()).unwrap_or_default())
+    }
+
+    async fn live_executions(
+        &self,
+        after: Option<ExecutionId>,
+        limit: u32,
+    ) -> Result<Vec<LiveExecution>> {
+        let tables = self.read();
+        let live = tables.rows.iter().filter(|(id, row)| {
+            !row.execution.status().is_terminal() && after.is_none_or(|after| **id > after)
+        });
+        Ok(live
+            .take(limit as usize)
+            .map(|(id, row)| LiveExecution {
+                id: *id,
+                function_id: row.function_id,
+                function: row.function.clone(),
+                version: row.version,
+                execution: row.execution.clone(),
+                deadline: row.deadline,
+                input_bytes: row.input_bytes,
+                trace_id: row.trace_id.clone(),
+            })
+            .collect())
+    }
+
+    async fn purge(&self, retention: Retention) -> Result<u32> {
+        let mut tables = self.write()?;
+        let mut left = retention.rows_max;
+        let mut take = || {
+            let is_left = left > 0;
+            left = left.saturating_sub(1);
+            is_left
+        };
+        tables.rows.retain(|_, row| {
+            let finished = row.execution.finished_at;
+            let is_old = row.execution.status().is_terminal()
+                && finished.is_some_and(|at| at < retention.executions_before);
+            !(is_old && take())
+        });
+        tables
+            .keys
+            .retain(|_, row| !(row.expires_at < retention.keys_before && take()));
+        Ok(retention.rows_max - left)
+    }
+
+    async fn flush(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn poisoned(&self) -> Option<Arc<str>> {
+        None
+    }
+
+    async fn wait_poisoned(&self) -> Arc<str> {
+        std::future::pending().await
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.closed.cancel();
+        Ok(())
+    }
+}
+
+impl Row {
+    fn of_new(new: NewExecution) -> Self {
+        Self {
+            function_id: new.function_id,
+            function: new.function,
+            version: new.version,
+            execution: new.execution,
+            claimed: Fence(0),
+            input_bytes: new.request.input.body.len() as u64,
+            trace_id: new.request.trace_id.clone(),
+            parent: new.request.parent,
+            request: Some(new.request),
+            output: None,
+            output_bytes: None,
+            attempts: Vec::new(),
+            deadline: new.deadline,
+        }
+    }
+
+    fn of_ended(ended: EndedExecution) -> Self {
+        let keeps_bodies = match ended.record {
+            RecordMode::Auto | RecordMode::Full => true,
+            RecordMode::Summary => false,
+        };
+        let mut attempts = ended.attempts;
+        if !keeps_bodies {
+            for attempt in &mut attempts {
+                attempt.logs = Default::default();
+            }
+        }
+        Self {
+            function_id: ended.function_id,
+            function: ended.function,
+            version: ended.version,
+            claimed: attempts.last().map_or(Fence(0), |attempt| attempt.fence),
+            execution: ended.execution,
+            input_bytes: ended.request.input.body.len() as u64,
+            trace_id: ended.request.trace_id.clone(),
+            parent: ended.request.parent,
+            request: keeps_bodies.then_some(ended.request),
+            output_bytes: ended.output.as_ref().map(|output| output.body.len() as u64),
+            output: ended.output.filter(|_| keeps_bodies),
+            attempts,
+            deadline: None,
+        }
+    }
+
+    fn apply(&mut self, transition: Transition) -> Applied {
+        let status = self.execution.status();
+        let holds = match transition.guard {
+            Guard::Claim(fence) => !status.is_terminal() && self.claimed <= fence,
+            Guard::Live => !status.is_terminal(),
+            Guard::Redrivable => matches!(status, Status::Error | Status::Timeout),
+        };
+        if !holds {
+            return Applied::Stale;
+        }
+        if let Guard::Claim(fence) = transition.guard {
+            self.claimed = fence;
+        }
+        self.execution = transition.next;
+        if let Some(version) = transition.version {
+            self.version = version;
+        }
+        self.output_bytes = transition
+            .output
+            .as_ref()
+            .map(|output| output.body.len() as u64);
+        self.output = transition.output;
+        self.attempts.extend(transition.attempt);
+        Applied::Done
+    }
+
+    fn matches(&self, id: ExecutionId, filter: &Filter) -> bool {
+        filter
+            .function
+            .as_ref()
+            .is_none_or(|name| *name == self.function)
+            && filter
+                .status
+                .is_none_or(|status| status == self.execution.status())
+            && filter
+                .since
+                .is_none_or(|since| self.execution.created_at >= since)
+            && filter.before.is_none_or(|before| id < before)
+    }
+
+    fn record(&self, id: ExecutionId, output: Option<Output>) -> ExecutionRecord {
+        let last = self.attempts.last();
+        ExecutionRecord {
+            id,
+            function_id: self.function_id,
+            function: self.function.clone(),
+            version: self.version,
+            execution: self.execution.clone(),
+            output,
+            input_bytes: self.input_bytes,
+            output_bytes: self.output_bytes,
+            input_kept: self.request.is_some(),
+            cold_start: last.is_some_and(|attempt| attempt.cold_start),
+            init_ms: last.and_then(|attempt| attempt.init_ms),
+            trace_id: self.trace_id.clone(),
+            parent: self.parent,
+        }
+    }
+}
