@@ -3,6 +3,22 @@
 //! **Invariant:** the only folder that names wasmtime; knows no store, no queue, no HTTP server. Whatever a
 //! guest does ends as an [`Outcome`](crate::execution::Outcome), never as a panic or a hang.
 
+mod command;
+mod ending;
+mod engine;
+mod epoch;
+mod handler;
+mod host;
+mod host_limits;
+mod limits;
+mod output;
+mod run;
+mod shape;
+mod surroundings;
+mod watch;
+
+pub use engine::{PoolReport, Wipe};
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
