@@ -28,6 +28,7 @@ pub(super) async fn run(
     let mut life = begin(engine, attempt, stop);
     let guest = async {
         let command = code.instantiate_async(&mut life.store).await?;
+        life.store.data_mut().instantiated = true;
         let run = command.wasi_cli_run();
         match run.call_run(&mut life.store).await? {
             Ok(()) => Ok(0),
@@ -52,6 +53,7 @@ pub(super) async fn run_core(
     life.store.set_hostcall_fuel(usize_of(memory));
     let guest = async {
         let instance = code.instantiate_async(&mut life.store).await?;
+        life.store.data_mut().instantiated = true;
         let start = instance.get_typed_func::<(), ()>(&mut life.store, START)?;
         start.call_async(&mut life.store, ()).await?;
         Ok(0)

@@ -32,6 +32,8 @@ mod code {
 pub(super) struct Ending<T> {
     /// What the guest answered, or why it did not.
     pub(super) result: Result<T, Failed>,
+    /// Whether its instance was made.
+    pub(super) instantiated: bool,
     /// The last growth of memory that it was refused.
     pub(super) denial: Option<Denial>,
     /// Time that it computed.
@@ -57,6 +59,7 @@ impl<T> Ending<T> {
     ) -> Ran {
         let witness = Witness {
             attempt,
+            instantiated: self.instantiated,
             denial: self.denial,
             capture: &self.capture,
         };
@@ -78,6 +81,7 @@ impl<T> Ending<T> {
 /// What is known about an attempt beside its result.
 pub(super) struct Witness<'a> {
     attempt: &'a Attempt,
+    instantiated: bool,
     denial: Option<Denial>,
     /// What the guest wrote.
     pub(super) capture: &'a Capture,
@@ -123,7 +127,8 @@ impl Witness<'_> {
             let message = format!("the function asked too much of its host: {limit}");
             return Outcome::Limit(Failure::new(code::HOST_LIMIT, message));
         }
-        if !error.is::<Trap>() && !error.is::<WasmBacktrace>() {
+        let by_guest = self.instantiated || error.is::<Trap>() || error.is::<WasmBacktrace>();
+        if !by_guest {
             return Outcome::Fault(format!("the function could not be run: {error:#}"));
         }
         Outcome::Retry(Failure::new(code::TRAP, self.trap(error)))

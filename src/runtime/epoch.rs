@@ -117,3 +117,34 @@ impl Drop for Ticking<'_> {
         self.0.guests.fetch_sub(1, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmtime::{Config, Instance, Module, Store, Trap};
+
+    #[test]
+    fn a_sleeping_ticker_wakes_for_each_guest_and_ends_when_it_is_dropped() {
+        let engine = Engine::new(Config::new().epoch_interruption(true)).unwrap();
+        let spin = wat::parse_str("(module (func $f (loop $on (br $on))) (start $f))").unwrap();
+        let spin = Module::new(&engine, spin).unwrap();
+        let epochs = Epochs::start(&engine).unwrap();
+        for _ in 0..2 {
+            while !epochs.shared.asleep.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            let ticking = epochs.enter();
+            let mut store = Store::new(&engine, ());
+            store.set_epoch_deadline(1);
+            let error = Instance::new(&mut store, &spin, &[]).unwrap_err();
+            assert_eq!(error.downcast_ref(), Some(&Trap::Interrupt));
+            drop(ticking);
+        }
+        let shared = Arc::downgrade(&epochs.shared);
+        drop(epochs);
+        assert!(
+            shared.upgrade().is_none(),
+            "the thread still holds its state"
+        );
+    }
+}

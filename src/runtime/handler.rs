@@ -36,6 +36,7 @@ pub(super) async fn run(
     let mut life = Life::begin(engine, attempt, stop, Bytes::new(), capture);
     let guest = async {
         let function = code.instantiate_async(&mut life.store).await?;
+        life.store.data_mut().instantiated = true;
         call(&function, &mut life.store, attempt).await
     };
     let lived = life.watch.live(guest).await;

@@ -34,6 +34,8 @@ const ERRNO_BADF: i32 = 8;
 pub(super) struct Ctx {
     /// Counts memories and tables.
     pub(super) memory: MemoryLimit,
+    /// Whether the instance was made: from then on, what goes wrong is the guest's doing.
+    pub(super) instantiated: bool,
     /// What the store's epochs report to.
     pub(super) watch: Arc<Watch>,
     /// What WASI answers with, if it is asked.
@@ -47,6 +49,7 @@ impl Ctx {
     pub(super) fn new(memory: MemoryLimit, surroundings: Surroundings, watch: Arc<Watch>) -> Self {
         Self {
             memory,
+            instantiated: false,
             watch,
             surroundings,
             wasi: None,

@@ -5,7 +5,7 @@
 
 use wasmtime::ResourceLimiter;
 
-use super::host_limits::{INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
+use super::engine::{CORE_INSTANCES_PER_GUEST_MAX, MEMORIES_PER_GUEST_MAX, TABLES_PER_GUEST_MAX};
 
 /// Bytes that one table element costs the host.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
@@ -44,6 +44,23 @@ impl MemoryLimit {
         self.denial
     }
 
+    /// Judges a growth from `current` to `desired` units of `unit_bytes` each.
+    fn grow_to(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+        unit_bytes: usize,
+    ) -> bool {
+        let in_bytes = |units: usize| units.saturating_mul(unit_bytes);
+        // What is beyond the guest's own maximum, but not beyond ours, fails without us: it must not count.
+        let fails_anyway = maximum.is_some_and(|maximum| desired > maximum);
+        if fails_anyway && in_bytes(desired) <= self.limit {
+            return true;
+        }
+        self.grow(in_bytes(desired.saturating_sub(current)))
+    }
+
     fn grow(&mut self, more: usize) -> bool {
         match self.used.checked_add(more) {
             Some(sum) if sum <= self.limit => {
@@ -69,11 +86,7 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // Beyond the memory's own maximum the growth fails anyway and must not be counted.
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(true);
-        }
-        Ok(self.grow(desired.saturating_sub(current)))
+        Ok(self.grow_to(current, desired, maximum, 1))
     }
 
     fn table_growing(
@@ -82,23 +95,19 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(true);
-        }
-        let more = desired.saturating_sub(current);
-        Ok(self.grow(more.saturating_mul(TABLE_ELEMENT_BYTES)))
+        Ok(self.grow_to(current, desired, maximum, TABLE_ELEMENT_BYTES))
     }
 
     fn instances(&self) -> usize {
-        INSTANCES_MAX
+        CORE_INSTANCES_PER_GUEST_MAX as usize
     }
 
     fn tables(&self) -> usize {
-        TABLES_MAX
+        TABLES_PER_GUEST_MAX as usize
     }
 
     fn memories(&self) -> usize {
-        MEMORIES_MAX
+        MEMORIES_PER_GUEST_MAX as usize
     }
 }
 
@@ -127,5 +136,8 @@ mod tests {
         let mut limit = MemoryLimit::new(100);
         assert!(limit.memory_growing(0, 90, Some(50)).unwrap());
         assert!(limit.memory_growing(0, 100, Some(100)).unwrap());
+        assert_eq!(limit.denial(), None);
+        assert!(!limit.memory_growing(100, 1000, Some(500)).unwrap());
+        assert!(limit.denial().is_some());
     }
 }

@@ -234,7 +234,11 @@ impl StdoutStream for Stream {
 
 #[async_trait::async_trait]
 impl Pollable for Stream {
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        // Preview 1 writes a buffer of any size in small pieces within one host call: without this, nothing
+        // else would get a turn, and no limit in time, until the last piece.
+        tokio::task::coop::consume_budget().await;
+    }
 }
 
 #[async_trait::async_trait]

@@ -3,6 +3,9 @@
 //! **Invariant:** nothing outlives an attempt: deadline, counters, streams and resources are made new for
 //! each, and its slot in the pool is free once the run has returned.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +23,7 @@ use super::output::Capture;
 use super::surroundings::Surroundings;
 use super::watch::{Cut, Watch};
 use super::{command, handler};
-use crate::execution::{Attempt, Ran};
+use crate::execution::{Attempt, Outcome, Ran};
 
 /// Code with its imports resolved, ready to be instantiated; shared by all attempts that run it.
 pub(super) enum Runnable {
@@ -57,6 +60,9 @@ impl Runner {
         attempt: &Attempt,
         stop: &CancellationToken,
     ) -> Ran {
+        if stop.is_cancelled() {
+            return Ran::bare(Outcome::Interrupted);
+        }
         let _ticking = self.epochs.enter();
         match runnable {
             Runnable::Handler(code) => handler::run(&self.engine, code, attempt, stop).await,
@@ -113,6 +119,7 @@ impl Life {
                 Ok(result) => result.map_err(Failed::Error),
                 Err(cut) => Err(Failed::Cut(cut)),
             },
+            instantiated: ctx.instantiated,
             denial: ctx.memory.denial(),
             cpu: self.watch.cpu(),
             capture: self.capture,

@@ -4,7 +4,9 @@
 //! there; one that waits in a host call is raced with an alarm, which is armed only then: most calls end
 //! before they wait for anything, and need no timer.
 //!
-//! **Invariant:** whatever the guest does, [`Watch::live`] returns within two epochs of the cut.
+//! **Invariant:** whatever the guest does, [`Watch::live`] returns within two epochs of the cut; only a single
+//! bulk instruction (`memory.fill` over all of a large memory) is finished first, for wasm cannot be
+//! interrupted inside one.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -14,6 +16,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+use tokio::task::coop::unconstrained;
 use tokio_util::sync::CancellationToken;
 use wasmtime::UpdateDeadline;
 
@@ -104,8 +107,12 @@ impl Watch {
             if self.yielded.swap(false, Ordering::Relaxed) {
                 return Poll::Pending;
             }
+            if let Some(cut) = self.due() {
+                return Poll::Ready(Err(cut));
+            }
             if alarm.is_none() {
-                alarm.set(Some(self.alarm()));
+                // Unconstrained: a guest that has used up its task's budget must not silence its alarm.
+                alarm.set(Some(unconstrained(self.alarm())));
             }
             match alarm.as_mut().as_pin_mut() {
                 Some(alarm) => alarm.poll(cx).map(Err),
@@ -191,5 +198,37 @@ impl Stopwatch {
 
     fn total(&self) -> Duration {
         Duration::from_nanos(self.spent.load(Ordering::Relaxed) + self.current_ns())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_call_that_is_always_ready_is_cut_too() {
+        let capture = super::super::output::Capture::logs_only(0);
+        let mut stream = capture.stream(crate::model::LogStream::Stderr);
+        let watch = Watch::new(Duration::from_millis(5), None, &CancellationToken::new());
+        let never_ends = async {
+            loop {
+                wasmtime_wasi::p2::Pollable::ready(&mut stream).await;
+            }
+        };
+        assert_eq!(
+            watch.live::<_>(never_ends).await,
+            Err::<(), _>(Cut::TimedOut)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_result_that_comes_with_the_cut_is_kept() {
+        let stop = CancellationToken::new();
+        let watch = Watch::new(Duration::ZERO, None, &stop);
+        let done = async {
+            stop.cancel();
+            7
+        };
+        assert_eq!(watch.live(done).await, Ok(7));
     }
 }
