@@ -1,9 +1,13 @@
 //! Reads what a file of wasm is: its layer, what it imports and exports, and from that the shape it runs as.
 //!
-//! **Invariant:** looks at names and kinds only, compiles nothing, and refuses with what was found and what
+//! **Invariant:** compiles nothing, and refuses with what was found and what
 //! was expected; the lists in its messages are bounded, however large the file.
 
-use wasmparser::{ComponentExternalKind, ComponentTypeRef, ExternalKind, Parser, Payload, TypeRef};
+use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
+use wasmparser::{
+    ComponentExternalKind, ComponentTypeRef, ExternalKind, Parser, Payload, TypeRef, Validator,
+    WasmFeatures,
+};
 
 use super::Refused;
 use crate::model::Shape;
@@ -14,6 +18,9 @@ const HANDLER: &str = "pelton:function/handler";
 const NAMES_SHOWN_MAX: usize = 20;
 /// Characters shown of one name at most.
 const NAME_CHARS_MAX: usize = 120;
+
+/// Items noted of one interface at most.
+const ITEMS_MAX: usize = 16;
 
 /// Interfaces that make a component runnable, in the order in which they are looked for: some files export
 /// several. A version is matched by its beginning.
@@ -43,6 +50,17 @@ pub(super) struct Import {
     pub name: String,
     /// What is asked for.
     pub kind: ImportKind,
+    /// Some of what an interface is asked for; known after [`Outline::validate`].
+    pub items: Vec<Item>,
+}
+
+/// Something that a component wants of an interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Item {
+    /// A function that is not a method.
+    Function(String),
+    /// A resource type, the interface's own or another's under its name.
+    Resource(String),
 }
 
 /// What is imported, as far as it decides who might provide it.
@@ -100,13 +118,12 @@ impl Outline {
         let mut depth = 0_u32;
         for payload in Parser::new(0).parse_all(wasm) {
             let payload = payload.map_err(|error| invalid(&error))?;
-            match payload {
-                Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-                Payload::End(_) => depth = depth.saturating_sub(1),
-                payload if depth == 0 => {
-                    outline.note(payload).map_err(|error| invalid(&error))?;
-                }
-                _ => {}
+            if let Payload::ModuleSection { .. } | Payload::ComponentSection { .. } = payload {
+                depth += 1;
+            } else if let Payload::End(_) = payload {
+                depth = depth.saturating_sub(1);
+            } else if depth == 0 {
+                outline.note(payload).map_err(|error| invalid(&error))?;
             }
         }
         Ok(outline)
@@ -126,6 +143,7 @@ impl Outline {
                         module: Some(import.module.to_owned()),
                         name: import.name.to_owned(),
                         kind: core_kind(import.ty),
+                        items: Vec::new(),
                     });
                 }
             }
@@ -149,6 +167,7 @@ impl Outline {
                         module: None,
                         name: import.name.name.to_owned(),
                         kind: component_kind(import.ty),
+                        items: Vec::new(),
                     });
                 }
             }
@@ -167,6 +186,31 @@ impl Outline {
                 }
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    /// Checks the whole file, with every feature that wasm has, and notes what is asked of each interface.
+    ///
+    /// # Errors
+    /// [`Refused::NotWasm`], with the validator's reason.
+    pub(super) fn validate(&mut self, wasm: &[u8]) -> Result<(), Refused> {
+        let types = Validator::new_with_features(WasmFeatures::all())
+            .validate_all(wasm)
+            .map_err(|error| invalid(&error))?;
+        let types = types.as_ref();
+        for import in &mut self.imports {
+            let Some(ComponentEntityType::Instance(interface)) = types
+                .component_item_for_import(&import.name)
+                .map(|item| item.ty)
+            else {
+                continue;
+            };
+            let items = types[interface].exports.iter();
+            import.items = items
+                .filter_map(|(name, item)| interface_item(name, item.ty))
+                .take(ITEMS_MAX)
+                .collect();
         }
         Ok(())
     }
@@ -294,12 +338,29 @@ fn layer(wasm: &[u8]) -> Result<Layer, Refused> {
 }
 
 /// The parser's own reason, for the uploader.
-pub(super) fn invalid(error: &wasmparser::BinaryReaderError) -> Refused {
+fn invalid(error: &wasmparser::BinaryReaderError) -> Refused {
     Refused::NotWasm(format!(
         "the file is not valid wasm: {} (at byte {})",
         error.message(),
         error.offset()
     ))
+}
+
+fn interface_item(name: &str, ty: ComponentEntityType) -> Option<Item> {
+    let is_method = name.starts_with('[');
+    match ty {
+        ComponentEntityType::Func(_) if !is_method => Some(Item::Function(name.to_owned())),
+        ComponentEntityType::Type {
+            created: ComponentAnyTypeId::Resource(_),
+            ..
+        } => Some(Item::Resource(name.to_owned())),
+        ComponentEntityType::Func(_)
+        | ComponentEntityType::Type { .. }
+        | ComponentEntityType::Module(_)
+        | ComponentEntityType::Value(_)
+        | ComponentEntityType::Instance(_)
+        | ComponentEntityType::Component(_) => None,
+    }
 }
 
 fn is_http_handler(import: &Import) -> bool {

@@ -5,6 +5,7 @@
     reason = "a test that fails may panic, its helpers too"
 )]
 
+mod compile_child;
 mod guests;
 mod support;
 mod tidy;
