@@ -9,3 +9,4 @@ mod compile_child;
 mod guests;
 mod plane;
 mod support;
+mod tidy;
