@@ -36,6 +36,7 @@ use crate::scheduler::{
 };
 use crate::shutdown::Tasks;
 use crate::store::memory::{Disk, MemoryStore};
+use crate::store::sqlite::{self, SqliteStore, Synchronous};
 use crate::store::{ExecutionRecord, Store};
 
 /// 2026-01-01T00:00:00Z, where every harness's clock starts unless told otherwise.
@@ -59,6 +60,8 @@ pub enum Home {
     Memory,
     /// On a disk in memory that outlives the harness: starting again on it is a restart.
     Disk(Disk),
+    /// The embedded database in this folder, not synced: it survives the harness, not the machine.
+    Folder(std::path::PathBuf),
 }
 
 /// How a harness is set up.
@@ -341,6 +344,13 @@ async fn open_store(home: Home) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match home {
         Home::Memory => Arc::new(MemoryStore::open(&Disk::default())),
         Home::Disk(disk) => Arc::new(MemoryStore::open(&disk)),
+        Home::Folder(dir) => {
+            let options = sqlite::Options {
+                synchronous: Synchronous::Off,
+                ..sqlite::Options::new(dir)
+            };
+            Arc::new(SqliteStore::open(options)?)
+        }
     })
 }
 
