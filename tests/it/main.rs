@@ -5,5 +5,9 @@
     reason = "a test that fails may panic, its helpers too"
 )]
 
+mod api_calls;
+mod api_errors;
+mod api_executions;
+mod api_functions;
 mod guests;
 mod support;
