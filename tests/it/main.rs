@@ -9,5 +9,6 @@ mod api_calls;
 mod api_errors;
 mod api_executions;
 mod api_functions;
+mod compile_child;
 mod guests;
 mod support;
