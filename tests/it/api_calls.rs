@@ -333,7 +333,7 @@ async fn a_caller_that_hangs_up_takes_its_call_with_it() {
 async fn a_body_in_pieces_is_a_body() {
     let api = Api::new(Moves::Alone).await;
     api.deploy("echo", json!({})).await;
-    let pieces = ["{\"in", "put\":", "[1]}"].map(|piece| Ok::<_, std::io::Error>(piece));
+    let pieces = ["{\"in", "put\":", "[1]}"].map(Ok::<_, std::io::Error>);
     let request = Request::post("/v1/functions/echo:invoke")
         .header("host", "localhost")
         .header("content-type", "application/json")

@@ -22,93 +22,96 @@ fn shown(answer: &Answer) -> String {
     format!("{}\n{headers}{body}\n", answer.status)
 }
 
+/// A request as the page of refusals lists it: method, path, headers, body.
+type Asked = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+);
+
+const WASM_TYPE: &[(&str, &str)] = &[("content-type", "application/wasm")];
+const JSON_TYPE: &[(&str, &str)] = &[("content-type", "application/json")];
+const TEXT_TYPE: &[(&str, &str)] = &[("content-type", "text/plain")];
+const NO_BOUNDARY: &[(&str, &str)] = &[("content-type", "multipart/form-data")];
+const EVIL_HOST: &[(&str, &str)] = &[("host", "evil.example")];
+const NULL_ORIGIN: &[(&str, &str)] = &[("origin", "null")];
+
+const BADLY_ASKED: [Asked; 23] = [
+    ("GET", "/nothing/here", &[], ""),
+    ("DELETE", "/v1/functions", &[], ""),
+    ("GET", "/v1/functions/echo:invoke", &[], ""),
+    ("GET", "/v1/functions/echo:explode", &[], ""),
+    ("POST", "/v1/functions/echo:explode", &[], "{}"),
+    ("POST", "/v1/functions/echo", &[], "{}"),
+    ("POST", "/v1/functions/%FF:invoke", &[], "{}"),
+    ("GET", "/v1/functions/none", &[], ""),
+    ("GET", "/v1/executions/none", &[], ""),
+    ("PUT", "/v1/functions/1st", WASM_TYPE, "x"),
+    ("PUT", "/v1/functions/echo", JSON_TYPE, "{}"),
+    ("PUT", "/v1/functions/echo", NO_BOUNDARY, "{}"),
+    ("POST", "/v1/functions", TEXT_TYPE, "{}"),
+    ("POST", "/v1/functions", &[], "{\"name\": }"),
+    (
+        "POST",
+        "/v1/functions",
+        &[],
+        r#"{"name":"echo","image":"builtin:echo"}"#,
+    ),
+    (
+        "POST",
+        "/v1/functions",
+        &[],
+        r#"{"name":"a b","concurrency":0,"timeoutms":1}"#,
+    ),
+    (
+        "POST",
+        "/v1/functions",
+        &[],
+        r#"{"name":"a","image":"alpine:3"}"#,
+    ),
+    (
+        "POST",
+        "/v1/functions",
+        &[],
+        r#"{"name":"a","executionMode":"DEPLOYMENT","image":"x"}"#,
+    ),
+    ("POST", "/v1/functions/echo:enqueue", &[], r#"{"input":1}"#),
+    ("GET", "/v1/executions?limit=0&sort=asc", &[], ""),
+    ("GET", "/v1/functions", EVIL_HOST, ""),
+    ("GET", "/v1/functions", NULL_ORIGIN, ""),
+    (
+        "POST",
+        "/v1/functions/echo:rollback",
+        &[],
+        r#"{"version":9}"#,
+    ),
+];
+
+const BAD_FILES: [&str; 7] = [
+    "not wasm",
+    "imports",
+    "middleware",
+    "bomb",
+    "busy",
+    "broken",
+    "panic",
+];
+
 #[tokio::test]
 async fn every_refusal_has_its_code_and_says_what_to_do() {
     let api = Api::new(Moves::ByHand).await;
-    api.upload("echo", WASM).await.expect(201);
-    api.send("PATCH", "/v1/functions/echo", json!({"queueSize": 1}))
-        .await
-        .expect(200);
+    api.deploy("echo", json!({"queueSize": 1})).await;
     api.enqueue("echo", json!(1)).await;
-    let function = "/v1/functions/echo";
-    let enqueue = "/v1/functions/echo:enqueue";
-    let new = "/v1/functions";
     let mut page = String::new();
-    for (method, path, headers, body) in [
-        ("GET", "/nothing/here", &[][..], ""),
-        ("DELETE", "/v1/functions", &[], ""),
-        ("GET", "/v1/functions/echo:invoke", &[], ""),
-        ("GET", "/v1/functions/echo:explode", &[], ""),
-        ("POST", "/v1/functions/echo:explode", &[], "{}"),
-        ("POST", function, &[], "{}"),
-        ("POST", "/v1/functions/%FF:invoke", &[], "{}"),
-        ("GET", "/v1/functions/none", &[], ""),
-        ("GET", "/v1/executions/none", &[], ""),
-        (
-            "PUT",
-            "/v1/functions/1st",
-            &[("content-type", "application/wasm")],
-            "x",
-        ),
-        (
-            "PUT",
-            function,
-            &[("content-type", "application/json")],
-            "{}",
-        ),
-        (
-            "PUT",
-            function,
-            &[("content-type", "multipart/form-data")],
-            "{}",
-        ),
-        ("POST", new, &[("content-type", "text/plain")], "{}"),
-        ("POST", new, &[], "{\"name\": }"),
-        (
-            "POST",
-            new,
-            &[],
-            r#"{"name":"echo","image":"builtin:echo"}"#,
-        ),
-        (
-            "POST",
-            new,
-            &[],
-            r#"{"name":"a b","concurrency":0,"timeoutms":1}"#,
-        ),
-        ("POST", new, &[], r#"{"name":"a","image":"alpine:3"}"#),
-        (
-            "POST",
-            new,
-            &[],
-            r#"{"name":"a","executionMode":"DEPLOYMENT","image":"x"}"#,
-        ),
-        ("POST", enqueue, &[], r#"{"input":1}"#),
-        ("GET", "/v1/executions?limit=0&sort=asc", &[], ""),
-        ("GET", "/v1/functions", &[("host", "evil.example")], ""),
-        ("GET", "/v1/functions", &[("origin", "null")], ""),
-        (
-            "POST",
-            "/v1/functions/echo:rollback",
-            &[],
-            r#"{"version":9}"#,
-        ),
-    ] {
+    for (method, path, headers, body) in BADLY_ASKED {
         let answer = api.send_with(method, path, headers, body).await;
         page.push_str(&format!("{method} {path} {body}\n{}\n", shown(&answer)));
     }
-    for file in [
-        "not wasm",
-        "imports",
-        "middleware",
-        "bomb",
-        "busy",
-        "broken",
-        "panic",
-    ] {
+    for file in BAD_FILES {
         let answer = api.upload("new", file).await;
         page.push_str(&format!(
-            "PUT /v1/functions/new of a file of kind {file}\n{}\n",
+            "PUT of a file of kind {file}\n{}\n",
             shown(&answer)
         ));
     }
