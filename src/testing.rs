@@ -58,9 +58,11 @@ pub enum Home {
     /// In memory; gone with the harness.
     #[default]
     Memory,
-    /// On a disk in memory that outlives the harness: starting again on it is a restart.
+    /// On a disk in memory that outlives the harness: starting again on it is a restart. Uploaded code is
+    /// not on that disk but in the runtime: keep one in [`Setup::runtime`] over the restart.
     Disk(Disk),
-    /// The embedded database in this folder, not synced: it survives the harness, not the machine.
+    /// The embedded database in this folder, not synced: it survives the harness, not the machine. The code
+    /// lies beside it.
     Folder(std::path::PathBuf),
 }
 
@@ -127,9 +129,10 @@ impl Harness {
     /// # Errors
     /// As [`Harness::start`]; and a folder that cannot be used.
     pub async fn with(setup: Setup) -> anyhow::Result<Self> {
-        let (runtime, shared) = match setup.runtime {
-            Some(runtime) => (runtime, None),
-            None => {
+        let (runtime, shared) = match (setup.runtime, &setup.home) {
+            (Some(runtime), _) => (runtime, None),
+            (None, Home::Folder(dir)) => (open_runtime(&dir.join("code"))?, None),
+            (None, Home::Memory | Home::Disk(_)) => {
                 let shared = SharedRuntime::get()?;
                 (shared.runtime.clone(), Some(shared))
             }
