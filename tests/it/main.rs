@@ -11,5 +11,6 @@ mod api_executions;
 mod api_functions;
 mod compile_child;
 mod guests;
+mod plane;
 mod support;
 mod tidy;
