@@ -9,6 +9,7 @@ mod api_calls;
 mod api_errors;
 mod api_executions;
 mod api_functions;
+mod binary;
 mod compile_child;
 mod guests;
 mod plane;
