@@ -4,9 +4,10 @@
 //! up leaves no waiter and no work that nobody asked to keep.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::decide::{Change, Decided};
 use super::queue::{Bounds, Full};
@@ -180,7 +181,7 @@ impl Scheduler {
             let Some(ended) = scheduler.subscribe(id) else {
                 return;
             };
-            if tokio::time::timeout_at(until.into(), ended).await.is_ok() {
+            if tokio::time::timeout_at(until, ended).await.is_ok() {
                 return;
             }
             if let Err(error) = scheduler.decide(id, Change::of(Event::Expire)).await {
@@ -204,7 +205,7 @@ impl Scheduler {
         until: Instant,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
         if let Some(result) = self.subscribe(id)
-            && let Ok(Ok(execution)) = tokio::time::timeout_at(until.into(), result).await
+            && let Ok(Ok(execution)) = tokio::time::timeout_at(until, result).await
         {
             return Ok(execution);
         }

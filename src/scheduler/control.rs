@@ -3,7 +3,8 @@
 //! **Invariant:** each order is one event for [`crate::execution::step`]; nothing here decides by itself.
 
 use std::sync::Arc;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::decide::{Change, Decided};
 use super::state::{Home, Live, Settling};

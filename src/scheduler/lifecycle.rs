@@ -4,9 +4,10 @@
 //! execution an attempt or a fault.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::decide::{Change, Decided};
 use super::queue::Queues;
