@@ -341,6 +341,9 @@ pub(super) enum Early {
 }
 
 #[cfg(test)]
+mod invariants;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

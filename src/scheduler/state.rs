@@ -181,7 +181,7 @@ pub(super) struct State {
     pub(super) functions: HashMap<FunctionId, FunctionState>,
     pub(super) boot: u32,
     claims: u64,
-    queued_input_bytes: u64,
+    pub(super) queued_input_bytes: u64,
     queued_input_bytes_max: u64,
     pub(super) stopping: bool,
 }
