@@ -21,6 +21,9 @@ mod runner;
 mod state;
 mod waits;
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
