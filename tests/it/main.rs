@@ -5,8 +5,14 @@
     reason = "a test that fails may panic, its helpers too"
 )]
 
+mod background;
+mod bad_input;
+mod cases;
 mod compile_child;
+mod completion;
 mod guests;
+mod limits;
+mod nanofaas;
 mod plane;
 mod support;
 mod tidy;

@@ -1,3 +1,6 @@
 //! What several subjects share.
 
 pub(crate) mod guests;
+pub(crate) mod programs;
+pub(crate) mod service;
+pub(crate) mod world;
