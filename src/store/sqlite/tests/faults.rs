@@ -50,7 +50,10 @@ async fn a_failed_commit_ends_all_writing_and_no_reading() {
     assert_eq!(store.stats().dropped_records, 1);
     assert_eq!(gate.arrived(), seen, "nothing is tried again");
 
-    assert_eq!(store.functions().await.unwrap(), [function.clone()]);
+    assert_eq!(
+        store.functions().await.unwrap(),
+        std::slice::from_ref(&function)
+    );
     let kept = store.execution(good.id).await.unwrap().unwrap();
     assert_eq!(kept.execution, good.execution);
     assert_eq!(store.execution(lost.id).await.unwrap(), None);
@@ -134,10 +137,7 @@ async fn a_damaged_database_poisons_and_does_not_panic() {
     // The schema's page stays, so that the database opens.
     bytes[3 * 4096..].fill(0x5a);
     std::fs::write(&path, bytes).unwrap();
-    let store = SqliteStore::open(Options::new(dir.path()));
-    let Ok(store) = store else {
-        return; // Found out at once: as good.
-    };
+    let store = SqliteStore::open(Options::new(dir.path())).unwrap();
     let written = store.accept(new_execution(&function, 1_000)).await;
     assert!(matches!(written, Err(Error::Poisoned(_))), "{written:?}");
     let read = store.executions(&Filter::default(), 10).await;

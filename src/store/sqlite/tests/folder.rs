@@ -47,14 +47,10 @@ async fn a_database_from_the_future_is_refused_and_left_alone() {
     database.close().unwrap();
     let before = std::fs::read(&path).unwrap();
     let error = error_of(SqliteStore::open(Options::new(dir.path())));
-    match &error {
-        OpenError::FromFuture {
-            path: named,
-            found: 4_711,
-            supported: 1,
-        } => assert_eq!(*named, path),
-        other => panic!("{other:?}"),
-    }
+    assert!(
+        matches!(&error, OpenError::FromFuture { path: named, found: 4_711, supported: 1 } if *named == path),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("use a newer Pelton"));
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
