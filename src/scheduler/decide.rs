@@ -247,15 +247,16 @@ impl Scheduler {
 
     /// Applies many events, a batch's worth at once; a failure does not keep the rest from being applied.
     pub(super) async fn decide_all(&self, events: Vec<(ExecutionId, Event)>) -> store::Result<()> {
-        let decided = stream::iter(events)
+        let mut deciding = stream::iter(events)
             .map(|(id, event)| self.insist(id, Change::of(event)))
             .buffer_unordered(DECIDED_AT_ONCE);
-        let failed = decided.filter_map(async |decided| match decided {
-            Err(CallError::Store(error)) => Some(error),
-            Ok(_) | Err(_) => None,
-        });
-        let failed: Vec<_> = failed.collect().await;
-        failed.into_iter().next().map_or(Ok(()), Err)
+        let mut result = Ok(());
+        while let Some(decided) = deciding.next().await {
+            if let Err(CallError::Store(error)) = decided {
+                result = Err(error);
+            }
+        }
+        result
     }
 
     /// The timer looks again once the lock is free, if work was deferred.
