@@ -197,7 +197,10 @@ impl Scheduler {
             };
             tracing::warn!(execution.id = %id, %why, "a decision could not be recorded: trying again");
             tokio::select! {
-                () = self.inner.tasks.stop_token().cancelled() => return decided,
+                // The last chance before the store closes.
+                () = self.inner.tasks.stop_token().cancelled() => {
+                    return self.decide(id, Change::of(event)).await;
+                }
                 () = tokio::time::sleep(delay) => {}
             }
             delay = (delay * 2).min(INSIST_DELAY_MAX);
@@ -270,6 +273,7 @@ impl Scheduler {
     pub(super) fn forget(&self, state: &mut State, id: ExecutionId) {
         if let Some(live) = state.remove(id) {
             wake_settled(live.settling);
+            self.inner.calmer.notify_waiters();
         }
     }
 

@@ -316,13 +316,18 @@ impl Life<'_> {
             respect_schedule: self.random.one_in(2),
             recursive: self.random.one_in(2),
         };
-        let world = Arc::clone(&self.world);
+        let (world, outside) = (Arc::clone(&self.world), self.outside.clone());
         self.talks.spawn(async move {
             let Ok(drained) = world.scheduler.drain(&name, options).await else {
                 return;
             };
             for item in drained.items {
-                assert_ne!(item.status, Status::Running, "a drain answered too early");
+                // One that was completed from outside meanwhile may run again, under another claim.
+                let touched = outside.with(|ledger| ledger.touched.contains(&item.execution_id));
+                assert!(
+                    touched || item.status != Status::Running,
+                    "a drain answered too early"
+                );
             }
         });
     }
