@@ -319,6 +319,7 @@ impl Scheduler {
             };
             (taken, self.claim_ready(&mut state))
         };
+        self.inner.calmer.notify_waiters();
         self.spawn_dispatches(claims);
         taken
     }

@@ -197,7 +197,10 @@ impl Scheduler {
             };
             tracing::warn!(execution.id = %id, %why, "a decision could not be recorded: trying again");
             tokio::select! {
-                () = self.inner.tasks.stop_token().cancelled() => return decided,
+                // The last chance before the store closes.
+                () = self.inner.tasks.stop_token().cancelled() => {
+                    return self.decide(id, Change::of(event)).await;
+                }
                 () = tokio::time::sleep(delay) => {}
             }
             delay = (delay * 2).min(INSIST_DELAY_MAX);
@@ -247,16 +250,16 @@ impl Scheduler {
 
     /// Applies many events, a batch's worth at once; a failure does not keep the rest from being applied.
     pub(super) async fn decide_all(&self, events: Vec<(ExecutionId, Event)>) -> store::Result<()> {
-        let mut decided = stream::iter(events)
+        let mut deciding = stream::iter(events)
             .map(|(id, event)| self.insist(id, Change::of(event)))
             .buffer_unordered(DECIDED_AT_ONCE);
-        let mut first_failure = None;
-        while let Some(result) = decided.next().await {
-            if let Err(CallError::Store(error)) = result {
-                first_failure.get_or_insert(error);
+        let mut result = Ok(());
+        while let Some(decided) = deciding.next().await {
+            if let Err(CallError::Store(error)) = decided {
+                result = Err(error);
             }
         }
-        first_failure.map_or(Ok(()), Err)
+        result
     }
 
     /// The timer looks again once the lock is free, if work was deferred.
@@ -270,6 +273,7 @@ impl Scheduler {
     pub(super) fn forget(&self, state: &mut State, id: ExecutionId) {
         if let Some(live) = state.remove(id) {
             wake_settled(live.settling);
+            self.inner.calmer.notify_waiters();
         }
     }
 

@@ -326,7 +326,9 @@ impl Scheduler {
             // It ended another way meanwhile: say how.
             None => match self.execution(id).await {
                 Ok(Some(record)) => record.execution.status(),
-                Ok(None) | Err(_) => Status::Running,
+                // Nobody knows it any more: it lived in memory, and a stop has let it go.
+                Ok(None) => Status::Cancelled,
+                Err(_) => Status::Running,
             },
         };
         Finalized {
