@@ -231,7 +231,7 @@ async fn a_timeout_frees_the_slot_at_once() {
     assert_eq!(answer.expect(200)["status"], "timeout");
     service.idle().await;
     let second = world.enqueue("f", json!(2)).await;
-    service.arrived(2).await;
+    service.asked(&json!(2)).await;
     service.release(2);
     assert_eq!(world.ended(&second).await["status"], "success");
 }
