@@ -118,11 +118,14 @@ async fn memory_mb_counts_memories_and_tables() {
         &words,
     )
     .await;
-    let tables = program_with(
-        "(table $t 1 funcref)",
-        "(loop $on (br_if $on (i32.ne (table.grow $t (ref.null func) (i32.const 10000)) (i32.const -1)))) unreachable",
-    );
-    check_bites(tables, spec, "error", "MEMORY_LIMIT", &words).await;
+    let hoards = "(loop $on (br_if $on (i32.ne (table.grow $t (ref.null func) (i32.const 10000)) (i32.const -1))))
+        unreachable";
+    // A table alone never gets that large: the others fill the limit up.
+    let others = "(table 90000 funcref)".repeat(5);
+    let tables = program_with(&format!("(table $t 1 funcref) {others}"), hoards);
+    check_bites(tables, spec.clone(), "error", "MEMORY_LIMIT", &words).await;
+    let table = program_with("(table $t 1 funcref)", hoards);
+    check_bites(table, spec, "error", "HOST_LIMIT", &["100000 elements"]).await;
 }
 
 #[tokio::test]
@@ -610,7 +613,7 @@ async fn the_numbers_of_a_spec_have_a_range() {
     let world = World::new().echo("f").await;
     for (field, least, most) in [
         ("timeoutMs", 1_i64, 300_000_i64),
-                ("cpuMs", 1, 300_000),
+        ("cpuMs", 1, 300_000),
         ("memoryMb", 1, 4096),
         ("outputBytesMax", 0, 67_108_864),
         ("logBytesMax", 0, 4_194_304),
