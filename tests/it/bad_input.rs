@@ -196,12 +196,15 @@ async fn a_compile_bomb_is_refused_by_its_child() {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_pelton"));
         Arc::new(ChildCompiler::of_program(program, options).unwrap())
     };
-    let plant = Plant::with(child, |options| options.compile_memory_bytes_max = 256 << 20).await;
+    let plant = Plant::with(child, |options| {
+        options.compile_memory_bytes_max = 160 << 20
+    })
+    .await;
     // One function that adds numbers for very long: small to upload, dear to compile.
     let body = "(local.set 0 (i32.add (i32.mul (local.get 0) (local.get 1)) (local.get 2)))\
                 (local.set 1 (i32.xor (local.get 2) (local.get 0)))\
                 (local.set 2 (i32.sub (local.get 1) (i32.const 77)))"
-        .repeat(300_000);
+        .repeat(150_000);
     let bomb = wat(&format!(
         r#"(module (memory (export "memory") 1) (func (export "_start") (local i32 i32 i32) {body}))"#
     ));
