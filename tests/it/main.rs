@@ -18,6 +18,7 @@ mod completion;
 mod guests;
 mod limits;
 mod nanofaas;
+mod outcomes;
 mod plane;
 mod support;
 mod tidy;
