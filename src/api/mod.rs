@@ -1,1 +1,71 @@
-//! HTTP: routes, bodies, errors.
+//! HTTP: nanofaas's API, completed (`docs/api.md` is its reference).
+//!
+//! A handler translates and calls; what happens is decided by the registry and the scheduler. Bodies are in
+//! [`wire`], the words for what went wrong in [`error`], the list of routes in [`router`].
+//!
+//! **Invariant:** the only folder that names axum. Every answer with a status of 400 or more has the one
+//! shape `{"error", "message", "details"?}`, and one of 500 or more never says what went wrong inside.
+
+mod drain;
+mod error;
+mod executions;
+mod functions;
+mod guard;
+mod health;
+mod invocations;
+mod options;
+mod router;
+mod segment;
+mod upload;
+mod wire;
+
+pub use options::Options;
+pub use router::{management_router, router};
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::observe::Metrics;
+use crate::registry::Registry;
+use crate::scheduler::Scheduler;
+use crate::store::Store;
+
+/// What handlers work with: handles on the parts of the plane, and the API's own limits.
+pub struct State {
+    registry: Registry,
+    scheduler: Scheduler,
+    metrics: Metrics,
+    /// Asked for one thing only: whether it still takes writes.
+    store: Arc<dyn Store>,
+    uploads: upload::Budget,
+    options: Options,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// The state of one plane's API, shared by [`router`] and [`management_router`].
+    pub fn new(
+        registry: Registry,
+        scheduler: Scheduler,
+        metrics: Metrics,
+        store: Arc<dyn Store>,
+        options: Options,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            registry,
+            scheduler,
+            metrics,
+            store,
+            uploads: upload::Budget::new(&options),
+            options,
+        })
+    }
+}
+
+/// The state as handlers take it.
+type Shared = axum::extract::State<Arc<State>>;

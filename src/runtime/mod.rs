@@ -3,14 +3,51 @@
 //! **Invariant:** the only folder that names wasmtime; knows no store, no queue, no HTTP server. Whatever a
 //! guest does ends as an [`Outcome`](crate::execution::Outcome), never as a panic or a hang.
 
+mod cache;
+mod child;
+mod coalesce;
+mod code;
+mod command;
+mod compile;
+mod ending;
+mod engine;
+mod epoch;
+mod handler;
+mod host;
+mod host_limits;
+mod imports;
+mod limits;
+mod output;
+mod run;
+mod shape;
+mod surroundings;
+#[cfg(test)]
+mod tests;
+mod watch;
+mod wire;
+mod worker;
+
+pub use child::ChildCompiler;
+pub use compile::{Compiled, Compiler, InProcessCompiler};
+pub use engine::{NoPool, PoolReport, Wipe};
+pub use wire::Needs;
+pub use worker::{WORKER_COMMAND, worker_main};
+
+use std::collections::HashSet;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-use crate::execution::{Attempt, Ran};
-use crate::model::{Digest, Shape};
+use self::cache::Cache;
+use self::code::{Codes, Loaded, Temperature};
+use self::run::Runner;
+use crate::execution::{Attempt, Outcome, Ran};
+use crate::model::{Code, Digest, Failure, Shape};
 
 /// Settings of the runtime; every figure is a limit or a size.
 #[derive(Debug, Clone)]
@@ -68,33 +105,204 @@ pub enum Refused {
     Failed(String),
 }
 
+/// Why the runtime cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder of code cannot be used.
+    #[error("the folder of code {path} cannot be used: {cause}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// There is no room for guests.
+    #[error(transparent)]
+    NoPool(#[from] NoPool),
+    /// wasmtime or the system refuses something else.
+    #[error("the runtime cannot be set up: {0}")]
+    Setup(String),
+}
+
+/// What the runtime is doing, for metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// Permits in use: a guest with many memories or tables holds several.
+    pub permits_used: u32,
+    /// Permits in all.
+    pub permits_max: u32,
+    /// Entries of loaded code in memory.
+    pub loaded_entries: u64,
+    /// Their machine code, in bytes.
+    pub loaded_bytes: u64,
+    /// Files that are being compiled or wait for it.
+    pub compiling: usize,
+    /// The pool.
+    pub pool: PoolReport,
+}
+
 /// A cheap handle on the runtime.
 #[derive(Clone)]
 pub struct Runtime {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    codes: Codes,
+    runner: Runner,
+    /// Fewer than the pool has slots: who holds a permit finds one.
+    permits: Semaphore,
+    pool: PoolReport,
 }
 
 impl Runtime {
+    /// Reserves the pool and opens the folder of code. Nothing is loaded before it is called.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(options: &Options, compiler: Arc<dyn Compiler>) -> Result<Self, OpenError> {
+        let (engine, pool) = engine::serving(options.guests_max)?;
+        let setup = |error: wasmtime::Error| OpenError::Setup(format!("{error:#}"));
+        let cache = Cache::open(&options.code_dir, &engine).map_err(|cause| OpenError::Folder {
+            path: options.code_dir.clone(),
+            cause,
+        })?;
+        let runner = Runner::new(&engine).map_err(|error| OpenError::Setup(error.to_string()))?;
+        let permits = usize::try_from(pool.guests).unwrap_or(Semaphore::MAX_PERMITS);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                codes: Codes::new(engine, cache, compiler, options.loaded_bytes_max)
+                    .map_err(setup)?,
+                runner,
+                permits: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
+                pool,
+            }),
+        })
+    }
+
     /// Checks and compiles a file, and keeps both file and code on disk (fsynced). Nothing is kept of a
     /// file that is refused. A file that is known already costs nothing.
     ///
     /// # Errors
     /// [`Refused`], with the reason for the uploader.
     pub async fn prepare(&self, wasm: Bytes) -> Result<Prepared, Refused> {
-        let _ = wasm;
-        unimplemented!("runtime")
+        self.inner.codes.prepare(wasm).await
     }
 
     /// What is known of an uploaded file.
     pub fn known(&self, digest: &Digest) -> Option<Prepared> {
-        let _ = digest;
-        unimplemented!("runtime")
+        let label = self.inner.codes.cache().known(digest)?;
+        code::prepared(*digest, &label)
+    }
+
+    /// An uploaded file, if it is kept and whole. Reads the disk.
+    pub fn wasm(&self, digest: &Digest) -> Option<Bytes> {
+        self.inner.codes.cache().wasm(digest)
+    }
+
+    /// Removes files that are not in `referenced` and that nobody deployed or asked for within the last
+    /// hour. Works on the disk: call it from a thread for blocking work. Returns how many files of wasm are gone.
+    ///
+    /// # Errors
+    /// The folder cannot be read or changed; what was removed until then stays removed.
+    pub fn sweep(&self, referenced: &HashSet<Digest>) -> io::Result<usize> {
+        let gone = self.inner.codes.cache().sweep(referenced)?;
+        for digest in &gone {
+            self.inner.codes.forget(digest);
+        }
+        Ok(gone.len())
+    }
+
+    /// What the runtime is doing.
+    pub fn stats(&self) -> Stats {
+        let inner = &self.inner;
+        let free = u32::try_from(inner.permits.available_permits()).unwrap_or(u32::MAX);
+        let (loaded_entries, loaded_bytes) = inner.codes.loaded();
+        Stats {
+            permits_used: inner.pool.guests.saturating_sub(free),
+            permits_max: inner.pool.guests,
+            loaded_entries,
+            loaded_bytes,
+            compiling: inner.codes.compiler().pending(),
+            pool: inner.pool.clone(),
+        }
     }
 
     /// Runs one attempt in a fresh instance and returns when its store is dropped. `stop` ends it early
-    /// (outcome `Interrupted`), within two epoch ticks, in a host call too.
+    /// (outcome `Interrupted`), within two epoch ticks, in a host call too. The attempt's time counts from
+    /// the call, so waiting for code or for a free slot is part of it.
     pub async fn run(&self, attempt: &Attempt, stop: &CancellationToken) -> Ran {
-        let _ = (attempt, stop);
-        unimplemented!("runtime")
+        let Code::Wasm { digest, .. } = &attempt.version.code else {
+            return Ran::bare(Outcome::Fault("this version has no wasm to run".to_owned()));
+        };
+        let begun = Instant::now();
+        let ready = tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(Outcome::Interrupted),
+            ready = self.ready(*digest) => ready,
+            () = tokio::time::sleep(attempt.time_limit) => {
+                Err(Outcome::TimedOut(never_started(attempt)))
+            }
+        };
+        let ready = match ready {
+            Ok(ready) => ready,
+            Err(outcome) => return Ran::bare(outcome),
+        };
+        let time_limit = attempt.time_limit.saturating_sub(begun.elapsed());
+        let attempt = Attempt {
+            time_limit,
+            ..attempt.clone()
+        };
+        let runner = &self.inner.runner;
+        let mut ran = runner.run(&ready.loaded.runnable, &attempt, stop).await;
+        if ready.init_duration.is_some() {
+            ran.cold_start = true;
+            ran.init_duration = ready.init_duration;
+        }
+        ran
     }
+
+    /// Code and the permits to run it.
+    async fn ready(&self, digest: Digest) -> Result<Ready<'_>, Outcome> {
+        let begun = Instant::now();
+        let (loaded, temperature) = self.inner.codes.get(digest).await.map_err(|error| {
+            tracing::error!(code.digest = %digest, "code cannot be loaded: {error}");
+            Outcome::Fault(format!("the function's code cannot be loaded: {error}"))
+        })?;
+        let init_duration = match temperature {
+            Temperature::Warm => None,
+            Temperature::Cold => Some(begun.elapsed()),
+        };
+        // A guest that needs more than there is runs alone, which the pool has room for.
+        let count = loaded.permits.min(self.inner.pool.guests);
+        let permit = self
+            .inner
+            .permits
+            .acquire_many(count)
+            .await
+            .map_err(|_| Outcome::Fault("the runtime is closed".to_owned()))?;
+        Ok(Ready {
+            loaded,
+            init_duration,
+            _permit: permit,
+        })
+    }
+}
+
+/// What an attempt has before its guest starts.
+struct Ready<'a> {
+    loaded: Arc<Loaded>,
+    init_duration: Option<Duration>,
+    _permit: SemaphorePermit<'a>,
+}
+
+fn never_started(attempt: &Attempt) -> Failure {
+    Failure::new(
+        "TIMEOUT",
+        format!(
+            "the attempt's {} ms passed before its guest could start: all slots are busy, or its code was \
+             being loaded",
+            attempt.time_limit.as_millis()
+        ),
+    )
 }

@@ -29,6 +29,7 @@ pub use call::{
     Call, CallError, Completed, DrainOptions, Drained, Enqueued, Finalized, Invoked, Options,
 };
 pub use lifecycle::Parts;
+pub use output::classify;
 pub use runner::{PlaneRunner, Runner};
 
 use crate::clock::Clock;

@@ -9,7 +9,7 @@ use crate::model::{ContentType, Encoding, Output};
 
 /// Classifies an output by its stated type; without one (commands): JSON if it parses, else UTF-8 text,
 /// else base64. Bytes that are not what their type says are shown as what they are.
-pub(super) fn classify(content_type: Option<ContentType>, body: Bytes) -> Output {
+pub fn classify(content_type: Option<ContentType>, body: Bytes) -> Output {
     let encoding = match &content_type {
         Some(stated) if stated.is_json() && is_json(&body) => Encoding::Json,
         Some(stated) if stated.is_json() || stated.is_text() => text_or_base64(&body),

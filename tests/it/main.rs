@@ -5,5 +5,6 @@
     reason = "a test that fails may panic, its helpers too"
 )]
 
+mod compile_child;
 mod guests;
 mod support;

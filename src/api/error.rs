@@ -1,0 +1,383 @@
+//! Everything that can go wrong, as HTTP: the only file that maps errors to statuses.
+//!
+//! An error has an outside text, which says what the client can do, and may have an inside text, which is
+//! logged. Codes are listed in `docs/api.md`.
+//!
+//! **Invariant:** the inside text never leaves the process; every answer made here has the one error shape.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt::Display;
+
+use axum::body::Body;
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::wire::X_EXECUTION_ID;
+use crate::model::{ExecutionId, FunctionName};
+use crate::registry;
+use crate::runtime::Refused;
+use crate::scheduler::CallError;
+use crate::store;
+
+const X_QUEUE_REJECT_REASON: HeaderName = HeaderName::from_static("x-queue-reject-reason");
+
+/// How soon a client may come back to a server that is busy or restarting, in s.
+const BUSY_RETRY_AFTER_S: u64 = 1;
+
+/// The longest piece of a request that a message repeats, in characters.
+const QUOTED_CHARS_MAX: usize = 80;
+
+/// A request that was not answered as asked.
+#[derive(Debug)]
+pub(super) struct Error(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    status: StatusCode,
+    code: &'static str,
+    message: Cow<'static, str>,
+    details: Vec<String>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    inside: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    error: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    details: &'a [String],
+}
+
+/// Text of a request as a message may repeat it: bounded, and in quotes.
+pub(super) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED_CHARS_MAX) {
+        Some((end, _)) => format!("{:?}…", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+impl Error {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Parts {
+            status,
+            code,
+            message: message.into(),
+            details: Vec::new(),
+            headers: Vec::new(),
+            inside: None,
+        }))
+    }
+
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    fn with_details(mut self, details: Vec<String>) -> Self {
+        self.0.details = details;
+        self
+    }
+
+    fn with_inside(mut self, inside: impl Display) -> Self {
+        self.0.inside = Some(inside.to_string());
+        self
+    }
+
+    fn retry_after(self, seconds: u64) -> Self {
+        self.with_header(RETRY_AFTER, seconds.into())
+    }
+
+    /// 400: the request cannot be read.
+    pub(super) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+    }
+
+    /// 400: it can be read, and these are all complaints about what it says.
+    pub(super) fn invalid(complaints: Vec<String>) -> Self {
+        let message = match complaints.as_slice() {
+            [one] => one.clone(),
+            many => format!(
+                "there are {} mistakes in this request: see details",
+                many.len()
+            ),
+        };
+        Self::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", message).with_details(complaints)
+    }
+
+    /// 400: one complaint about one field.
+    pub(super) fn invalid_field(field: &str, complaint: impl Display) -> Self {
+        Self::invalid(vec![format!("{field}: {complaint}")])
+    }
+
+    /// 403: the request was made under a name that is not this server's.
+    pub(super) fn host_refused(host: &str) -> Self {
+        let message = format!(
+            "requests for the host {} are not answered: use a loopback address or the one the \
+             server listens on, or add the host to the allowed hosts of the configuration",
+            quoted(host)
+        );
+        Self::new(StatusCode::FORBIDDEN, "HOST_REFUSED", message)
+    }
+
+    /// 403: the request was made by a web page from elsewhere.
+    pub(super) fn origin_refused(origin: &str) -> Self {
+        let message = format!(
+            "requests of web pages from {} are not answered: add its host to the allowed hosts of \
+             the configuration if they should be",
+            quoted(origin)
+        );
+        Self::new(StatusCode::FORBIDDEN, "ORIGIN_REFUSED", message)
+    }
+
+    /// 404: no route has this path.
+    pub(super) fn unknown_path(path: &str) -> Self {
+        let message = format!(
+            "there is nothing at {}: docs/api.md lists the paths",
+            quoted(path)
+        );
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+    }
+
+    /// 404: the path names a function that does not exist.
+    pub(super) fn unknown_function(name: &str) -> Self {
+        let message = format!(
+            "there is no function named {}: GET /v1/functions lists those that exist",
+            quoted(name)
+        );
+        Self::new(StatusCode::NOT_FOUND, "FUNCTION_NOT_FOUND", message)
+    }
+
+    /// 404: the path names an execution that does not exist, or no longer.
+    pub(super) fn unknown_execution(id: &str) -> Self {
+        let message = format!(
+            "there is no execution {}: it never was, or it is older than the retention",
+            quoted(id)
+        );
+        Self::new(StatusCode::NOT_FOUND, "EXECUTION_NOT_FOUND", message)
+    }
+
+    /// 405: the path exists, for other methods. `allow` is nothing where the router knows them itself.
+    pub(super) fn method_not_allowed(allow: Option<&'static str>) -> Self {
+        let message = "this path is not for this method: the header Allow names those it is for";
+        let error = Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "METHOD_NOT_ALLOWED",
+            message,
+        );
+        match allow {
+            Some(methods) => error.with_header(ALLOW, HeaderValue::from_static(methods)),
+            None => error,
+        }
+    }
+
+    /// 408: the body did not arrive in time.
+    pub(super) fn body_too_slow(seconds: u64) -> Self {
+        let message = format!("the body did not arrive within {seconds} s");
+        Self::new(StatusCode::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", message)
+    }
+
+    /// 413: more bytes than the limit, which is named.
+    pub(super) fn too_large(what: &str, limit_bytes: usize) -> Self {
+        let message = format!("{what} is larger than the limit of {limit_bytes} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", message)
+    }
+
+    /// 415: the body is of another type than the route takes.
+    pub(super) fn unsupported_type(expected: &str, found: Option<&str>) -> Self {
+        let found = found.map_or_else(|| "none".to_owned(), quoted);
+        let message = format!("the Content-Type must be {expected}, and is {found}");
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UNSUPPORTED_MEDIA_TYPE",
+            message,
+        )
+    }
+
+    /// 503: as many uploads are under way as the server has memory for.
+    pub(super) fn uploads_busy() -> Self {
+        let message = "too many uploads are under way: try again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(BUSY_RETRY_AFTER_S)
+    }
+
+    fn internal(inside: impl Display) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "INTERNAL_ERROR",
+            "something went wrong in the server, which is not the request's fault: its log has more",
+        )
+        .with_inside(inside)
+    }
+
+    fn rejected(call: &CallError, reason: &'static str, retry_after_s: u64) -> Self {
+        let code = if reason == "rate" {
+            "RATE_LIMITED"
+        } else {
+            "QUEUE_FULL"
+        };
+        Self::new(StatusCode::TOO_MANY_REQUESTS, code, call.to_string())
+            .retry_after(retry_after_s.max(1))
+            .with_header(X_QUEUE_REJECT_REASON, HeaderValue::from_static(reason))
+    }
+
+    fn key_reused(message: String, first: ExecutionId) -> Self {
+        let error = Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "IDEMPOTENCY_KEY_REUSED",
+            message,
+        );
+        match HeaderValue::try_from(first.to_string()) {
+            Ok(id) => error.with_header(X_EXECUTION_ID, id),
+            Err(_) => error,
+        }
+    }
+
+    fn unprocessable(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
+    }
+
+    /// What a client gets whose handler panicked. The panic itself went to the log with its place.
+    pub(super) fn from_panic(panic: Box<dyn Any + Send>) -> Response {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without a message");
+        Self::internal(format_args!("a handler panicked: {text}")).into_response()
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let parts = *self.0;
+        if parts.status.is_server_error() {
+            let inside = parts.inside.as_deref().unwrap_or_default();
+            tracing::error!(
+                error.code = parts.code,
+                error.inside = inside,
+                "a request failed: {}",
+                parts.message
+            );
+        }
+        let shown = Shown {
+            error: parts.code,
+            message: &parts.message,
+            details: &parts.details,
+        };
+        // Text and lists of text always serialize.
+        let body = serde_json::to_vec(&shown).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = parts.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(parts.headers);
+        response
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        match &error {
+            CallError::UnknownFunction(name) => Self::unknown_function(name.as_str()),
+            CallError::QueueFull { retry_after_s, .. } => {
+                Self::rejected(&error, "depth", *retry_after_s)
+            }
+            CallError::RateLimited { retry_after_s, .. } => {
+                Self::rejected(&error, "rate", *retry_after_s)
+            }
+            CallError::KeyReused(first) => Self::key_reused(error.to_string(), *first),
+            CallError::NotRedrivable(_) => {
+                Self::new(StatusCode::CONFLICT, "NOT_REDRIVABLE", error.to_string())
+            }
+            CallError::InputNotKept(_) => {
+                Self::new(StatusCode::CONFLICT, "INPUT_NOT_KEPT", error.to_string())
+            }
+            CallError::UnknownVersion(message) => Self::unknown_version(message.clone()),
+            CallError::Stopping => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "STOPPING",
+                error.to_string(),
+            )
+            .retry_after(BUSY_RETRY_AFTER_S),
+            CallError::Store(inner) => inner.clone().into(),
+        }
+    }
+}
+
+impl From<registry::Error> for Error {
+    fn from(error: registry::Error) -> Self {
+        use registry::Error as E;
+        match error {
+            E::UnknownFunction(name) => Self::unknown_function(name.as_str()),
+            E::NameTaken(_) => Self::name_taken(error.to_string()),
+            E::UnknownVersion(message) => Self::unknown_version(message),
+            E::Invalid(complaints) => Self::invalid(complaints),
+            E::UnknownImage(message) => Self::unprocessable("IMAGE_NOT_FOUND", message),
+            E::NoProvider(message) => Self::unprocessable("NO_PROVIDER", message),
+            E::TooMany(message) => Self::unprocessable("TOO_MANY_FUNCTIONS", message),
+            E::Refused(refused) => refused.into(),
+            E::Store(inner) => inner.into(),
+        }
+    }
+}
+
+impl Error {
+    fn unknown_version(message: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "VERSION_NOT_FOUND", message)
+    }
+
+    fn name_taken(message: String) -> Self {
+        Self::new(StatusCode::CONFLICT, "NAME_TAKEN", message)
+    }
+
+    /// 400: only functions of nanofaas's container providers have replicas.
+    pub(super) fn no_replicas(name: &FunctionName) -> Self {
+        Self::bad_request(format!(
+            "{name} has no replicas to set: only DEPLOYMENT functions of a container provider have, and \
+             there is none here"
+        ))
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotWasm(message) => Self::unprocessable("NOT_WASM", message),
+            Refused::Unsupported(message) => Self::unprocessable("UNSUPPORTED_WASM", message),
+            Refused::MissingImports { message, imports } => {
+                Self::unprocessable("MISSING_IMPORTS", message).with_details(imports)
+            }
+            Refused::TooExpensive(message) => Self::unprocessable("COMPILE_LIMIT", message),
+            Refused::Busy(message) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message)
+                .retry_after(BUSY_RETRY_AFTER_S),
+            Refused::Failed(inside) => Self::internal(inside),
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        match &error {
+            store::Error::Poisoned(_) | store::Error::Closed => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "STORE_UNAVAILABLE",
+                "the store takes no writes at the moment and nothing was changed: try again once \
+                 the server has been restarted",
+            )
+            .retry_after(BUSY_RETRY_AFTER_S)
+            .with_inside(&error),
+            store::Error::NameTaken => {
+                Self::name_taken("a function of this name exists already".to_owned())
+            }
+            store::Error::NoSuchFunction => Self::new(
+                StatusCode::NOT_FOUND,
+                "FUNCTION_NOT_FOUND",
+                "the function was deleted while the request was on its way",
+            ),
+            store::Error::Failed(_) => Self::internal(&error),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Functions: deploy, create, show, change, delete, and go back to an older version.
+//!
+//! **Invariant:** translates and calls; what a deploy does is the registry's.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::LOCATION;
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+
+use super::error::Error;
+use super::guard::{self, require_json};
+use super::segment::Segment;
+use super::upload::{self, Upload};
+use super::{Shared, invocations::json_response, wire};
+use crate::model::FunctionName;
+use crate::registry::{Function, SpecEdit};
+
+/// `GET /v1/functions`
+pub(super) async fn list(state: Shared) -> Response {
+    let functions = state.registry.list();
+    let views = functions
+        .iter()
+        .map(|function| Value::Object(wire::view(function)));
+    json_response(StatusCode::OK, wire::list_of(views), None)
+}
+
+/// `GET /v1/functions/{name}`
+pub(super) async fn one(state: Shared, segment: Segment) -> Result<Response, Error> {
+    let function = found(&state, &segment.function()?)?;
+    Ok(shown(StatusCode::OK, &function))
+}
+
+/// `GET /v1/functions/{name}/versions`
+pub(super) async fn versions(state: Shared, segment: Segment) -> Result<Response, Error> {
+    let function = found(&state, &segment.function()?)?;
+    let versions = function.versions.iter();
+    let views = versions.map(|version| Value::Object(wire::version_view(&function, version)));
+    Ok(json_response(StatusCode::OK, wire::list_of(views), None))
+}
+
+/// `POST /v1/functions`: creates, and only that.
+pub(super) async fn create(state: Shared, request: Request) -> Result<Response, Error> {
+    let body = guard::json(request, &state.options).await?;
+    let wire::NewFunction { name, spec } = wire::NewFunction::parse(&body)?;
+    let function = state.registry.create(&name, spec).await?;
+    state.scheduler.settings_changed(&name);
+    Ok(created(&function))
+}
+
+/// `PUT /v1/functions/{name}`: wasm alone, or a spec and wasm.
+pub(super) async fn deploy(
+    state: Shared,
+    segment: Segment,
+    request: Request,
+) -> Result<Response, Error> {
+    let name = segment.new_function()?;
+    // Held until the file is compiled: its bytes are in memory as long.
+    let (Upload { wasm, spec }, _permit) = upload::receive(&state, request).await?;
+    let edit = match spec {
+        Some(object) => {
+            let spec = wire::full_spec(object, &name).map_err(Error::invalid)?;
+            let edit: SpecEdit = Box::new(move |_| Ok(spec));
+            Some(edit)
+        }
+        None => None,
+    };
+    let deployed = state.registry.deploy(&name, wasm, edit).await?;
+    state.scheduler.settings_changed(&name);
+    Ok(if deployed.created {
+        created(&deployed.function)
+    } else {
+        shown(StatusCode::OK, &deployed.function)
+    })
+}
+
+/// `PATCH /v1/functions/{name}`: a JSON merge patch of the spec.
+pub(super) async fn patch(
+    state: Shared,
+    segment: Segment,
+    request: Request,
+) -> Result<Response, Error> {
+    let name = segment.function()?;
+    require_json(request.headers(), &["application/merge-patch+json"])?;
+    let body = guard::body(request, &state.options).await?;
+    let mut patch = wire::object(&body)?;
+    // What is sent back as it was shown is not a change, derived values (image, executionMode) included.
+    let shown_now = wire::view(&*found(&state, &name)?);
+    patch.retain(|field, value| shown_now.get(field) != Some(value));
+    let edit: SpecEdit = {
+        let name = name.clone();
+        Box::new(move |base| wire::merge_patch(base, patch, &name))
+    };
+    let function = state.registry.update(&name, edit).await?;
+    state.scheduler.settings_changed(&name);
+    Ok(shown(StatusCode::OK, &function))
+}
+
+/// `DELETE /v1/functions/{name}`
+pub(super) async fn remove(state: Shared, segment: Segment) -> Result<StatusCode, Error> {
+    state
+        .scheduler
+        .remove_function(&segment.function()?)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/functions/{name}:rollback`
+pub(super) async fn rollback(
+    state: &Shared,
+    name: &FunctionName,
+    request: Request,
+) -> Result<Response, Error> {
+    let body = guard::json(request, &state.options).await?;
+    let version = wire::rollback_version(&body)?;
+    let function = state.registry.rollback(name, version).await?;
+    state.scheduler.settings_changed(name);
+    Ok(shown(StatusCode::OK, &function))
+}
+
+/// `PUT /v1/functions/{name}/replicas`: nanofaas scales its DEPLOYMENT functions by it. There are none here.
+pub(super) async fn replicas(state: Shared, segment: Segment) -> Result<Response, Error> {
+    let function = found(&state, &segment.function()?)?;
+    Err(Error::no_replicas(&function.name))
+}
+
+fn found(state: &Shared, name: &FunctionName) -> Result<Arc<Function>, Error> {
+    let function = state.registry.get(name);
+    function.ok_or_else(|| Error::unknown_function(name.as_str()))
+}
+
+fn shown(status: StatusCode, function: &Function) -> Response {
+    (status, Json(wire::view(function))).into_response()
+}
+
+fn created(function: &Function) -> Response {
+    let location = [(LOCATION, format!("/v1/functions/{}", function.name))];
+    (location, shown(StatusCode::CREATED, function)).into_response()
+}

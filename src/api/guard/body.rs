@@ -1,0 +1,250 @@
+//! Reading bodies: of the right type, within a limit and a time.
+//!
+//! **Invariant:** nothing is read of a body that says itself that it is too large.
+
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use crate::api::error::Error;
+use crate::api::options::Options;
+
+/// The media type of a body without its parameters, in lower case.
+pub(in crate::api) fn content_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let essence = value.split(';').next().unwrap_or_default();
+    Some(essence.trim().to_ascii_lowercase())
+}
+
+/// Checks that a body is said to be JSON, or one of the `others`. A page from elsewhere can post other types
+/// without asking first.
+///
+/// # Errors
+/// 415.
+pub(in crate::api) fn require_json(headers: &HeaderMap, others: &[&str]) -> Result<(), Error> {
+    if headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes() == b"application/json")
+    {
+        return Ok(());
+    }
+    let found = content_type(headers);
+    match found.as_deref() {
+        Some("application/json") => Ok(()),
+        Some(found) if others.contains(&found) => Ok(()),
+        found => {
+            let mut expected = "application/json".to_owned();
+            for other in others {
+                expected.push_str(" or ");
+                expected.push_str(other);
+            }
+            Err(Error::unsupported_type(&expected, found))
+        }
+    }
+}
+
+/// The bytes of a JSON body.
+///
+/// # Errors
+/// 415, 413, 408, and 400 where it broke off.
+pub(in crate::api) async fn json(request: Request, options: &Options) -> Result<Bytes, Error> {
+    require_json(request.headers(), &[])?;
+    body(request, options).await
+}
+
+/// The bytes of a body that is JSON or nothing.
+///
+/// # Errors
+/// 415 (where there is a body), 413, 408, and 400 where it broke off.
+pub(in crate::api) async fn optional_json(
+    request: Request,
+    options: &Options,
+) -> Result<Bytes, Error> {
+    let json = require_json(request.headers(), &[]);
+    let body = body(request, options).await?;
+    if !body.is_empty() {
+        json?;
+    }
+    Ok(body)
+}
+
+/// The bytes of a body of at most `body_bytes_max`, of any type. One that arrived in a piece is not copied.
+///
+/// # Errors
+/// 413, 408, and 400 where it broke off.
+pub(in crate::api) async fn body(request: Request, options: &Options) -> Result<Bytes, Error> {
+    let limit = options.body_bytes_max;
+    stated_length(request.headers(), request.body(), "the body", limit)?;
+    let body = Limited::new(request.into_body(), limit);
+    let collected = within(options.body_timeout, body.collect()).await?;
+    match collected {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::too_large("the body", limit)),
+        Err(_) => Err(broke_off()),
+    }
+}
+
+/// The bytes of a body of at most `limit`, in memory of its own that is never more than twice its size.
+///
+/// # Errors
+/// 413, 408, and 400 where it broke off.
+pub(in crate::api) async fn read_within(
+    request: Request,
+    what: &str,
+    limit: usize,
+    timeout: Duration,
+) -> Result<Bytes, Error> {
+    let stated = stated_length(request.headers(), request.body(), what, limit)?;
+    let mut body = request.into_body();
+    let mut bytes = bytes::BytesMut::with_capacity(stated.unwrap_or(0));
+    within(timeout, async {
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| broke_off())?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if bytes.len() + data.len() > limit {
+                return Err(Error::too_large(what, limit));
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(())
+    })
+    .await??;
+    Ok(bytes.freeze())
+}
+
+/// The length that a body says it has, in bytes.
+///
+/// # Errors
+/// 413 where that is beyond the limit.
+pub(in crate::api) fn stated_length(
+    headers: &HeaderMap,
+    body: &Body,
+    what: &str,
+    limit: usize,
+) -> Result<Option<usize>, Error> {
+    let header = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let stated: Option<u64> = header.or_else(|| body.size_hint().exact());
+    match stated.map(usize::try_from) {
+        Some(Ok(stated)) if stated <= limit => Ok(Some(stated)),
+        Some(_) => Err(Error::too_large(what, limit)),
+        None => Ok(None),
+    }
+}
+
+/// What `reading` comes to, if that is within the time limit.
+///
+/// # Errors
+/// 408.
+pub(in crate::api) async fn within<T>(
+    limit: Duration,
+    reading: impl Future<Output = T>,
+) -> Result<T, Error> {
+    tokio::time::timeout(limit, reading)
+        .await
+        .map_err(|_| Error::body_too_slow(limit.as_secs()))
+}
+
+fn broke_off() -> Error {
+    Error::bad_request("the body broke off before its end")
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use axum::response::IntoResponse;
+    use futures_util::stream;
+
+    use super::*;
+
+    fn request(content_type: Option<&str>, body: Body) -> Request {
+        let mut request = Request::builder();
+        if let Some(content_type) = content_type {
+            request = request.header(CONTENT_TYPE, content_type);
+        }
+        request.body(body).unwrap()
+    }
+
+    fn small() -> Options {
+        Options {
+            body_bytes_max: 8,
+            body_timeout: Duration::from_millis(50),
+            ..Options::default()
+        }
+    }
+
+    fn status<T: std::fmt::Debug>(result: Result<T, Error>) -> StatusCode {
+        result.unwrap_err().into_response().status()
+    }
+
+    /// A body in pieces that does not say how long it is.
+    fn pieces(pieces: &[&'static str]) -> Body {
+        let pieces: Vec<Result<_, std::io::Error>> = pieces
+            .iter()
+            .map(|piece| Ok(Bytes::from_static(piece.as_bytes())))
+            .collect();
+        Body::from_stream(stream::iter(pieces))
+    }
+
+    #[tokio::test]
+    async fn json_comes_as_json() {
+        async fn check(
+            read: impl Future<Output = Result<Bytes, Error>>,
+            expected: Option<StatusCode>,
+        ) {
+            match expected {
+                None => assert_eq!(read.await.unwrap(), "{}"),
+                Some(expected) => assert_eq!(status(read.await), expected),
+            }
+        }
+        let json_body = |content_type| {
+            let request = request(content_type, Body::from("{}"));
+            async move { json(request, &small()).await }
+        };
+        check(json_body(Some("application/json")), None).await;
+        check(json_body(Some("Application/JSON; charset=utf-8")), None).await;
+        let refused = Some(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        check(json_body(Some("text/plain")), refused).await;
+        check(json_body(Some("application/octet-stream")), refused).await;
+        check(json_body(None), refused).await;
+    }
+
+    #[tokio::test]
+    async fn nothing_needs_no_type_where_nothing_is_enough() {
+        let empty = optional_json(request(None, Body::empty()), &small()).await;
+        assert!(empty.unwrap().is_empty());
+        let untyped = optional_json(request(None, Body::from("{}")), &small()).await;
+        assert_eq!(status(untyped), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+
+    #[tokio::test]
+    async fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
+        let typed = Some("application/json");
+        let fits = json(request(typed, Body::from("12345678")), &small()).await;
+        assert_eq!(fits.unwrap(), "12345678");
+        let stated = json(request(typed, Body::from("123456789")), &small()).await;
+        assert_eq!(status(stated), StatusCode::PAYLOAD_TOO_LARGE);
+        let unstated = json(request(typed, pieces(&["12345", "6789"])), &small()).await;
+        assert_eq!(status(unstated), StatusCode::PAYLOAD_TOO_LARGE);
+        let limit = Duration::from_secs(1);
+        let upload = read_within(request(typed, pieces(&["12345", "6789"])), "it", 8, limit).await;
+        assert_eq!(status(upload), StatusCode::PAYLOAD_TOO_LARGE);
+        let upload = read_within(request(typed, pieces(&["1234", "5678"])), "it", 8, limit).await;
+        assert_eq!(upload.unwrap(), "12345678");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        let never = json(request(Some("application/json"), body), &small()).await;
+        assert_eq!(status(never), StatusCode::REQUEST_TIMEOUT);
+    }
+}

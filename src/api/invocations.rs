@@ -1,0 +1,104 @@
+//! Calls: `:invoke` waits for the result, `:enqueue` for the disk.
+//!
+//! A synchronous caller that hangs up drops its handler, and with it the call (unless a key was given). An
+//! asynchronous one does not: once its body has been read the execution is accepted.
+//!
+//! **Invariant:** a payload is neither copied nor parsed into values on its way in; a function's failure is
+//! a result (200), never an error of the API.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+
+use super::error::Error;
+use super::segment::{FunctionVerb, Segment};
+use super::wire::{self, CallBody, CallHeaders, X_EXECUTION_ID};
+use super::{Shared, functions, guard};
+use crate::model::{ExecutionId, FunctionName, Input, JSON};
+use crate::scheduler::Call;
+
+/// `POST /v1/functions/{name}:{verb}`
+pub(super) async fn verb(
+    state: Shared,
+    segment: Segment,
+    request: Request,
+) -> Result<Response, Error> {
+    let (name, verb) = segment.function_verb()?;
+    match verb {
+        FunctionVerb::Invoke => invoke(&state, name, request).await,
+        FunctionVerb::Enqueue => enqueue(&state, name, request).await,
+        FunctionVerb::Rollback => functions::rollback(&state, &name, request).await,
+    }
+}
+
+async fn invoke(state: &Shared, name: FunctionName, request: Request) -> Result<Response, Error> {
+    let headers = CallHeaders::parse(request.headers())?;
+    let call = read_call(state, name, headers, request).await?;
+    let invoked = state.scheduler.invoke(call).await?;
+    let record = &invoked.execution;
+    Ok(json_response(
+        StatusCode::OK,
+        wire::call_answer(record),
+        Some(record.id),
+    ))
+}
+
+async fn enqueue(state: &Shared, name: FunctionName, request: Request) -> Result<Response, Error> {
+    let headers = CallHeaders::parse_unwaited(request.headers())?;
+    let call = read_call(state, name, headers, request).await?;
+    let enqueued = state.scheduler.enqueue(call).await?;
+    let record = &enqueued.execution;
+    Ok(json_response(
+        StatusCode::ACCEPTED,
+        wire::call_answer(record),
+        Some(record.id),
+    ))
+}
+
+async fn read_call(
+    state: &Shared,
+    function: FunctionName,
+    headers: CallHeaders,
+    request: Request,
+) -> Result<Call, Error> {
+    let body = guard::json(request, &state.options).await?;
+    let body = CallBody::parse(&body, &state.options)?;
+    let key = headers.key.map(|key| (key, body.hash()));
+    Ok(Call {
+        function,
+        input: Input {
+            content_type: JSON,
+            body: body.input,
+        },
+        metadata: body.metadata,
+        trace_id: headers.trace_id,
+        traceparent: headers.traceparent,
+        key,
+        wait: headers.wait,
+        parent: None,
+    })
+}
+
+/// A JSON answer, about an execution or not.
+pub(super) fn json_response(
+    status: StatusCode,
+    body: Bytes,
+    about: Option<ExecutionId>,
+) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(id) = about.and_then(id_header) {
+        headers.insert(X_EXECUTION_ID, id);
+    }
+    response
+}
+
+/// An execution's id as a header's value; hexadecimal digits and hyphens always are one.
+pub(super) fn id_header(id: ExecutionId) -> Option<HeaderValue> {
+    HeaderValue::try_from(id.to_string()).ok()
+}

@@ -1,0 +1,188 @@
+//! Receives wasm: as the whole body, or as a part beside a spec.
+//!
+//! **Invariant:** the bytes of all uploads under way are bounded together; one that does not fit is refused
+//! before it is read.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{FromRequest, Multipart, Request};
+use bytes::{Bytes, BytesMut};
+use http_body_util::Limited;
+use serde_json::{Map, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::{Error, quoted};
+use super::guard::{content_type, read_within, stated_length, within};
+use super::options::Options;
+use super::{State, wire};
+
+/// What is counted at once: a permit stands for this many bytes.
+const PERMIT_BYTES: usize = 1024;
+
+/// Room that a multipart body has beside its parts, in bytes.
+const MULTIPART_BYTES: usize = 64 * 1024;
+
+const WASM: &str = "application/wasm";
+const MULTIPART: &str = "multipart/form-data";
+
+/// The memory that uploads may take together.
+#[derive(Debug)]
+pub(super) struct Budget {
+    permits: Arc<Semaphore>,
+    permits_max: usize,
+}
+
+impl Budget {
+    pub(super) fn new(options: &Options) -> Self {
+        // One upload of the largest size always fits.
+        let bytes = options
+            .upload_bytes_in_flight_max
+            .max(largest_multipart(options));
+        let permits_max = bytes.div_ceil(PERMIT_BYTES).min(Semaphore::MAX_PERMITS);
+        Self {
+            permits: Arc::new(Semaphore::new(permits_max)),
+            permits_max,
+        }
+    }
+
+    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+        let permits = bytes.div_ceil(PERMIT_BYTES).clamp(1, self.permits_max);
+        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.permits).try_acquire_many_owned(permits);
+        permit.map_err(|_| Error::uploads_busy())
+    }
+}
+
+/// The largest body that a multipart upload may have.
+fn largest_multipart(options: &Options) -> usize {
+    options
+        .upload_bytes_max
+        .saturating_add(options.body_bytes_max)
+        .saturating_add(MULTIPART_BYTES)
+}
+
+/// What was uploaded.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) wasm: Bytes,
+    pub(super) spec: Option<Map<String, Value>>,
+}
+
+/// Receives an upload. The permit goes when its bytes go.
+///
+/// # Errors
+/// 415, 413, 408, 503 where too many are under way, and 400 where it cannot be read.
+pub(super) async fn receive(
+    state: &State,
+    request: Request,
+) -> Result<(Upload, OwnedSemaphorePermit), Error> {
+    let options = &state.options;
+    let found = content_type(request.headers());
+    let (what, limit) = match found.as_deref() {
+        Some(WASM) => ("the file", options.upload_bytes_max),
+        Some(MULTIPART) => ("the upload", largest_multipart(options)),
+        found => {
+            let expected = format!("{WASM} or {MULTIPART}");
+            return Err(Error::unsupported_type(&expected, found));
+        }
+    };
+    let stated = stated_length(request.headers(), request.body(), what, limit)?;
+    let permit = state.uploads.take(stated.unwrap_or(limit))?;
+    let upload = if found.as_deref() == Some(WASM) {
+        let wasm = read_within(request, what, limit, options.body_timeout).await?;
+        Upload { wasm, spec: None }
+    } else {
+        within(options.body_timeout, parts(request, options, limit)).await??
+    };
+    Ok((upload, permit))
+}
+
+/// Reads the parts `spec` and `wasm`.
+async fn parts(request: Request, options: &Options, limit: usize) -> Result<Upload, Error> {
+    let request = request.map(|body| Body::new(Limited::new(body, limit)));
+    let mut multipart = Multipart::from_request(request, &())
+        .await
+        .map_err(|rejection| Error::bad_request(rejection.body_text()))?;
+    let (mut wasm, mut spec) = (None, None);
+    while let Some(field) = multipart
+        .next_field()
+        .await
+        .map_err(|error| unreadable(&error, limit))?
+    {
+        let name = field.name().unwrap_or_default().to_owned();
+        match name.as_str() {
+            "wasm" if wasm.is_none() => {
+                wasm = Some(part(field, "the part wasm", options.upload_bytes_max).await?);
+            }
+            "spec" if spec.is_none() => {
+                let text = part(field, "the part spec", options.body_bytes_max).await?;
+                spec = Some(wire::object(&text)?);
+            }
+            "wasm" | "spec" => {
+                return Err(Error::invalid_field(
+                    &name,
+                    "there is more than one part of this name",
+                ));
+            }
+            _ => {
+                let complaint = "there is no such part: there are spec (JSON) and wasm";
+                return Err(Error::invalid_field(&quoted(&name), complaint));
+            }
+        }
+    }
+    match wasm {
+        Some(wasm) => Ok(Upload { wasm, spec }),
+        None => Err(Error::invalid_field(
+            "wasm",
+            "this part is needed; PATCH changes a spec without code",
+        )),
+    }
+}
+
+async fn part(mut field: Field<'_>, what: &str, limit: usize) -> Result<Bytes, Error> {
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = field
+        .chunk()
+        .await
+        .map_err(|error| unreadable(&error, limit))?
+    {
+        if bytes.len() + chunk.len() > limit {
+            return Err(Error::too_large(what, limit));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+fn unreadable(error: &MultipartError, limit: usize) -> Error {
+    if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+        Error::too_large("the upload", limit)
+    } else {
+        Error::bad_request(format!("the parts cannot be read: {}", error.body_text()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_share_one_budget() {
+        let options = Options {
+            upload_bytes_max: 10_000,
+            body_bytes_max: 1_000,
+            upload_bytes_in_flight_max: 100_000,
+            ..Options::default()
+        };
+        let budget = Budget::new(&options);
+        let first = budget.take(60_000).unwrap();
+        assert!(budget.take(60_000).is_err());
+        let small = budget.take(10).unwrap();
+        drop(first);
+        assert!(budget.take(60_000).is_ok());
+        drop(small);
+        assert!(budget.take(usize::MAX).is_ok(), "one always fits");
+    }
+}

@@ -1,0 +1,196 @@
+//! A result from outside: `{"status", "output", "error"}` or `{"success", "output", "error"}`.
+//!
+//! **Invariant:** the output is a slice of the body as it arrived.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::call::parse_json;
+use crate::api::error::{Error, quoted};
+use crate::execution::Completion;
+use crate::model::{Failure, JSON, Output};
+use crate::scheduler;
+
+/// Longest code of a reported error, in bytes.
+const CODE_BYTES_MAX: usize = 256;
+
+/// Longest message of a reported error, in bytes.
+const MESSAGE_BYTES_MAX: usize = 65_536;
+
+/// A reported result.
+#[derive(Debug)]
+pub(in crate::api) struct CompletionBody {
+    /// What it came to.
+    pub(in crate::api) completion: Completion,
+    /// The output, if one was reported.
+    pub(in crate::api) output: Option<Output>,
+}
+
+/// Runtimes send more than is asked for (their own ids, durations); that is passed over.
+#[derive(Deserialize)]
+struct Members<'a> {
+    status: Option<String>,
+    success: Option<bool>,
+    #[serde(borrow)]
+    output: Option<&'a RawValue>,
+    error: Option<ErrorMembers>,
+}
+
+#[derive(Deserialize)]
+struct ErrorMembers {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+impl CompletionBody {
+    /// Reads a result.
+    ///
+    /// # Errors
+    /// 400 with all complaints.
+    pub(in crate::api) fn parse(body: &Bytes) -> Result<Self, Error> {
+        let members: Members<'_> = parse_json(body)?;
+        let failure = failure(members.error)?;
+        let completion = match (members.status, members.success) {
+            (None, None) => {
+                let rule = "either this or success is needed";
+                return Err(Error::invalid_field("status", rule));
+            }
+            (Some(_), Some(_)) => {
+                let rule = "either this or success is given, not both";
+                return Err(Error::invalid_field("status", rule));
+            }
+            (None, Some(true)) => Completion::Success,
+            (None, Some(false)) => Completion::Retry(failure),
+            (Some(status), None) => of_status(&status, failure)?,
+        };
+        let output = members.output.map(|raw| {
+            // It was parsed out of `body`, so it lies within it.
+            scheduler::classify(Some(JSON), body.slice_ref(raw.get().as_bytes()))
+        });
+        Ok(Self { completion, output })
+    }
+}
+
+fn of_status(status: &str, failure: Failure) -> Result<Completion, Error> {
+    match status.to_ascii_lowercase().as_str() {
+        "success" => Ok(Completion::Success),
+        "error" => Ok(Completion::Error(failure)),
+        "timeout" => Ok(Completion::Timeout(failure)),
+        _ => Err(Error::invalid_field(
+            "status",
+            format_args!("must be success, error or timeout, not {}", quoted(status)),
+        )),
+    }
+}
+
+fn failure(error: Option<ErrorMembers>) -> Result<Failure, Error> {
+    let (code, message) = match error {
+        Some(error) => (error.code, error.message),
+        None => (None, None),
+    };
+    let code = code.unwrap_or_else(|| "ERROR".to_owned());
+    let message = message.unwrap_or_else(|| "unknown".to_owned());
+    let mut complaints = Vec::new();
+    for (name, text, max) in [
+        ("code", &code, CODE_BYTES_MAX),
+        ("message", &message, MESSAGE_BYTES_MAX),
+    ] {
+        if text.len() > max {
+            let bytes = text.len();
+            complaints.push(format!(
+                "error.{name}: has {bytes} bytes, and may have {max}"
+            ));
+        }
+    }
+    if complaints.is_empty() {
+        Ok(Failure {
+            code: code.into(),
+            message,
+        })
+    } else {
+        Err(Error::invalid(complaints))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Encoding;
+
+    fn parse(body: &str) -> Result<CompletionBody, Error> {
+        CompletionBody::parse(&Bytes::copy_from_slice(body.as_bytes()))
+    }
+
+    #[track_caller]
+    fn completion(body: &str) -> Completion {
+        parse(body).unwrap().completion
+    }
+
+    fn failed(code: &'static str, message: &str) -> Failure {
+        Failure::new(code, message)
+    }
+
+    #[test]
+    fn both_shapes_are_read() {
+        let error = r#""error":{"code":"C","message":"m"}"#;
+        assert_eq!(completion(r#"{"status":"SUCCESS"}"#), Completion::Success);
+        assert_eq!(
+            completion(r#"{"success":true,"error":null}"#),
+            Completion::Success
+        );
+        assert_eq!(
+            completion(&format!(r#"{{"status":"error",{error}}}"#)),
+            Completion::Error(failed("C", "m"))
+        );
+        assert_eq!(
+            completion(&format!(r#"{{"success":false,{error}}}"#)),
+            Completion::Retry(failed("C", "m"))
+        );
+        assert_eq!(
+            completion(r#"{"status":"Timeout","executionId":"x"}"#),
+            Completion::Timeout(failed("ERROR", "unknown"))
+        );
+    }
+
+    #[test]
+    fn an_output_is_kept_as_it_was_written() {
+        let output = parse(r#"{"status":"error","output":{"a": 1.0}}"#)
+            .unwrap()
+            .output
+            .unwrap();
+        assert_eq!(
+            (output.encoding, &*output.body),
+            (Encoding::Json, &b"{\"a\": 1.0}"[..])
+        );
+        assert!(
+            parse(r#"{"success":true,"output":null}"#)
+                .unwrap()
+                .output
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn other_words_are_refused() {
+        for bad in [
+            "{}",
+            r#"{"status":"running"}"#,
+            r#"{"status":"queued"}"#,
+            r#"{"status":""}"#,
+            r#"{"status":7}"#,
+            r#"{"success":"yes"}"#,
+            r#"{"success":true,"status":"success"}"#,
+            r#"{"success":null}"#,
+            r#"{"success":false,"error":"boom"}"#,
+            "",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        let long = format!(
+            r#"{{"success":false,"error":{{"code":"{}"}}}}"#,
+            "x".repeat(257)
+        );
+        assert!(format!("{:?}", parse(&long)).contains("error.code: has 257 bytes"));
+    }
+}

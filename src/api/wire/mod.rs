@@ -1,0 +1,28 @@
+//! Bodies, headers and queries: what stands on the wire, and what it means inside.
+//!
+//! **Invariant:** knows serde so that the inner types need not; checks everything here, so that no value
+//! that exists inside is out of its range. A call's payload is parsed once and never copied.
+
+mod call;
+mod completion;
+mod drain;
+mod execution;
+mod fields;
+mod function;
+mod headers;
+mod json;
+mod query;
+mod rollback;
+mod spec;
+mod spec_names;
+mod time;
+
+pub(super) use call::CallBody;
+pub(super) use completion::CompletionBody;
+pub(super) use drain::{drain_answer, drain_options};
+pub(super) use execution::{call_answer, execution, list_of, logs, page};
+pub(super) use function::{version_view, view};
+pub(super) use headers::{CallHeaders, X_EXECUTION_ID, dispatch_attempt};
+pub(super) use query::ListQuery;
+pub(super) use rollback::rollback_version;
+pub(super) use spec::{NewFunction, full_spec, merge_patch, object};

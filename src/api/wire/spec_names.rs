@@ -1,0 +1,134 @@
+//! The names that a spec may have, and what is said of those that it may not.
+//!
+//! **Invariant:** every name is in exactly one list.
+
+use serde_json::{Map, Value};
+
+use crate::api::error::quoted;
+
+/// Fields that mean something.
+const MEANT: &[&str] = &[
+    "name",
+    "timeoutMs",
+    "timeoutMillis",
+    "cpuMs",
+    "memoryMb",
+    "outputBytesMax",
+    "logBytesMax",
+    "maxRetries",
+    "retryBackoff",
+    "maxRequeues",
+    "maxAgeMs",
+    "args",
+    "env",
+    "config",
+    "record",
+    "concurrency",
+    "queueSize",
+    "ratePerSecond",
+    "burst",
+    "executionMode",
+    "endpointUrl",
+    "image",
+];
+
+/// Fields that an answer has and a request need not leave out.
+pub(super) const READ_ONLY: &[&str] = &[
+    "version",
+    "versions",
+    "shape",
+    "digest",
+    "sizeBytes",
+    "requestedExecutionMode",
+    "effectiveExecutionMode",
+    "createdAt",
+    "updatedAt",
+    "ignored",
+];
+
+/// Fields of nanofaas that mean nothing here: kept, echoed and listed.
+pub(super) const IGNORED: &[&str] = &[
+    "command",
+    "commands",
+    "resources",
+    "scalingConfig",
+    "imagePullSecrets",
+    "runtimeMode",
+    "runtimeCommand",
+];
+
+/// Fields that are going to mean something.
+const RESERVED: &[&str] = &[
+    "entry",
+    "hosts",
+    "reuse",
+    "invokePath",
+    "allowHosts",
+    "files",
+];
+
+/// How alike a name has to be to be suggested, from 0 to 1.
+const LIKENESS_MIN: f64 = 0.5;
+
+/// Whether a spec may not have this name, or not yet.
+pub(super) fn is_unknown(name: &str) -> bool {
+    ![MEANT, READ_ONLY, IGNORED]
+        .iter()
+        .any(|list| list.contains(&name))
+}
+
+/// Complains of every name that a spec may not have.
+pub(super) fn check(object: &Map<String, Value>, complaints: &mut Vec<String>) {
+    for (name, value) in object {
+        let name = name.as_str();
+        if !is_unknown(name) {
+            continue;
+        }
+        if RESERVED.contains(&name) {
+            if !value.is_null() {
+                complaints.push(format!("{name}: is not supported by this version yet"));
+            }
+            continue;
+        }
+        let shown = quoted(name);
+        complaints.push(match nearest(name) {
+            Some(near) => format!("{shown}: there is no such field, did you mean {near}?"),
+            None => format!("{shown}: there is no such field"),
+        });
+    }
+}
+
+fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_lowercase();
+    let known = MEANT.iter().chain(IGNORED).copied();
+    let likeness =
+        |known: &str| strsim::normalized_damerau_levenshtein(&name, &known.to_ascii_lowercase());
+    known
+        .map(|known| (likeness(known), known))
+        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_in_one_list() {
+        let mut all: Vec<_> = [MEANT, READ_ONLY, IGNORED, RESERVED].concat();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+
+    #[test]
+    fn a_misspelt_name_is_told_the_nearest() {
+        assert_eq!(nearest("concurency"), Some("concurrency"));
+        assert_eq!(nearest("timeout"), Some("timeoutMs"));
+        assert_eq!(nearest("QueueSize"), Some("queueSize"));
+        assert_eq!(nearest("retries"), Some("maxRetries"));
+        assert_eq!(nearest("zzzzzzzz"), None);
+    }
+}

@@ -1,0 +1,335 @@
+//! Maps machine code into memory, ready to be instantiated, and keeps the most used of it there.
+//!
+//! **Invariant:** only code whose MAC was just checked is mapped, from the very file that was checked; the
+//! server never compiles: what is missing goes to the injected compiler.
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
+use wasmtime_wasi::p2::bindings::CommandPre;
+
+use super::cache::Cache;
+use super::coalesce::Coalesce;
+use super::compile::{Compiler, digest_of};
+use super::engine::{MEMORIES_PER_PERMIT, TABLES_PER_PERMIT};
+use super::host::{FunctionPre, Linkers};
+use super::run::Runnable;
+use super::wire::{Label, Needs, shape_of, shape_word};
+use super::{Prepared, Refused};
+use crate::model::{Digest, Shape};
+
+/// Code that can be instantiated at once.
+pub(super) struct Loaded {
+    /// The code with its imports resolved.
+    pub(super) runnable: Runnable,
+    /// Permits that one instance takes, by what it needs of the pool.
+    pub(super) permits: u32,
+    /// Size of the machine code in bytes.
+    pub(super) size: u64,
+}
+
+/// Whether code had to be fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Temperature {
+    /// It was in memory.
+    Warm,
+    /// It came from the disk, or from the compiler.
+    Cold,
+}
+
+/// Why code that was kept cannot be had. Clonable, because all who wait for it are told.
+type LoadError = Arc<str>;
+
+/// All code: in memory, on disk, or yet to be compiled.
+pub(super) struct Codes {
+    shelf: Arc<Shelf>,
+    compiler: Arc<dyn Compiler>,
+    loaded: moka::sync::Cache<Digest, Arc<Loaded>>,
+    loading: Coalesce<Result<Arc<Loaded>, LoadError>>,
+    preparing: Coalesce<Result<Prepared, Refused>>,
+}
+
+/// What blocking threads need.
+struct Shelf {
+    engine: Engine,
+    linkers: Linkers,
+    cache: Cache,
+}
+
+/// Bytes hashed on the spot; more than that goes to a thread for blocking work.
+const HASH_ON_THE_SPOT_MAX: usize = 64 << 10;
+/// The unit in which loaded code is weighed, in bytes: weights are 32 bits wide.
+const WEIGHT_UNIT: u64 = 1 << 10;
+
+impl Codes {
+    pub(super) fn new(
+        engine: Engine,
+        cache: Cache,
+        compiler: Arc<dyn Compiler>,
+        loaded_bytes_max: u64,
+    ) -> wasmtime::Result<Self> {
+        let linkers = Linkers::new(&engine)?;
+        let weigh = |_: &Digest, loaded: &Arc<Loaded>| {
+            u32::try_from(loaded.size / WEIGHT_UNIT + 1).unwrap_or(u32::MAX)
+        };
+        Ok(Self {
+            shelf: Arc::new(Shelf {
+                engine,
+                linkers,
+                cache,
+            }),
+            compiler,
+            loaded: moka::sync::Cache::builder()
+                .max_capacity(loaded_bytes_max / WEIGHT_UNIT)
+                .weigher(weigh)
+                .build(),
+            loading: Coalesce::default(),
+            preparing: Coalesce::default(),
+        })
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.shelf.cache
+    }
+
+    pub(super) fn compiler(&self) -> &dyn Compiler {
+        &*self.compiler
+    }
+
+    /// Entries in memory and their weight in bytes, after housekeeping that is due.
+    pub(super) fn loaded(&self) -> (u64, u64) {
+        self.loaded.run_pending_tasks();
+        let bytes = self.loaded.weighted_size().saturating_mul(WEIGHT_UNIT);
+        (self.loaded.entry_count(), bytes)
+    }
+
+    /// Forgets code that is in memory; guests that run it are not disturbed.
+    pub(super) fn forget(&self, digest: &Digest) {
+        self.loaded.invalidate(digest);
+    }
+
+    /// See [`super::Runtime::prepare`].
+    pub(super) async fn prepare(&self, wasm: Bytes) -> Result<Prepared, Refused> {
+        let digest = if wasm.len() <= HASH_ON_THE_SPOT_MAX {
+            digest_of(&wasm)
+        } else {
+            let wasm = wasm.clone();
+            blocking(move || Ok(digest_of(&wasm))).await?
+        };
+        self.preparing
+            .join(digest, self.prepare_alone(digest, wasm))
+            .await
+    }
+
+    async fn prepare_alone(&self, digest: Digest, wasm: Bytes) -> Result<Prepared, Refused> {
+        let shelf = Arc::clone(&self.shelf);
+        if let Some(label) = blocking(move || Ok(shelf.cache.known(&digest))).await?
+            && let Some(prepared) = prepared(digest, &label)
+        {
+            return Ok(prepared);
+        }
+        let compiled = self.compiler.compile(wasm.clone()).await?;
+        let shelf = Arc::clone(&self.shelf);
+        let label = Label {
+            shape: shape_word(compiled.shape).to_owned(),
+            size: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
+            needs: compiled.needs,
+        };
+        let answer = prepared(digest, &label);
+        let loaded = blocking(move || {
+            shelf
+                .cache
+                .keep_artifact(&digest, &label, &compiled.artifact)
+                .map_err(disk)?;
+            let loaded = match shelf.load(&digest, &label) {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    shelf.cache.drop_artifact(&digest).map_err(disk)?;
+                    return Err(does_not_fit(&error));
+                }
+            };
+            shelf.cache.keep(&digest, &wasm, &label).map_err(disk)?;
+            Ok(loaded)
+        })
+        .await?;
+        if let Some(loaded) = loaded {
+            self.loaded.insert(digest, Arc::new(loaded));
+        }
+        answer.ok_or_else(|| Refused::Failed("the compiler named an unknown shape".to_owned()))
+    }
+
+    /// The code of a file that was prepared, ready to be instantiated.
+    ///
+    /// # Errors
+    /// A sentence for the log and the execution's fault: the file is gone or cannot be compiled any more.
+    pub(super) async fn get(
+        &self,
+        digest: Digest,
+    ) -> Result<(Arc<Loaded>, Temperature), LoadError> {
+        if let Some(loaded) = self.loaded.get(&digest) {
+            return Ok((loaded, Temperature::Warm));
+        }
+        let loaded = self.loading.join(digest, self.fetch(digest)).await?;
+        Ok((loaded, Temperature::Cold))
+    }
+
+    async fn fetch(&self, digest: Digest) -> Result<Arc<Loaded>, LoadError> {
+        let failed = |error: Refused| LoadError::from(format!("code {digest}: {error}"));
+        let shelf = Arc::clone(&self.shelf);
+        let found = blocking(move || shelf.find(&digest))
+            .await
+            .map_err(failed)?;
+        let loaded = match found {
+            Found::Code(loaded) => *loaded,
+            Found::Wasm(wasm, label) => {
+                tracing::info!(code.digest = %digest, "no machine code for this engine: compiling again");
+                let compiled = self.compiler.compile(wasm).await.map_err(failed)?;
+                let shelf = Arc::clone(&self.shelf);
+                blocking(move || shelf.restore(&digest, &label, &compiled.artifact))
+                    .await
+                    .map_err(failed)?
+            }
+        };
+        let loaded = Arc::new(loaded);
+        self.loaded.insert(digest, Arc::clone(&loaded));
+        Ok(loaded)
+    }
+}
+
+/// What the disk has of a file.
+enum Found {
+    Code(Box<Loaded>),
+    Wasm(Bytes, Label),
+}
+
+impl Shelf {
+    fn find(&self, digest: &Digest) -> Result<Found, Refused> {
+        let gone = || Refused::Failed("the file is not kept here".to_owned());
+        let label = self.cache.label(digest).ok_or_else(gone)?;
+        match self.load(digest, &label) {
+            Ok(Some(loaded)) => return Ok(Found::Code(Box::new(loaded))),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(code.digest = %digest, "kept machine code does not load: {error:#}");
+            }
+        }
+        let wasm = self.cache.wasm(digest).ok_or_else(gone)?;
+        Ok(Found::Wasm(wasm, label))
+    }
+
+    /// Keeps code that was compiled again, and loads it.
+    fn restore(&self, digest: &Digest, label: &Label, artifact: &[u8]) -> Result<Loaded, Refused> {
+        self.cache
+            .keep_artifact(digest, label, artifact)
+            .map_err(disk)?;
+        self.load(digest, label)
+            .map_err(|error| does_not_fit(&error))?
+            .ok_or_else(|| Refused::Failed("machine code was damaged while it was kept".to_owned()))
+    }
+
+    /// Loads machine code that is kept, if it is ours.
+    fn load(&self, digest: &Digest, label: &Label) -> wasmtime::Result<Option<Loaded>> {
+        let Some(artifact) = self.cache.artifact(digest, label)? else {
+            return Ok(None);
+        };
+        let shape = shape_of(&label.shape)
+            .ok_or_else(|| wasmtime::format_err!("unknown shape {:?}", label.shape))?;
+        let runnable = match map(&self.engine, &artifact.file, shape)? {
+            Mapped::Module(module) => Runnable::Core(self.linkers.module.instantiate_pre(&module)?),
+            Mapped::Component(component) => {
+                let pre = self.linkers.component.instantiate_pre(&component)?;
+                match shape {
+                    Shape::Handler => Runnable::Handler(FunctionPre::new(pre)?),
+                    Shape::Command02 => Runnable::Command(CommandPre::new(pre)?),
+                    Shape::Http02 | Shape::Http03 | Shape::Command03 | Shape::CoreCommand => {
+                        wasmtime::bail!("shape {:?} does not run in this version", label.shape)
+                    }
+                }
+            }
+        };
+        Ok(Some(Loaded {
+            runnable,
+            permits: permits(label.needs),
+            size: artifact.size,
+        }))
+    }
+}
+
+enum Mapped {
+    Module(Module),
+    Component(Component),
+}
+
+/// Maps machine code out of the open file that was checked, whatever its name points to by now.
+#[expect(
+    unsafe_code,
+    reason = "running machine code that this process compiled is what a runtime is for"
+)]
+fn map(engine: &Engine, file: &File, shape: Shape) -> wasmtime::Result<Mapped> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    // SAFETY: the bytes came out of wasmtime's own `serialize`: `Cache::artifact` has just found them, through
+    // this very file, to carry a MAC that only this installation can make, over an engine of this exact
+    // version and configuration. Files of the cache are never written in place, only renamed over.
+    unsafe {
+        match shape {
+            Shape::CoreCommand => Module::deserialize_file(engine, path).map(Mapped::Module),
+            Shape::Handler
+            | Shape::Http02
+            | Shape::Http03
+            | Shape::Command02
+            | Shape::Command03 => Component::deserialize_file(engine, path).map(Mapped::Component),
+        }
+    }
+}
+
+/// Permits for one instance, so that guests who hold theirs never exhaust the pool.
+fn permits(needs: Needs) -> u32 {
+    needs
+        .memories
+        .div_ceil(MEMORIES_PER_PERMIT)
+        .max(needs.tables.div_ceil(TABLES_PER_PERMIT))
+        .max(1)
+}
+
+/// What is known of a kept file.
+pub(super) fn prepared(digest: Digest, label: &Label) -> Option<Prepared> {
+    Some(Prepared {
+        digest,
+        shape: shape_of(&label.shape)?,
+        size: label.size,
+    })
+}
+
+/// Why fresh machine code was not accepted. Where it is the pool, the text names the number.
+fn does_not_fit(error: &wasmtime::Error) -> Refused {
+    let causes = error.chain().map(ToString::to_string);
+    let about_pool: Vec<_> = causes
+        .skip_while(|cause| !cause.contains("pooling allocator"))
+        .collect();
+    if !about_pool.is_empty() {
+        return Refused::Unsupported(format!(
+            "this file needs more than one run may have: {}",
+            about_pool.join(": ")
+        ));
+    }
+    tracing::error!("fresh machine code does not load: {error:#}");
+    Refused::Failed("the compiler's code cannot be loaded here".to_owned())
+}
+
+fn disk(error: std::io::Error) -> Refused {
+    tracing::error!("the folder of code cannot be used: {error}");
+    Refused::Failed(format!("the code cannot be kept: {error}"))
+}
+
+/// Does `work` on a thread for blocking work.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+) -> Result<T, Refused> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(Refused::Failed(format!("a task of ours failed: {error}"))))
+}

@@ -1,0 +1,196 @@
+//! Turns wasm into machine code: the trait that the runtime is given, the work itself, and a compiler that
+//! does it in this process.
+//!
+//! **Invariant:** nothing here is trusted by virtue of having been compiled: the runtime puts its own MAC on
+//! what it keeps. The server uses [`ChildCompiler`](super::ChildCompiler); [`InProcessCompiler`] is for the
+//! harness, where the code is the tester's own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module, ResourcesRequired};
+
+use super::host::Linkers;
+use super::shape::{Layer, Outline};
+use super::wire::Needs;
+use super::{Refused, engine, imports};
+use crate::model::{Digest, Shape};
+
+/// Checks and compiles files of wasm.
+#[async_trait::async_trait]
+pub trait Compiler: Send + Sync {
+    /// Checks and compiles one file. May wait for others; dropping the future gives up.
+    ///
+    /// # Errors
+    /// [`Refused`], with the reason for the uploader.
+    async fn compile(&self, wasm: Bytes) -> Result<Compiled, Refused>;
+
+    /// Files that wait or are being compiled.
+    fn pending(&self) -> usize;
+}
+
+/// A compiled file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    /// How it is run.
+    pub shape: Shape,
+    /// What one instance takes from the pool.
+    pub needs: Needs,
+    /// Machine code in wasmtime's own form.
+    pub artifact: Bytes,
+}
+
+/// Compiles in this process, on a thread for blocking work. Without the child's limits: a hostile file can
+/// take all memory or time.
+pub struct InProcessCompiler {
+    toolchain: Arc<Toolchain>,
+}
+
+impl InProcessCompiler {
+    /// A compiler for this machine.
+    ///
+    /// # Errors
+    /// [`Refused::Failed`] if wasmtime does not support this machine.
+    pub fn new() -> Result<Self, Refused> {
+        Ok(Self {
+            toolchain: Arc::new(Toolchain::new()?),
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl Compiler for InProcessCompiler {
+    async fn compile(&self, wasm: Bytes) -> Result<Compiled, Refused> {
+        let toolchain = Arc::clone(&self.toolchain);
+        tokio::task::spawn_blocking(move || toolchain.compile(&wasm))
+            .await
+            .unwrap_or_else(|error| {
+                tracing::warn!("the compiler panicked: {error}");
+                Err(gave_up())
+            })
+    }
+
+    fn pending(&self) -> usize {
+        Arc::strong_count(&self.toolchain).saturating_sub(1)
+    }
+}
+
+/// The compiler stumbled over this file.
+pub(super) fn gave_up() -> Refused {
+    Refused::TooExpensive(
+        "the compiler gave up on this file; a smaller or simpler one may do".to_owned(),
+    )
+}
+
+/// An engine that compiles and the imports that guests may have.
+pub(super) struct Toolchain {
+    engine: Engine,
+    linkers: Linkers,
+}
+
+impl Toolchain {
+    pub(super) fn new() -> Result<Self, Refused> {
+        let build = || -> wasmtime::Result<Self> {
+            let engine = engine::compiling()?;
+            let linkers = Linkers::new(&engine)?;
+            Ok(Self { engine, linkers })
+        };
+        build()
+            .map_err(|error| Refused::Failed(format!("the compiler cannot be set up: {error:#}")))
+    }
+
+    /// Checks and compiles one file.
+    pub(super) fn compile(&self, wasm: &[u8]) -> Result<Compiled, Refused> {
+        let mut outline = Outline::read(wasm)?;
+        let shape = outline.shape()?;
+        outline.validate(wasm)?;
+        imports::check(&self.engine, &self.linkers, &outline.imports)?;
+        let (needs, artifact) = match outline.layer {
+            Layer::Module => self.module(wasm)?,
+            Layer::Component => self.component(wasm)?,
+        };
+        Ok(Compiled {
+            shape,
+            needs,
+            artifact: artifact.into(),
+        })
+    }
+
+    fn module(&self, wasm: &[u8]) -> Result<(Needs, Vec<u8>), Refused> {
+        let module = Module::from_binary(&self.engine, wasm).map_err(cannot_compile)?;
+        self.linkers
+            .module
+            .instantiate_pre(&module)
+            .map_err(wrong_import)?;
+        let artifact = module.serialize().map_err(cannot_compile)?;
+        Ok((Needs::of(&module.resources_required()), artifact))
+    }
+
+    fn component(&self, wasm: &[u8]) -> Result<(Needs, Vec<u8>), Refused> {
+        let component = Component::from_binary(&self.engine, wasm).map_err(cannot_compile)?;
+        self.linkers
+            .component
+            .instantiate_pre(&component)
+            .map_err(wrong_import)?;
+        let needs = component
+            .resources_required()
+            .as_ref()
+            .map(Needs::of)
+            .ok_or_else(|| {
+                Refused::Unsupported(
+                    "this component imports core modules, so what it needs cannot be known"
+                        .to_owned(),
+                )
+            })?;
+        let artifact = component.serialize().map_err(cannot_compile)?;
+        Ok((needs, artifact))
+    }
+}
+
+impl Needs {
+    fn of(required: &ResourcesRequired) -> Self {
+        Self {
+            memories: required.num_memories,
+            tables: required.num_tables,
+        }
+    }
+}
+
+fn cannot_compile(error: wasmtime::Error) -> Refused {
+    if is_out_of_memory(&error) {
+        return out_of_memory();
+    }
+    Refused::Unsupported(format!("this file cannot be compiled: {error:#}"))
+}
+
+fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    error.is::<wasmtime::OutOfMemory>()
+        || error.chain().any(|cause| {
+            let kind = cause.downcast_ref::<std::io::Error>().map(|io| io.kind());
+            let errno = cause.downcast_ref::<rustix::io::Errno>();
+            kind == Some(std::io::ErrorKind::OutOfMemory)
+                || errno == Some(&rustix::io::Errno::NOMEM)
+        })
+}
+
+/// The compiler may use only so much memory.
+pub(super) fn out_of_memory() -> Refused {
+    Refused::TooExpensive(
+        "compiling this file takes more memory than the compiler may use; split the program or build it \
+         smaller"
+            .to_owned(),
+    )
+}
+
+fn wrong_import(error: wasmtime::Error) -> Refused {
+    Refused::Unsupported(format!(
+        "an import of this file has another type than what is provided under its name: {error:#}"
+    ))
+}
+
+/// The SHA-256 digest of a file.
+pub(super) fn digest_of(wasm: &[u8]) -> Digest {
+    Digest::from_bytes(Sha256::digest(wasm).into())
+}

@@ -1,0 +1,272 @@
+//! Configures wasmtime: one engine that runs guests out of a pool of slots, one that only compiles.
+//!
+//! **Invariant:** both engines share every setting that shapes machine code ([`base`]), so what one compiles
+//! the other loads; whatever is particular to this machine is found out at start and told in [`PoolReport`].
+
+use std::fmt;
+
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy,
+    WasmBacktraceDetails,
+};
+
+/// Stack of a guest, in bytes: wasmtime's default of 512 KiB is too little for deeply recursive programs.
+const WASM_STACK_BYTES: usize = 1 << 20;
+/// Stack of the fibre that a guest and the host calls below it run on, in bytes.
+const ASYNC_STACK_BYTES: usize = 2 << 20;
+/// Largest linear memory, in bytes: the upper end of `memoryMb`.
+pub(super) const MEMORY_BYTES_MAX: usize = 4 << 30;
+/// Elements that one table may have; 64-bit machines reserve 8 bytes of address space for each.
+pub(super) const TABLE_ELEMENTS_MAX: usize = 100_000;
+/// Core instances inside one component (a Python component has dozens).
+pub(super) const CORE_INSTANCES_PER_GUEST_MAX: u32 = 100;
+/// Linear memories of one guest.
+pub(super) const MEMORIES_PER_GUEST_MAX: u32 = 20;
+/// Tables of one guest.
+pub(super) const TABLES_PER_GUEST_MAX: u32 = 50;
+/// Linear memories that one permit pays for: the program's own and a garbage-collected heap.
+pub(super) const MEMORIES_PER_PERMIT: u32 = 2;
+/// Tables that one permit pays for; a JavaScript or Python component has a handful.
+pub(super) const TABLES_PER_PERMIT: u32 = 8;
+/// wasmtime's own record of one core instance or component, in bytes: globals, functions, table headers.
+const INSTANCE_BYTES_MAX: usize = 16 << 20;
+/// What a slot keeps in memory between two guests, for each of its memory, table and stack, in bytes. Wiping
+/// these few pages is far cheaper than unmapping them and faulting them in again.
+const KEEP_RESIDENT_BYTES: usize = 64 << 10;
+/// Slots that stay warm for the module which used them last.
+const WARM_SLOTS_MAX: u32 = 64;
+
+/// How a slot is wiped between two guests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wipe {
+    /// The kernel says which pages were touched (`PAGEMAP_SCAN`) and only these are reset.
+    TouchedPages,
+    /// Everything that may have been touched is reset or given back to the kernel.
+    AllPages {
+        /// Why the faster way is not used here.
+        reason: &'static str,
+    },
+}
+
+impl fmt::Display for Wipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TouchedPages => f.write_str("only touched pages (pagemap scan)"),
+            Self::AllPages { reason } => write!(f, "all pages ({reason})"),
+        }
+    }
+}
+
+/// What the pool came to on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolReport {
+    /// Guests that may run at once; fewer than asked for if the address space is small.
+    pub guests: u32,
+    /// Slots of the pool: a few more than guests, because a slot is busy a little longer than its guest.
+    pub slots: u32,
+    /// Linear memories of the pool.
+    pub memories: u32,
+    /// Address space that the memories reserve, in bytes; no memory is used before a guest touches it.
+    pub reserved_bytes: u64,
+    /// How slots are wiped.
+    pub wipe: Wipe,
+}
+
+/// No pool could be made, however small.
+#[derive(Debug, thiserror::Error)]
+#[error("not even one slot for a guest could be reserved (address space limit?): {0}")]
+pub struct NoPool(String);
+
+/// The engine that guests run on, and what its pool came to. Tries `guests_max` first and halves until the
+/// machine's address space is enough.
+///
+/// # Errors
+/// [`NoPool`] if there is no room for a single guest.
+pub(super) fn serving(guests_max: u32) -> Result<(Engine, PoolReport), NoPool> {
+    serving_with(guests_max, safest_fast_wipe())
+}
+
+/// [`serving`] with the way of wiping given.
+pub(super) fn serving_with(guests_max: u32, wipe: Wipe) -> Result<(Engine, PoolReport), NoPool> {
+    let mut guests = guests_max.max(1);
+    loop {
+        let report = PoolReport::new(guests, wipe.clone());
+        match Engine::new(&report.config()) {
+            Ok(engine) => {
+                tracing::info!(
+                    pool.guests = report.guests,
+                    pool.guests_asked = guests_max,
+                    pool.slots = report.slots,
+                    pool.reserved_gib = report.reserved_bytes >> 30,
+                    pool.wipe = %report.wipe,
+                    "the pool for guests is reserved"
+                );
+                return Ok((engine, report));
+            }
+            Err(error) if guests == 1 => return Err(NoPool(format!("{error:#}"))),
+            Err(error) => {
+                tracing::warn!(
+                    pool.guests = guests,
+                    "no room for this many guests, trying half: {error:#}"
+                );
+                guests /= 2;
+            }
+        }
+    }
+}
+
+/// The engine that only compiles: it reserves nothing, so it works under a small address space limit.
+///
+/// # Errors
+/// If the compiler does not support this machine.
+pub(super) fn compiling() -> wasmtime::Result<Engine> {
+    Engine::new(&base())
+}
+
+/// Every setting that shapes machine code or what a guest may contain.
+fn base() -> Config {
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(ASYNC_STACK_BYTES)
+        .memory_init_cow(true)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    config
+}
+
+impl PoolReport {
+    fn new(guests: u32, wipe: Wipe) -> Self {
+        let slots = guests.saturating_add((guests / 8).max(2));
+        // One guest with all the memories it may have must fit beside nobody.
+        let memories = slots
+            .saturating_mul(MEMORIES_PER_PERMIT)
+            .max(MEMORIES_PER_GUEST_MAX + MEMORIES_PER_PERMIT);
+        Self {
+            guests,
+            slots,
+            memories,
+            reserved_bytes: u64::from(memories).saturating_mul(MEMORY_BYTES_MAX as u64),
+            wipe,
+        }
+    }
+
+    fn config(&self) -> Config {
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(self.slots)
+            .total_core_instances(self.slots.saturating_mul(CORE_INSTANCES_PER_GUEST_MAX))
+            .total_memories(self.memories)
+            .total_tables(
+                self.slots
+                    .saturating_mul(TABLES_PER_PERMIT)
+                    .max(TABLES_PER_GUEST_MAX + TABLES_PER_PERMIT),
+            )
+            .total_stacks(self.slots)
+            .total_gc_heaps(self.slots)
+            .max_core_instances_per_component(CORE_INSTANCES_PER_GUEST_MAX)
+            .max_memories_per_component(MEMORIES_PER_GUEST_MAX)
+            .max_memories_per_module(MEMORIES_PER_GUEST_MAX)
+            .max_tables_per_component(TABLES_PER_GUEST_MAX)
+            .max_tables_per_module(TABLES_PER_GUEST_MAX)
+            .max_component_instance_size(INSTANCE_BYTES_MAX)
+            .max_core_instance_size(INSTANCE_BYTES_MAX)
+            .max_memory_size(MEMORY_BYTES_MAX)
+            .table_elements(TABLE_ELEMENTS_MAX)
+            .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+            .table_keep_resident(KEEP_RESIDENT_BYTES)
+            .async_stack_keep_resident(KEEP_RESIDENT_BYTES)
+            .max_unused_warm_slots(WARM_SLOTS_MAX)
+            // A batch keeps everything its guests touched (up to 4 GiB each) until it is full, and saves
+            // about a microsecond a call where touched pages are known: memory is given back at once.
+            .decommit_batch_size(1)
+            // Memory protection keys are not even built in: a fresh mapping of an image resets them, so
+            // instances could read each other.
+            .pagemap_scan(match self.wipe {
+                Wipe::TouchedPages => Enabled::Yes,
+                Wipe::AllPages { .. } => Enabled::No,
+            });
+        let mut config = base();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        config
+    }
+}
+
+/// Pagemap scan where the kernel has it and the pool's pages cannot be swapped out. A touched page that was
+/// swapped out is not found by the scan: the next guest in the slot would read what the last one wrote.
+fn safest_fast_wipe() -> Wipe {
+    let swaps = std::fs::read_to_string("/proc/swaps").ok();
+    let swap_forbidden = cgroup_forbids_swap();
+    match unsafe_to_scan(
+        PoolingAllocationConfig::is_pagemap_scan_available(),
+        swaps.as_deref(),
+        swap_forbidden,
+    ) {
+        None => Wipe::TouchedPages,
+        Some(reason) => Wipe::AllPages { reason },
+    }
+}
+
+/// Whether the limit of swap of our own cgroup (version 2) is 0.
+fn cgroup_forbids_swap() -> Option<SwapForbidden> {
+    let cgroups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let file = std::path::Path::new("/sys/fs/cgroup")
+        .join(path)
+        .join("memory.swap.max");
+    let limit = std::fs::read_to_string(file).ok()?;
+    (limit.trim() == "0").then_some(SwapForbidden)
+}
+
+/// Proof that our cgroup may not swap.
+struct SwapForbidden;
+
+/// Why touched pages must not be relied on, if so. `swaps` is `/proc/swaps`: a heading, then a line for
+/// each active swap.
+fn unsafe_to_scan(
+    available: bool,
+    swaps: Option<&str>,
+    forbidden: Option<SwapForbidden>,
+) -> Option<&'static str> {
+    if !available {
+        return Some("the kernel has no PAGEMAP_SCAN, which came with Linux 6.7");
+    }
+    if forbidden.is_some() {
+        return None;
+    }
+    match swaps {
+        Some(swaps) if swaps.lines().skip(1).all(|line| line.trim().is_empty()) => None,
+        Some(_) => Some("swap is active and our cgroup may use it"),
+        None => Some("/proc/swaps cannot be read, so swap may be active"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_scanned_only_where_nothing_can_be_swapped() {
+        const HEADING: &str = "Filename\tType\tSize\tUsed\tPriority\n";
+        let active = format!("{HEADING}/dev/sda2 partition 1048572 0 -2\n");
+        let check = |available, swaps: Option<&str>, forbidden: Option<SwapForbidden>| {
+            unsafe_to_scan(available, swaps, forbidden).is_none()
+        };
+        assert!(check(true, Some(HEADING), None));
+        assert!(!check(false, Some(HEADING), None));
+        assert!(!check(true, Some(&active), None));
+        assert!(check(true, Some(&active), Some(SwapForbidden)));
+        assert!(!check(true, None, None));
+    }
+
+    #[test]
+    fn the_pool_has_more_slots_than_guests_and_room_for_the_greediest() {
+        for guests in [1, 2, 7, 64, 1000] {
+            let report = PoolReport::new(guests, Wipe::TouchedPages);
+            assert!(report.slots > report.guests);
+            assert!(report.memories >= MEMORIES_PER_GUEST_MAX);
+            assert!(report.memories >= report.guests * MEMORIES_PER_PERMIT);
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Runs the typed world of `wit/pelton.wit`: bytes in, an explicit outcome out.
+//!
+//! **Invariant:** the input goes in as it came, the output comes out as the guest gave it; only the words
+//! that guests choose for codes, messages and media types are bounded and cleaned.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use wasmtime::Engine;
+
+use super::ending::{Witness, shorten};
+use super::host::{Ctx, FunctionPre, typed};
+use super::host_limits::{
+    CONTENT_TYPE_BYTES_MAX, FAILURE_CODE_BYTES_MAX, FAILURE_MESSAGE_BYTES_MAX,
+};
+use super::output::Capture;
+use super::run::{Life, usize_of};
+use crate::execution::{Attempt, Outcome, Ran};
+use crate::model::{ContentType, Failure};
+
+/// The code of a failure whose guest gave it none.
+const NAMELESS: &str = "ERROR";
+/// The media type of an output whose own is not one.
+const OCTETS: &str = "application/octet-stream";
+
+/// Runs one attempt of a handler.
+pub(super) async fn run(
+    engine: &Engine,
+    code: &FunctionPre<Ctx>,
+    attempt: &Attempt,
+    stop: &CancellationToken,
+) -> Ran {
+    let spec = &attempt.version.spec;
+    let capture = Capture::logs_only(usize_of(spec.log_bytes_max));
+    let mut life = Life::begin(engine, attempt, stop, Bytes::new(), capture);
+    let guest = async {
+        let function = code.instantiate_async(&mut life.store).await?;
+        life.store.data_mut().instantiated = true;
+        call(&function, &mut life.store, attempt).await
+    };
+    let lived = life.watch.live(guest).await;
+    life.end(lived)
+        .judge(attempt, |answer, witness| match answer {
+            Ok(answer) => outcome(answer, usize_of(spec.output_bytes_max), witness),
+            Err(error) => witness.error(&error),
+        })
+}
+
+async fn call(
+    function: &super::host::Function,
+    store: &mut wasmtime::Store<Ctx>,
+    attempt: &Attempt,
+) -> wasmtime::Result<typed::Outcome> {
+    let id = attempt.execution_id.to_string();
+    let metadata: Vec<(&str, &str)> = attempt
+        .metadata
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let execution = typed::Execution {
+        id: &id,
+        function: attempt.function.as_str(),
+        version: attempt.version.number.0,
+        attempt: attempt.number,
+        max_attempts: attempt.max_attempts,
+        time_left_ms: u64::try_from(attempt.time_limit.as_millis()).unwrap_or(u64::MAX),
+        requeues: attempt.requeues,
+        idempotency_key: attempt.idempotency_key.as_ref().map(|key| key.as_str()),
+        trace_id: attempt.trace_id.as_deref(),
+        traceparent: attempt.traceparent.as_deref(),
+        metadata: &metadata,
+    };
+    let input = typed::PayloadParam {
+        content_type: &attempt.input.content_type.0,
+        body: &attempt.input.body,
+    };
+    let handler = function.pelton_function_handler();
+    handler.call_handle(store, execution, input).await
+}
+
+fn outcome(answer: typed::Outcome, output_bytes_max: usize, witness: &Witness<'_>) -> Outcome {
+    match answer {
+        typed::Outcome::Success(payload) if payload.body.len() > output_bytes_max => {
+            witness.output_too_large(output_bytes_max)
+        }
+        typed::Outcome::Success(payload) => Outcome::Success {
+            content_type: content_type(payload.content_type),
+            body: payload.body.into(),
+        },
+        typed::Outcome::Error(failed) => Outcome::Error(failure(failed)),
+        typed::Outcome::Retry(failed) => Outcome::Retry(failure(failed)),
+        typed::Outcome::Requeue(delay_ms) => Outcome::Requeue(delay_ms),
+    }
+}
+
+/// A media type ends up in headers: what is no plausible one must not.
+fn content_type(stated: String) -> Option<ContentType> {
+    if stated.is_empty() {
+        return None;
+    }
+    let plausible = stated.len() <= CONTENT_TYPE_BYTES_MAX
+        && stated.contains('/')
+        && stated.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    Some(ContentType(if plausible {
+        Cow::Owned(stated)
+    } else {
+        Cow::Borrowed(OCTETS)
+    }))
+}
+
+fn failure(failed: typed::Failure) -> Failure {
+    let mut message = failed.message;
+    shorten(&mut message, FAILURE_MESSAGE_BYTES_MAX);
+    Failure {
+        code: failure_code(failed.code),
+        message,
+    }
+}
+
+/// A code is for programs and logs: printable, bounded, never empty.
+fn failure_code(stated: String) -> Cow<'static, str> {
+    let mut code = stated;
+    code.retain(|c| !c.is_control());
+    shorten(&mut code, FAILURE_CODE_BYTES_MAX);
+    match code.trim() {
+        "" => Cow::Borrowed(NAMELESS),
+        trimmed if trimmed.len() == code.len() => Cow::Owned(code),
+        trimmed => Cow::Owned(trimmed.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_printable_bounded_and_never_empty() {
+        assert_eq!(failure_code("OUT_OF_STOCK".to_owned()), "OUT_OF_STOCK");
+        assert_eq!(failure_code(" A\nB\u{7}\u{85} ".to_owned()), "AB");
+        assert_eq!(failure_code("\r\n".to_owned()), NAMELESS);
+        let long = failure_code("ö".repeat(100));
+        assert_eq!(long.chars().count(), FAILURE_CODE_BYTES_MAX / 2);
+    }
+
+    #[test]
+    fn media_types_that_are_none_become_octets() {
+        let of = |text: &str| content_type(text.to_owned()).map(|stated| stated.0.into_owned());
+        assert_eq!(
+            of("text/plain; charset=utf-8").as_deref(),
+            Some("text/plain; charset=utf-8")
+        );
+        assert_eq!(of(""), None);
+        assert_eq!(of("text/html\r\nSet-Cookie: a=b").as_deref(), Some(OCTETS));
+        assert_eq!(
+            of(&format!("text/{}", "x".repeat(300))).as_deref(),
+            Some(OCTETS)
+        );
+        assert_eq!(of("json").as_deref(), Some(OCTETS));
+    }
+}

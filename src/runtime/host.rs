@@ -1,0 +1,106 @@
+//! What a guest finds around itself: its store's data and the imports that it may link to.
+//!
+//! **Invariant:** everything of WASI is linked and nothing is granted: no directory, no network, no
+//! environment but the spec's. What a guest never asks for is never built.
+
+use std::sync::Arc;
+
+use wasmtime::Engine;
+use wasmtime::component::Linker;
+use wasmtime_wasi::p1::{self, WasiP1Ctx};
+use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView};
+
+use super::limits::MemoryLimit;
+use super::surroundings::Surroundings;
+use super::watch::Watch;
+
+/// The typed world of `wit/pelton.wit`.
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "function",
+        exports: { default: async },
+        ownership: Borrowing { duplicate_if_necessary: true },
+    });
+}
+
+pub(super) use bindings::pelton::function::types as typed;
+pub(super) use bindings::{Function, FunctionPre};
+
+/// Preview 1's "bad file descriptor".
+const ERRNO_BADF: i32 = 8;
+
+/// The data of one attempt's store.
+pub(super) struct Ctx {
+    /// Counts memories and tables.
+    pub(super) memory: MemoryLimit,
+    /// Whether the instance was made: from then on, what goes wrong is the guest's doing.
+    pub(super) instantiated: bool,
+    /// What the store's epochs report to.
+    pub(super) watch: Arc<Watch>,
+    /// What WASI answers with, if it is asked.
+    surroundings: Surroundings,
+    /// Built at the guest's first question: many handlers never ask one. Serves preview 1 and 2 alike.
+    wasi: Option<Box<WasiP1Ctx>>,
+}
+
+impl Ctx {
+    /// The data of a fresh store.
+    pub(super) fn new(memory: MemoryLimit, surroundings: Surroundings, watch: Arc<Watch>) -> Self {
+        Self {
+            memory,
+            instantiated: false,
+            watch,
+            surroundings,
+            wasi: None,
+        }
+    }
+
+    fn wasi(&mut self) -> &mut WasiP1Ctx {
+        self.wasi
+            .get_or_insert_with(|| Box::new(self.surroundings.build()))
+    }
+}
+
+impl WasiView for Ctx {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi().ctx()
+    }
+}
+
+/// The imports that guests may link to, one linker per kind of file.
+pub(super) struct Linkers {
+    /// For components: WASI 0.2.
+    pub(super) component: Linker<Ctx>,
+    /// For core modules: preview 1.
+    pub(super) module: wasmtime::Linker<Ctx>,
+}
+
+impl Linkers {
+    /// Links everything that guests of `engine` may import.
+    ///
+    /// # Errors
+    /// Two definitions of one import: a mistake of ours.
+    pub(super) fn new(engine: &Engine) -> wasmtime::Result<Self> {
+        let mut component = Linker::new(engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
+
+        let mut module = wasmtime::Linker::new(engine);
+        p1::add_to_linker_async(&mut module, |ctx: &mut Ctx| ctx.wasi())?;
+        // wasmtime's own `proc_exit` calls every code from 126 on invalid; a program may mean them.
+        module.allow_shadowing(true);
+        module.func_wrap(
+            "wasi_snapshot_preview1",
+            "proc_exit",
+            |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) },
+        )?;
+        // wasmtime's own `path_open` copies the path before it finds that there is no directory.
+        module.func_wrap(
+            "wasi_snapshot_preview1",
+            "path_open",
+            |_: i32, _: i32, _: i32, _: i32, _: i32, _: i64, _: i64, _: i32, _: i32| ERRNO_BADF,
+        )?;
+        module.allow_shadowing(false);
+        Ok(Self { component, module })
+    }
+}

@@ -1,0 +1,143 @@
+//! What one attempt may take of this process's memory, counted over all its memories and tables together.
+//!
+//! **Invariant:** the sum never passes the limit, and a denial is remembered: a guest that dies of it looks
+//! like any other trap, so the memory of the denial is what names the cause.
+
+use wasmtime::ResourceLimiter;
+
+use super::engine::{CORE_INSTANCES_PER_GUEST_MAX, MEMORIES_PER_GUEST_MAX, TABLES_PER_GUEST_MAX};
+
+/// Bytes that one table element costs the host.
+const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
+/// A growth that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Denial {
+    /// Bytes that were in use.
+    pub(super) used: usize,
+    /// Bytes that the guest wanted beside them.
+    pub(super) wanted: usize,
+    /// Bytes that it may have in all.
+    pub(super) limit: usize,
+}
+
+/// Counts the memories and tables of one attempt.
+#[derive(Debug)]
+pub(super) struct MemoryLimit {
+    limit: usize,
+    used: usize,
+    denial: Option<Denial>,
+}
+
+impl MemoryLimit {
+    /// A limit of `limit` bytes of which nothing is used.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            used: 0,
+            denial: None,
+        }
+    }
+
+    /// The last growth that was refused, if one was.
+    pub(super) fn denial(&self) -> Option<Denial> {
+        self.denial
+    }
+
+    /// Judges a growth from `current` to `desired` units of `unit_bytes` each.
+    fn grow_to(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+        unit_bytes: usize,
+    ) -> bool {
+        let in_bytes = |units: usize| units.saturating_mul(unit_bytes);
+        // What is beyond the guest's own maximum, but not beyond ours, fails without us: it must not count.
+        let fails_anyway = maximum.is_some_and(|maximum| desired > maximum);
+        if fails_anyway && in_bytes(desired) <= self.limit {
+            return true;
+        }
+        self.grow(in_bytes(desired.saturating_sub(current)))
+    }
+
+    fn grow(&mut self, more: usize) -> bool {
+        match self.used.checked_add(more) {
+            Some(sum) if sum <= self.limit => {
+                self.used = sum;
+                true
+            }
+            Some(_) | None => {
+                self.denial = Some(Denial {
+                    used: self.used,
+                    wanted: more,
+                    limit: self.limit,
+                });
+                false
+            }
+        }
+    }
+}
+
+impl ResourceLimiter for MemoryLimit {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.grow_to(current, desired, maximum, 1))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(self.grow_to(current, desired, maximum, TABLE_ELEMENT_BYTES))
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES_PER_GUEST_MAX as usize
+    }
+
+    fn tables(&self) -> usize {
+        TABLES_PER_GUEST_MAX as usize
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES_PER_GUEST_MAX as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_and_tables_share_one_limit_and_a_denial_is_remembered() {
+        let mut limit = MemoryLimit::new(100);
+        assert!(limit.memory_growing(0, 60, None).unwrap());
+        assert!(limit.table_growing(0, 2, None).unwrap());
+        assert_eq!(limit.denial(), None);
+        assert!(!limit.memory_growing(60, 85, None).unwrap());
+        let denial = Denial {
+            used: 76,
+            wanted: 25,
+            limit: 100,
+        };
+        assert_eq!(limit.denial(), Some(denial));
+        assert!(limit.memory_growing(60, 84, None).unwrap());
+    }
+
+    #[test]
+    fn growth_beyond_a_memorys_own_maximum_is_not_counted() {
+        let mut limit = MemoryLimit::new(100);
+        assert!(limit.memory_growing(0, 90, Some(50)).unwrap());
+        assert!(limit.memory_growing(0, 100, Some(100)).unwrap());
+        assert_eq!(limit.denial(), None);
+        assert!(!limit.memory_growing(100, 1000, Some(500)).unwrap());
+        assert!(limit.denial().is_some());
+    }
+}

@@ -1,0 +1,133 @@
+//! Runs one attempt in a fresh instance: a store of its own, under every limit, gone when the run returns.
+//!
+//! **Invariant:** nothing outlives an attempt: deadline, counters, streams and resources are made new for
+//! each, and its slot in the pool is free once the run has returned.
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use wasmtime::{Engine, Store};
+
+use super::ending::{Ending, Failed};
+use super::epoch::Epochs;
+use super::host::{Ctx, FunctionPre};
+use super::host_limits::{HANDLES_MAX, HOST_COPY_BYTES_MAX};
+use super::limits::MemoryLimit;
+use super::output::Capture;
+use super::surroundings::Surroundings;
+use super::watch::{Cut, Watch};
+use super::{command, handler};
+use crate::execution::{Attempt, Outcome, Ran};
+
+/// Code with its imports resolved, ready to be instantiated; shared by all attempts that run it.
+pub(super) enum Runnable {
+    /// The typed world.
+    Handler(FunctionPre<Ctx>),
+    /// A `wasi:cli/run@0.2` component.
+    Command(wasmtime_wasi::p2::bindings::CommandPre<Ctx>),
+    /// A preview 1 module.
+    Core(wasmtime::InstancePre<Ctx>),
+}
+
+/// Runs attempts on one engine.
+pub(super) struct Runner {
+    engine: Engine,
+    epochs: Epochs,
+}
+
+impl Runner {
+    /// A runner on `engine`, whose epochs it advances from now on.
+    ///
+    /// # Errors
+    /// The operating system refuses the ticker's thread.
+    pub(super) fn new(engine: &Engine) -> io::Result<Self> {
+        Ok(Self {
+            engine: engine.clone(),
+            epochs: Epochs::start(engine)?,
+        })
+    }
+
+    /// Runs `attempt` to its end, its limits, or `stop`. What the guest did is in the answer.
+    pub(super) async fn run(
+        &self,
+        runnable: &Runnable,
+        attempt: &Attempt,
+        stop: &CancellationToken,
+    ) -> Ran {
+        if stop.is_cancelled() {
+            return Ran::bare(Outcome::Interrupted);
+        }
+        let _ticking = self.epochs.enter();
+        match runnable {
+            Runnable::Handler(code) => handler::run(&self.engine, code, attempt, stop).await,
+            Runnable::Command(code) => command::run(&self.engine, code, attempt, stop).await,
+            Runnable::Core(code) => command::run_core(&self.engine, code, attempt, stop).await,
+        }
+    }
+}
+
+/// One attempt's store with everything that limits and records it.
+pub(super) struct Life {
+    /// The store; dropped at the [`Ending`].
+    pub(super) store: Store<Ctx>,
+    /// Its watch, which the store's epochs report to.
+    pub(super) watch: Arc<Watch>,
+    capture: Capture,
+}
+
+impl Life {
+    /// A fresh store for `attempt`, whose time begins now.
+    pub(super) fn begin(
+        engine: &Engine,
+        attempt: &Attempt,
+        stop: &CancellationToken,
+        stdin: Bytes,
+        capture: Capture,
+    ) -> Self {
+        let spec = &attempt.version.spec;
+        let cpu_limit = spec.cpu_ms.map(Duration::from_millis);
+        let watch = Arc::new(Watch::new(attempt.time_limit, cpu_limit, stop));
+        let surroundings = Surroundings::new(attempt, stdin, capture.clone());
+        let memory = MemoryLimit::new(usize_of(spec.memory_mb.saturating_mul(1 << 20)));
+        let ctx = Ctx::new(memory, surroundings, Arc::clone(&watch));
+
+        let mut store = Store::new(engine, ctx);
+        store.limiter(|ctx| &mut ctx.memory);
+        store.set_hostcall_fuel(usize_of(spec.output_bytes_max) + HOST_COPY_BYTES_MAX);
+        store.set_max_component_handles(HANDLES_MAX);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| Ok(store.data().watch.tick()));
+        Self {
+            store,
+            watch,
+            capture,
+        }
+    }
+
+    /// Takes the instance down and keeps what is to be told of it.
+    pub(super) fn end<T>(self, lived: Result<wasmtime::Result<T>, Cut>) -> Ending<T> {
+        // First the store: from here on the slot is free.
+        let ctx = self.store.into_data();
+        Ending {
+            result: match lived {
+                Ok(result) => result.map_err(Failed::Error),
+                Err(cut) => Err(Failed::Cut(cut)),
+            },
+            instantiated: ctx.instantiated,
+            denial: ctx.memory.denial(),
+            cpu: self.watch.cpu(),
+            capture: self.capture,
+        }
+    }
+}
+
+/// A number of bytes in memory; what does not fit is more than any memory has.
+pub(super) fn usize_of(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,87 @@
+//! What WASI tells a guest about the world: its arguments, its environment, its input, its streams.
+//!
+//! **Invariant:** a guest sees its spec and its execution, and nothing of the machine or the process.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::WasiView as _;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p2::pipe::MemoryInputPipe;
+
+use super::host_limits::{RANDOM_BYTES_MAX, RESOURCES_MAX};
+use super::output::Capture;
+use crate::execution::Attempt;
+use crate::model::{ExecutionId, FunctionName, LogStream, Version};
+
+/// The variables that every guest has; the spec's own of the same name give way.
+const EXECUTION_ID: &str = "EXECUTION_ID";
+const TRACE_ID: &str = "TRACE_ID";
+const ATTEMPT: &str = "ATTEMPT";
+const FUNCTION_NAME: &str = "FUNCTION_NAME";
+
+/// Everything that WASI's answers are made from, shared and not yet built.
+pub(super) struct Surroundings {
+    execution_id: ExecutionId,
+    function: FunctionName,
+    version: Arc<Version>,
+    attempt: u32,
+    trace_id: Option<Arc<str>>,
+    stdin: Bytes,
+    capture: Capture,
+}
+
+impl Surroundings {
+    /// What the guest of `attempt` finds: `stdin` to read, `capture` to write to.
+    pub(super) fn new(attempt: &Attempt, stdin: Bytes, capture: Capture) -> Self {
+        Self {
+            execution_id: attempt.execution_id,
+            function: attempt.function.clone(),
+            version: Arc::clone(&attempt.version),
+            attempt: attempt.number,
+            trace_id: attempt.trace_id.clone(),
+            stdin,
+            capture,
+        }
+    }
+
+    /// Builds the WASI context. The defaults deny: no directories, no addresses, no name lookup.
+    pub(super) fn build(&self) -> WasiP1Ctx {
+        let mut builder = WasiCtxBuilder::new();
+        builder
+            .arg(self.function.as_str())
+            .args(&self.version.spec.args)
+            .envs(&self.environment())
+            .stdin(MemoryInputPipe::new(self.stdin.clone()))
+            .stdout(self.capture.stream(LogStream::Stdout))
+            .stderr(self.capture.stream(LogStream::Stderr))
+            .allow_tcp(false)
+            .allow_udp(false)
+            .max_random_size(RANDOM_BYTES_MAX);
+        let mut wasi = builder.build_p1();
+        wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
+        wasi
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        let mut ours = vec![
+            (EXECUTION_ID, self.execution_id.to_string()),
+            (ATTEMPT, self.attempt.to_string()),
+            (FUNCTION_NAME, self.function.to_string()),
+        ];
+        if let Some(trace_id) = &self.trace_id {
+            ours.push((TRACE_ID, trace_id.to_string()));
+        }
+        let is_ours =
+            |name: &str| matches!(name, EXECUTION_ID | TRACE_ID | ATTEMPT | FUNCTION_NAME);
+        let specified = self.version.spec.env.iter();
+        let specified = specified
+            .filter(|(name, _)| !is_ours(name))
+            .map(|(name, value)| (name.clone(), value.clone()));
+        let ours = ours
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value));
+        specified.chain(ours).collect()
+    }
+}

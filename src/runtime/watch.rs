@@ -1,0 +1,234 @@
+//! Watches one attempt: counts its time and cuts it when its time is up or somebody says stop.
+//!
+//! A guest that computes meets the watch at every epoch ([`Watch::tick`]) and gives its thread to others
+//! there; one that waits in a host call is raced with an alarm, which is armed only then: most calls end
+//! before they wait for anything, and need no timer.
+//!
+//! **Invariant:** whatever the guest does, [`Watch::live`] returns within two epochs of the cut; only a single
+//! bulk instruction (`memory.fill` over all of a large memory) is finished first, for wasm cannot be
+//! interrupted inside one.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::task::coop::unconstrained;
+use tokio_util::sync::CancellationToken;
+use wasmtime::UpdateDeadline;
+
+/// Why a guest was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// From outside.
+    Stopped,
+    /// The attempt's time limit passed.
+    TimedOut,
+    /// The guest used more CPU time than its spec allows.
+    CpuSpent,
+}
+
+/// The watch over one attempt.
+pub(super) struct Watch {
+    deadline: Instant,
+    stop: CancellationToken,
+    cpu_limit: Option<Duration>,
+    stopwatch: Stopwatch,
+    /// The guest gave up its thread at an epoch and goes on by itself.
+    yielded: AtomicBool,
+    cut: OnceLock<Cut>,
+}
+
+impl Watch {
+    /// A watch that begins now.
+    pub(super) fn new(
+        time_limit: Duration,
+        cpu_limit: Option<Duration>,
+        stop: &CancellationToken,
+    ) -> Self {
+        let now = Instant::now();
+        // Only a limit is worth a system call at each poll. Without one the wall clock is near enough.
+        let clock = match cpu_limit {
+            Some(_) => Clock::ThreadCpu,
+            None => Clock::Wall(now),
+        };
+        Self {
+            // A limit beyond the end of time is none; a century is as good.
+            deadline: now
+                .checked_add(time_limit)
+                .unwrap_or(now + Duration::from_secs(3_155_760_000)),
+            stop: stop.clone(),
+            cpu_limit,
+            stopwatch: Stopwatch::new(clock),
+            yielded: AtomicBool::new(false),
+            cut: OnceLock::new(),
+        }
+    }
+
+    /// What an epoch does to the guest: cut it, or let others run and go on.
+    pub(super) fn tick(&self) -> UpdateDeadline {
+        if let Some(cut) = self.due() {
+            let _ = self.cut.set(cut);
+            return UpdateDeadline::Interrupt;
+        }
+        self.yielded.store(true, Ordering::Relaxed);
+        // tokio's own yield: it goes to the back of the queue, where wasmtime's would come back at once.
+        UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
+    }
+
+    fn due(&self) -> Option<Cut> {
+        if self.stop.is_cancelled() {
+            Some(Cut::Stopped)
+        } else if Instant::now() >= self.deadline {
+            Some(Cut::TimedOut)
+        } else {
+            let limit = self.cpu_limit?;
+            (self.stopwatch.total() >= limit).then_some(Cut::CpuSpent)
+        }
+    }
+
+    /// Runs the guest to its end or to a cut, counting its time.
+    ///
+    /// # Errors
+    /// [`Cut`] says why the guest was ended; its future is dropped.
+    pub(super) async fn live<G: Future>(&self, guest: G) -> Result<G::Output, Cut> {
+        let mut guest = pin!(guest);
+        let mut alarm = pin!(None);
+        poll_fn(|cx| {
+            self.stopwatch.start();
+            let polled = guest.as_mut().poll(cx);
+            self.stopwatch.stop();
+            if let Poll::Ready(output) = polled {
+                return Poll::Ready(self.cut.get().map_or(Ok(output), |cut| Err(*cut)));
+            }
+            if self.yielded.swap(false, Ordering::Relaxed) {
+                return Poll::Pending;
+            }
+            if let Some(cut) = self.due() {
+                return Poll::Ready(Err(cut));
+            }
+            if alarm.is_none() {
+                // Unconstrained: a guest that has used up its task's budget must not silence its alarm.
+                alarm.set(Some(unconstrained(self.alarm())));
+            }
+            match alarm.as_mut().as_pin_mut() {
+                Some(alarm) => alarm.poll(cx).map(Err),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    async fn alarm(&self) -> Cut {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Cut::Stopped,
+            () = tokio::time::sleep_until(self.deadline.into()) => Cut::TimedOut,
+        }
+    }
+
+    /// Time spent inside the guest: CPU time where it is limited, else wall time while it was polled.
+    pub(super) fn cpu(&self) -> Duration {
+        self.stopwatch.total()
+    }
+}
+
+/// What a stopwatch reads.
+enum Clock {
+    /// Time since then.
+    Wall(Instant),
+    /// CPU time of the current thread; a poll never changes its thread.
+    ThreadCpu,
+}
+
+impl Clock {
+    fn now_ns(&self) -> u64 {
+        let now = match self {
+            Self::Wall(origin) => origin.elapsed(),
+            Self::ThreadCpu => {
+                let time = clock_gettime(ClockId::ThreadCPUTime);
+                Duration::try_from(time).unwrap_or_default()
+            }
+        };
+        u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Adds up the time between its starts and stops; read from the outside and from within the guest, which
+/// are never two threads at once.
+struct Stopwatch {
+    clock: Clock,
+    /// Sum of the finished polls, in ns.
+    spent: AtomicU64,
+    /// The clock at the start of the current poll, in ns; none outside.
+    since: AtomicU64,
+}
+
+/// No poll is going on.
+const STANDS: u64 = u64::MAX;
+
+impl Stopwatch {
+    fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            spent: AtomicU64::new(0),
+            since: AtomicU64::new(STANDS),
+        }
+    }
+
+    fn start(&self) {
+        self.since.store(self.clock.now_ns(), Ordering::Relaxed);
+    }
+
+    fn stop(&self) {
+        let current = self.current_ns();
+        self.since.store(STANDS, Ordering::Relaxed);
+        self.spent.fetch_add(current, Ordering::Relaxed);
+    }
+
+    fn current_ns(&self) -> u64 {
+        match self.since.load(Ordering::Relaxed) {
+            STANDS => 0,
+            since => self.clock.now_ns().saturating_sub(since),
+        }
+    }
+
+    fn total(&self) -> Duration {
+        Duration::from_nanos(self.spent.load(Ordering::Relaxed) + self.current_ns())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_call_that_is_always_ready_is_cut_too() {
+        let capture = super::super::output::Capture::logs_only(0);
+        let mut stream = capture.stream(crate::model::LogStream::Stderr);
+        let watch = Watch::new(Duration::from_millis(5), None, &CancellationToken::new());
+        let never_ends = async {
+            loop {
+                wasmtime_wasi::p2::Pollable::ready(&mut stream).await;
+            }
+        };
+        assert_eq!(
+            watch.live::<_>(never_ends).await,
+            Err::<(), _>(Cut::TimedOut)
+        );
+    }
+
+    #[tokio::test]
+    async fn a_result_that_comes_with_the_cut_is_kept() {
+        let stop = CancellationToken::new();
+        let watch = Watch::new(Duration::ZERO, None, &stop);
+        let done = async {
+            stop.cancel();
+            7
+        };
+        assert_eq!(watch.live(done).await, Ok(7));
+    }
+}
