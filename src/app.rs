@@ -1,1 +1,2 @@
-//! The composition root.
+//! Wires the parts of a plane.
+mod listener;

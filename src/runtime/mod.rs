@@ -66,6 +66,20 @@ pub struct Options {
     pub compile_memory_bytes_max: u64,
 }
 
+impl Options {
+    /// The defaults, for this folder.
+    pub fn new(code_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            code_dir: code_dir.into(),
+            guests_max: 256,
+            loaded_bytes_max: 512 * 1024 * 1024,
+            compile_queue_max: 32,
+            compile_timeout_s: 120,
+            compile_memory_bytes_max: 2 * 1024 * 1024 * 1024,
+        }
+    }
+}
+
 /// Code that was uploaded, checked and compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {

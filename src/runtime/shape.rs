@@ -1,7 +1,7 @@
 //! Reads what a file of wasm is: its layer, what it imports and exports, and from that the shape it runs as.
 //!
-//! **Invariant:** compiles nothing, and refuses with what was found and what
-//! was expected; the lists in its messages are bounded, however large the file.
+//! **Invariant:** compiles nothing, and refuses with what was found and what was expected; the lists in its
+//! messages are bounded, however large the file.
 
 use wasmparser::component_types::{ComponentAnyTypeId, ComponentEntityType};
 use wasmparser::{

@@ -6,7 +6,13 @@
 //! **Invariant:** nothing outside this folder knows which database it is, and nothing in it knows HTTP,
 //! wasm or queues.
 
+mod lock;
 pub mod memory;
+mod record;
+pub mod sqlite;
+
+#[cfg(test)]
+mod conformance;
 
 use std::sync::Arc;
 

@@ -5,6 +5,12 @@
     reason = "a test that fails may panic, its helpers too"
 )]
 
+mod api_calls;
+mod api_errors;
+mod api_executions;
+mod api_functions;
 mod compile_child;
 mod guests;
+mod plane;
 mod support;
+mod tidy;

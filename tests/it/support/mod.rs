@@ -1,3 +1,4 @@
 //! What several subjects share.
 
+pub(crate) mod api;
 pub(crate) mod guests;

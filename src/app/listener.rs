@@ -1,0 +1,260 @@
+//! Serves HTTP/1.1 and HTTP/2 (prior knowledge) on one listener, within bounds.
+//!
+//! A place among the connections is taken *before* one is accepted, so what does not fit waits in the
+//! system's backlog. A connection whose first request does not arrive in time is closed, whatever it sends.
+//!
+//! **Invariant:** no client can make this hold more than its limits, and none can keep a stop from ending.
+
+use std::convert::Infallible;
+use std::error::Error as StdError;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tower::{Service, ServiceExt as _};
+
+use crate::shutdown::Tasks;
+
+/// Pause after an error of `accept` that is the machine's (no file descriptor left), so that it is not
+/// asked in a circle.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Requests that one HTTP/2 connection may have under way.
+const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+
+/// Bounds of one listener.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) connections_max: u32,
+    pub(super) headers_max: usize,
+    pub(super) header_bytes_max: u32,
+    pub(super) header_read_timeout: Duration,
+}
+
+/// A listener that serves until it is told to close. A handle; the work is done by tasks.
+pub(super) struct Listener {
+    addr: SocketAddr,
+    closing: CancellationToken,
+    places: Arc<Semaphore>,
+    places_max: u32,
+}
+
+impl Listener {
+    /// Takes the address and serves `service` on it.
+    ///
+    /// # Errors
+    /// If the address cannot be had.
+    pub(super) async fn open<S, B>(
+        addr: SocketAddr,
+        bounds: Bounds,
+        service: S,
+        tasks: &Tasks,
+    ) -> io::Result<Self>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let listener = TcpListener::bind(addr).await?;
+        let handle = Self {
+            addr: listener.local_addr()?,
+            closing: CancellationToken::new(),
+            places: Arc::new(Semaphore::new(places(bounds.connections_max))),
+            places_max: bounds.connections_max,
+        };
+        let server = Server {
+            bounds,
+            service,
+            tasks: tasks.clone(),
+            closing: handle.closing.clone(),
+        };
+        drop(tasks.spawn(server.accept_all(listener, Arc::clone(&handle.places))));
+        Ok(handle)
+    }
+
+    /// Where it listens.
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Takes no more connections. Open ones end after the request that they are in.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Returns once every connection has ended. Only of use after [`Listener::close`].
+    pub(super) async fn closed(&self) {
+        // Nobody closes the semaphore, so this fails for nobody.
+        let _ = self.places.acquire_many(self.places_max).await;
+    }
+}
+
+fn places(connections_max: u32) -> usize {
+    usize::try_from(connections_max).unwrap_or(usize::MAX)
+}
+
+/// What the accepting task and every connection know.
+#[derive(Clone)]
+struct Server<S> {
+    bounds: Bounds,
+    service: S,
+    tasks: Tasks,
+    closing: CancellationToken,
+}
+
+impl<S, B> Server<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+{
+    async fn accept_all(self, listener: TcpListener, places: Arc<Semaphore>) {
+        let closing = self.closing.clone();
+        loop {
+            let accepted = tokio::select! {
+                () = closing.cancelled() => return,
+                accepted = accept(&listener, &places) => accepted,
+            };
+            if let Some((stream, place)) = accepted {
+                drop(self.tasks.spawn(self.clone().connection(stream, place)));
+            }
+        }
+    }
+
+    /// The life of one connection. It ends at once when all tasks are told to stop.
+    async fn connection(self, stream: TcpStream, place: OwnedSemaphorePermit) {
+        let stop = self.tasks.stop_token().clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.serve(stream) => {}
+        }
+        drop(place);
+    }
+
+    async fn serve(self, stream: TcpStream) {
+        // Answers are small and complete: waiting for more to send would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection was gone before it began");
+            return;
+        }
+        let first_request = CancellationToken::new();
+        let seen = first_request.clone();
+        let service = self.service.map_request(move |request: Request<Incoming>| {
+            seen.cancel();
+            request
+        });
+        let builder = builder(&self.bounds, &self.tasks);
+        let connection =
+            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        tokio::pin!(connection);
+        let too_late = async {
+            let wait =
+                tokio::time::timeout(self.bounds.header_read_timeout, first_request.cancelled());
+            if wait.await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::pin!(too_late);
+        let mut closing = false;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection ended early");
+                    }
+                    return;
+                }
+                () = too_late.as_mut() => {
+                    tracing::debug!("closed a connection that sent no request in time");
+                    return;
+                }
+                () = self.closing.cancelled(), if !closing => {
+                    closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Takes a place, then a connection; `None` if there was one no more.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, place)),
+        Err(error) if is_the_clients(&error) => None,
+        Err(error) => {
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// Whether an error of `accept` only says that the client has gone again.
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn builder(bounds: &Bounds, tasks: &Tasks) -> auto::Builder<OnTasks> {
+    let header_bytes_max = usize::try_from(bounds.header_bytes_max).unwrap_or(usize::MAX);
+    let mut builder = auto::Builder::new(OnTasks(tasks.clone()));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.header_read_timeout)
+        .max_headers(bounds.headers_max)
+        .max_buf_size(header_bytes_max);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(bounds.header_read_timeout)
+        .max_header_list_size(bounds.header_bytes_max)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX);
+    builder
+}
+
+/// Runs the parts of HTTP/2 connections where a stop can wait for them.
+#[derive(Clone)]
+struct OnTasks(Tasks);
+
+impl<F> hyper::rt::Executor<F> for OnTasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        drop(self.0.spawn(future));
+    }
+}
+
+#[cfg(test)]
+mod tests;

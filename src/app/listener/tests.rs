@@ -1,0 +1,179 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Notify;
+
+use super::*;
+
+const BOUNDS: Bounds = Bounds {
+    connections_max: 2,
+    headers_max: 10,
+    header_bytes_max: 8192,
+    header_read_timeout: Duration::from_secs(60),
+};
+
+/// A server whose one route says when a request is in and answers when it is told to.
+struct World {
+    tasks: Tasks,
+    listener: Listener,
+    entered: Arc<Notify>,
+    release: Arc<Notify>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl World {
+    async fn new(bounds: Bounds) -> Self {
+        let tasks = Tasks::default();
+        let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let (enter, wait, count) = (
+            Arc::clone(&entered),
+            Arc::clone(&release),
+            Arc::clone(&calls),
+        );
+        let service = tower::service_fn(move |request: Request<Incoming>| {
+            let (enter, wait) = (Arc::clone(&enter), Arc::clone(&wait));
+            count.fetch_add(1, Ordering::SeqCst);
+            async move {
+                if request.uri().path() == "/slow" {
+                    enter.notify_one();
+                    wait.notified().await;
+                }
+                Ok(Response::new(Full::new(Bytes::from_static(b"hello"))))
+            }
+        });
+        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = Listener::open(addr, bounds, service, &tasks).await.unwrap();
+        Self {
+            tasks,
+            listener,
+            entered,
+            release,
+            calls,
+        }
+    }
+
+    async fn send(&self, request: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.listener.addr()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+}
+
+async fn read_all(mut stream: TcpStream) -> String {
+    let mut text = Vec::new();
+    // A reset instead of an end is an end too.
+    let _ = stream.read_to_end(&mut text).await;
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+const GET_SLOW: &str = "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
+
+#[tokio::test]
+async fn speaks_both_versions_of_http() {
+    let world = World::new(BOUNDS).await;
+    let answer = read_all(world.send(GET).await).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    let stream = world.send("").await;
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(OnTasks(world.tasks.clone()), TokioIo::new(stream))
+            .await
+            .unwrap();
+    drop(world.tasks.spawn(connection));
+    let request = Request::get("http://x/")
+        .body(Full::new(Bytes::new()))
+        .unwrap();
+    let answer = client.send_request(request).await.unwrap();
+    assert_eq!(answer.version(), http::Version::HTTP_2);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "hello");
+}
+
+#[tokio::test]
+async fn too_many_headers_and_too_long_ones_are_431() {
+    let world = World::new(BOUNDS).await;
+    let many = "a: b\r\n".repeat(11);
+    let answer = read_all(world.send(&format!("GET / HTTP/1.1\r\n{many}\r\n")).await).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+
+    let long = "b".repeat(9000);
+    let answer = read_all(
+        world
+            .send(&format!("GET / HTTP/1.1\r\na: {long}\r\n\r\n"))
+            .await,
+    )
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    assert_eq!(world.calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut_off() {
+    let bounds = Bounds {
+        header_read_timeout: Duration::from_millis(100),
+        ..BOUNDS
+    };
+    let world = World::new(bounds).await;
+    // Nothing at all, a byte that may begin either version, and half a head: each ends by itself.
+    for start in ["", "P", "GET / HTTP/1.1\r\nhost:"] {
+        let answer = read_all(world.send(start).await).await;
+        assert!(!answer.contains("hello"), "{answer}");
+    }
+    // A call that is under way is not cut off by it.
+    let stream = world.send(GET_SLOW).await;
+    world.entered.notified().await;
+    read_all(world.send("").await).await;
+    world.release.notify_one();
+    assert!(read_all(stream).await.contains("hello"));
+}
+
+#[tokio::test]
+async fn a_connection_beyond_the_limit_waits_for_a_place() {
+    let world = World::new(BOUNDS).await;
+    let slow = world.send(GET_SLOW).await;
+    world.entered.notified().await;
+    let idle = world.send("").await;
+    let third = world.send(GET).await;
+    let third = read_all(third);
+    tokio::pin!(third);
+    // The two places are taken, so the third connection gets no answer however long the others take.
+    tokio::select! {
+        answer = &mut third => panic!("served beyond the limit: {answer}"),
+        () = tokio::task::yield_now() => {}
+    }
+    assert_eq!(world.listener.places.available_permits(), 0);
+    assert_eq!(world.calls.load(Ordering::SeqCst), 1);
+    drop(idle);
+    assert!(third.await.contains("hello"));
+    drop(slow);
+}
+
+#[tokio::test]
+async fn closing_lets_requests_finish_and_turns_new_ones_away() {
+    let world = World::new(BOUNDS).await;
+    let slow = world.send(GET_SLOW).await;
+    world.entered.notified().await;
+    let idle = world.send("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    world.listener.close();
+    read_all(idle).await;
+    world.release.notify_one();
+    assert!(read_all(slow).await.contains("hello"));
+    world.listener.closed().await;
+    assert!(TcpStream::connect(world.listener.addr()).await.is_err());
+    world.tasks.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_cannot_keep_a_stop_from_ending() {
+    let world = World::new(BOUNDS).await;
+    let hanging = world.send(GET_SLOW).await;
+    world.entered.notified().await;
+    world.listener.close();
+    world.tasks.stop().await;
+    world.listener.closed().await;
+    assert!(!read_all(hanging).await.contains("hello"));
+}

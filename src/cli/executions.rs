@@ -1,0 +1,177 @@
+//! `pelton executions`: shows executions and cancels them.
+//!
+//! **Invariant:** showing an execution changes nothing and ends with 0, however the execution ended.
+
+use reqwest::header::HeaderMap;
+
+use super::Context;
+use super::client::action;
+use super::exit::{Exit, Failure};
+use super::output::{self, Format};
+use super::wire::{Execution, Page};
+
+/// List, show and cancel executions
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List executions, newest first
+    Ls(List),
+    /// Show one execution
+    Get {
+        /// The execution's id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// End an execution as cancelled, unless it has ended
+    Cancel {
+        /// The execution's id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+/// Which executions.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct List {
+    /// Of this function only
+    #[arg(long, value_name = "NAME")]
+    function: Option<String>,
+    /// In this state only: queued, running, success, error, timeout or cancelled
+    #[arg(long, value_name = "STATUS")]
+    status: Option<String>,
+    /// Created then or later, as in 2026-11-23T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// How many, at most 500
+    #[arg(long, value_name = "N")]
+    limit: Option<u32>,
+    /// Where the list before ended
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+}
+
+impl Command {
+    pub(crate) async fn execute(self, context: &Context) -> Result<Exit, Failure> {
+        match self {
+            Self::Ls(list) => list.execute(context).await?,
+            Self::Get { id } => {
+                let answer = context
+                    .client
+                    .get(&["v1", "executions", &id], &[])
+                    .await
+                    .map_err(if_unknown)?;
+                match context.format {
+                    Format::Json => output::print(&answer.text())?,
+                    Format::Human => print_one(&answer.read()?)?,
+                }
+            }
+            Self::Cancel { id } => {
+                let path = action(&id, "cancel");
+                let answer = context
+                    .client
+                    .post(&["v1", "executions", &path], HeaderMap::new(), "{}")
+                    .await
+                    .map_err(if_unknown)?;
+                match context.format {
+                    Format::Json => output::print(&answer.text())?,
+                    Format::Human => print_one(&answer.read()?)?,
+                }
+            }
+        }
+        Ok(Exit::Success)
+    }
+}
+
+impl List {
+    async fn execute(self, context: &Context) -> Result<(), Failure> {
+        let query: Vec<(&str, String)> = [
+            ("function", self.function),
+            ("status", self.status),
+            ("since", self.since),
+            ("limit", self.limit.map(|limit| limit.to_string())),
+            ("cursor", self.cursor),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect();
+        let answer = context.client.get(&["v1", "executions"], &query).await?;
+        if context.format == Format::Json {
+            return output::print(&answer.text());
+        }
+        let page: Page<Execution> = answer.read()?;
+        let rows: Vec<_> = page
+            .items
+            .iter()
+            .map(|item| {
+                [
+                    item.execution_id.clone(),
+                    item.function.clone(),
+                    shown(item.version.as_ref()),
+                    item.status.clone(),
+                    shown(item.attempts.as_ref()),
+                    shown(item.created_at.as_ref()),
+                    item.error
+                        .as_ref()
+                        .map(|error| error.code.clone())
+                        .unwrap_or_default(),
+                ]
+            })
+            .collect();
+        let heading = [
+            "ID", "FUNCTION", "VERSION", "STATUS", "ATTEMPTS", "CREATED", "ERROR",
+        ];
+        output::print(&output::table(heading, &rows))?;
+        if let Some(next) = page.next {
+            output::note(&format!("more: --cursor {next}"));
+        }
+        Ok(())
+    }
+}
+
+/// Where to look when an execution is unknown.
+pub(crate) fn if_unknown(failure: Failure) -> Failure {
+    if failure.is_status(404) {
+        failure.hint("`pelton executions ls` shows what this server remembers")
+    } else {
+        failure
+    }
+}
+
+/// Shows everything known of one execution, its output last.
+fn print_one(execution: &Execution) -> Result<(), Failure> {
+    let error = execution
+        .error
+        .as_ref()
+        .map(|error| format!("{}: {}", error.code, output::for_terminal(&error.message)));
+    let facts = [
+        ("execution", Some(execution.execution_id.clone())),
+        ("function", Some(execution.function.clone())),
+        (
+            "version",
+            execution.version.map(|number| number.to_string()),
+        ),
+        ("status", Some(execution.status.clone())),
+        (
+            "attempts",
+            execution.attempts.map(|count| count.to_string()),
+        ),
+        (
+            "requeues",
+            execution.requeues.map(|count| count.to_string()),
+        ),
+        ("faults", execution.faults.map(|count| count.to_string())),
+        ("created", execution.created_at.clone()),
+        ("started", execution.started_at.clone()),
+        ("finished", execution.finished_at.clone()),
+        ("error", error),
+    ];
+    for (name, value) in facts {
+        if let Some(value) = value {
+            output::print(&format!("{name:<10} {value}"))?;
+        }
+    }
+    output::print_output(execution)
+}
+
+fn shown<T: ToString>(value: Option<&T>) -> String {
+    value.map(T::to_string).unwrap_or_default()
+}

@@ -1,0 +1,148 @@
+//! `pelton functions`: shows functions and their versions, removes them, rolls them back.
+//!
+//! **Invariant:** each subcommand is one request; what it prints is what the server answered.
+
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+
+use super::Context;
+use super::call::if_unknown_function;
+use super::client::{Answer, action};
+use super::exit::{Exit, Failure};
+use super::output::{self, Format};
+use super::wire::{Function, Listed, Version};
+
+/// List, show, remove and roll back functions
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(crate) enum Command {
+    /// List all functions
+    Ls,
+    /// Show one function with its whole spec
+    Get(Named),
+    /// Remove a function; what waits in its queue ends as FUNCTION_REMOVED
+    Rm(Named),
+    /// List a function's versions
+    Versions(Named),
+    /// Make an older version the active one
+    Rollback {
+        #[command(flatten)]
+        named: Named,
+        /// The version
+        #[arg(long, value_name = "N")]
+        version: u64,
+    },
+}
+
+/// Which function.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Named {
+    /// The function
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+impl Command {
+    pub(crate) async fn execute(self, context: &Context) -> Result<Exit, Failure> {
+        let client = &context.client;
+        let show: fn(&Answer) -> Result<(), Failure>;
+        let answer = match &self {
+            Self::Ls => {
+                show = print_list;
+                client.get(&["v1", "functions"], &[]).await
+            }
+            Self::Get(Named { name }) => {
+                show = print_json;
+                client.get(&["v1", "functions", name], &[]).await
+            }
+            Self::Rm(Named { name }) => {
+                show = |_| Ok(());
+                client
+                    .send(client.request(Method::DELETE, &["v1", "functions", name]))
+                    .await
+            }
+            Self::Versions(Named { name }) => {
+                show = print_versions;
+                client
+                    .get(&["v1", "functions", name, "versions"], &[])
+                    .await
+            }
+            Self::Rollback { named, version } => {
+                show = |answer| output::print(&answer.read::<Function>()?.summary());
+                let path = action(&named.name, "rollback");
+                let body = serde_json::json!({ "version": version }).to_string();
+                client
+                    .post(&["v1", "functions", &path], HeaderMap::new(), body)
+                    .await
+            }
+        };
+        let answer = answer.map_err(if_unknown_function)?;
+        match context.format {
+            Format::Json if answer.body.is_empty() => {}
+            Format::Json => output::print(&answer.text())?,
+            Format::Human => show(&answer)?,
+        }
+        if let (Self::Rm(Named { name }), Format::Human) = (&self, context.format) {
+            output::print(&format!("removed {name}"))?;
+        }
+        Ok(Exit::Success)
+    }
+}
+
+fn print_json(answer: &Answer) -> Result<(), Failure> {
+    output::print(&output::indent_json(&answer.text()))
+}
+
+fn print_list(answer: &Answer) -> Result<(), Failure> {
+    let rows: Vec<_> = answer
+        .read::<Listed<Function>>()?
+        .into_items()
+        .into_iter()
+        .map(|function| {
+            [
+                function.name.clone(),
+                function.version_text(),
+                function.code_text(),
+                function.updated_at.unwrap_or_default(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        output::note("no functions yet: `pelton deploy NAME FILE` makes one");
+        return Ok(());
+    }
+    output::print(&output::table(
+        ["NAME", "VERSION", "CODE", "UPDATED"],
+        &rows,
+    ))
+}
+
+fn print_versions(answer: &Answer) -> Result<(), Failure> {
+    let rows: Vec<_> = answer
+        .read::<Listed<Version>>()?
+        .into_items()
+        .into_iter()
+        .map(|version| {
+            [
+                version
+                    .version
+                    .map(|number| number.to_string())
+                    .unwrap_or_default(),
+                if version.active {
+                    "yes".to_owned()
+                } else {
+                    String::new()
+                },
+                version
+                    .digest
+                    .or(version.image)
+                    .or(version.endpoint_url)
+                    .unwrap_or_default(),
+                version.created_at.unwrap_or_default(),
+            ]
+        })
+        .collect();
+    output::print(&output::table(
+        ["VERSION", "ACTIVE", "CODE", "DEPLOYED"],
+        &rows,
+    ))
+}

@@ -1,0 +1,213 @@
+//! What the client commands read from the server's answers. Fields they do not know are left alone.
+//!
+//! **Invariant:** every field may be missing: an older or newer server is read as far as it goes.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The body of every error.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Problem {
+    /// The code.
+    pub(crate) error: String,
+    /// For people.
+    pub(crate) message: String,
+    /// Particulars: a list or an object.
+    pub(crate) details: serde_json::Value,
+}
+
+impl Problem {
+    /// The particulars, a line each.
+    pub(crate) fn detail_lines(&self) -> Vec<String> {
+        let show = |value: &serde_json::Value| match value.as_str() {
+            Some(text) => text.to_owned(),
+            None => value.to_string(),
+        };
+        match &self.details {
+            serde_json::Value::Null => Vec::new(),
+            serde_json::Value::Array(items) => items.iter().map(show).collect(),
+            serde_json::Value::Object(fields) => fields
+                .iter()
+                .map(|(name, value)| format!("{name}: {}", show(value)))
+                .collect(),
+            serde_json::Value::Bool(_)
+            | serde_json::Value::Number(_)
+            | serde_json::Value::String(_) => vec![show(&self.details)],
+        }
+    }
+}
+
+/// Why an execution failed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Failure {
+    /// Short and stable.
+    pub(crate) code: String,
+    /// For people.
+    pub(crate) message: String,
+}
+
+/// An execution, of whichever answer shows one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Execution {
+    pub(crate) execution_id: String,
+    pub(crate) function: String,
+    pub(crate) version: Option<u64>,
+    pub(crate) status: String,
+    pub(crate) attempts: Option<u64>,
+    pub(crate) faults: Option<u64>,
+    pub(crate) requeues: Option<u64>,
+    pub(crate) created_at: Option<String>,
+    pub(crate) started_at: Option<String>,
+    pub(crate) finished_at: Option<String>,
+    pub(crate) output: Option<Box<RawValue>>,
+    pub(crate) output_encoding: Option<String>,
+    pub(crate) error: Option<Failure>,
+}
+
+impl Execution {
+    /// Whether nothing will change any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(
+            self.status.as_str(),
+            "success" | "error" | "timeout" | "cancelled"
+        )
+    }
+}
+
+/// A page of a list.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Page<T> {
+    /// The rows.
+    #[serde(default = "Vec::new")]
+    pub(crate) items: Vec<T>,
+    /// Where the next page begins, if there is one.
+    #[serde(default)]
+    pub(crate) next: Option<String>,
+}
+
+/// One dispatch of a drain.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct DrainedItem {
+    pub(crate) execution_id: String,
+    pub(crate) status: String,
+}
+
+/// What a drain did.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Drained {
+    pub(crate) dispatched: bool,
+    pub(crate) reason: Option<String>,
+    pub(crate) items: Vec<DrainedItem>,
+}
+
+/// What all attempts of an execution wrote.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ExecutionLogs {
+    pub(crate) attempts: Vec<AttemptLogs>,
+}
+
+/// What one attempt wrote.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct AttemptLogs {
+    pub(crate) attempt: u64,
+    pub(crate) outcome: String,
+    pub(crate) error: Option<Failure>,
+    pub(crate) lines: Vec<Line>,
+    pub(crate) truncated: bool,
+}
+
+/// One line of a log.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Line {
+    pub(crate) stream: String,
+    pub(crate) text: String,
+}
+
+/// A list that is an array, or a page with `items`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Listed<T> {
+    /// The array.
+    All(Vec<T>),
+    /// The page.
+    Page(Page<T>),
+}
+
+impl<T> Listed<T> {
+    /// The rows.
+    pub(crate) fn into_items(self) -> Vec<T> {
+        match self {
+            Self::All(items) => items,
+            Self::Page(page) => page.items,
+        }
+    }
+}
+
+/// A function, of whichever answer shows one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Function {
+    pub(crate) name: String,
+    pub(crate) version: Option<u64>,
+    pub(crate) shape: Option<String>,
+    pub(crate) digest: Option<String>,
+    pub(crate) image: Option<String>,
+    pub(crate) endpoint_url: Option<String>,
+    pub(crate) updated_at: Option<String>,
+    pub(crate) ignored: Vec<String>,
+}
+
+impl Function {
+    /// Name, version and code in a line.
+    pub(crate) fn summary(&self) -> String {
+        format!(
+            "{} version {}: {}",
+            self.name,
+            self.version_text(),
+            self.code_text()
+        )
+    }
+
+    /// The number of the active version.
+    pub(crate) fn version_text(&self) -> String {
+        self.version
+            .map(|number| number.to_string())
+            .unwrap_or_default()
+    }
+
+    /// What runs: the shape of the wasm, an image or a URL.
+    pub(crate) fn code_text(&self) -> String {
+        let shown = [&self.shape, &self.endpoint_url, &self.image, &self.digest];
+        shown
+            .into_iter()
+            .flatten()
+            .next()
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// The fields that were taken and mean nothing.
+    pub(crate) fn ignored(&self) -> Option<String> {
+        (!self.ignored.is_empty()).then(|| self.ignored.join(", "))
+    }
+}
+
+/// A version, as the list of versions shows it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Version {
+    pub(crate) version: Option<u64>,
+    pub(crate) active: bool,
+    pub(crate) digest: Option<String>,
+    pub(crate) image: Option<String>,
+    pub(crate) endpoint_url: Option<String>,
+    pub(crate) created_at: Option<String>,
+}

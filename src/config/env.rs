@@ -1,0 +1,27 @@
+//! The names of the environment variables that Pelton reads, each the twin of a flag.
+//!
+//! **Invariant:** a variable that is not named here (or in the table of [`super::Limits`]) is not read;
+//! a flag that is typed beats its variable.
+
+/// `--listen`.
+pub const LISTEN: &str = "PELTON_LISTEN";
+/// `--management-listen`.
+pub const MANAGEMENT_LISTEN: &str = "PELTON_MANAGEMENT_LISTEN";
+/// `--data-dir`.
+pub const DATA_DIR: &str = "PELTON_DATA_DIR";
+/// `--manual`.
+pub const MANUAL: &str = "PELTON_MANUAL";
+/// `--insecure`.
+pub const INSECURE: &str = "PELTON_INSECURE";
+/// `--allow-host`, several with commas between them.
+pub const ALLOW_HOST: &str = "PELTON_ALLOW_HOST";
+/// `--allow-private-range`, several with commas between them.
+pub const ALLOW_PRIVATE_RANGE: &str = "PELTON_ALLOW_PRIVATE_RANGE";
+/// `--idempotency-ttl-ms`.
+pub const IDEMPOTENCY_TTL_MS: &str = "PELTON_IDEMPOTENCY_TTL_MS";
+/// `--log-format`.
+pub const LOG_FORMAT: &str = "PELTON_LOG_FORMAT";
+/// `--log-filter`.
+pub const LOG_FILTER: &str = "PELTON_LOG_FILTER";
+/// `--server` of the client commands.
+pub const SERVER: &str = "PELTON_SERVER";

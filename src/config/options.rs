@@ -1,0 +1,92 @@
+//! What was typed: flags and their variables, before anybody asked whether they make sense.
+//!
+//! **Invariant:** nothing here is checked beyond its syntax; [`super::Config`] is what the plane reads.
+
+use std::path::PathBuf;
+
+use super::env;
+use super::limits::Limits;
+
+/// Options of `pelton serve`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Address of the API; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", env = env::LISTEN, hide_env_values = true, default_value = "127.0.0.1:8080")]
+    pub listen: String,
+    /// Address for health and metrics alone; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", env = env::MANAGEMENT_LISTEN, hide_env_values = true, default_value = "127.0.0.1:8081")]
+    pub management_listen: String,
+    /// Folder of everything that is kept; made if missing
+    #[arg(long, value_name = "DIR", env = env::DATA_DIR, hide_env_values = true, default_value = "./pelton-data")]
+    pub data_dir: PathBuf,
+    /// Run nothing by itself: work moves when it is drained by hand
+    #[arg(long, env = env::MANUAL, hide_env_values = true)]
+    pub manual: bool,
+    /// Listen on addresses that others reach, though Pelton checks no credentials yet
+    #[arg(long, env = env::INSECURE, hide_env_values = true)]
+    pub insecure: bool,
+    /// A name that requests may carry as Host, beside loopback and the listen address (repeatable)
+    #[arg(long, value_name = "NAME", env = env::ALLOW_HOST, hide_env_values = true, value_delimiter = ',')]
+    pub allow_host: Vec<String>,
+    /// A private range that POOL functions may live in, such as 10.0.0.0/8 (repeatable)
+    #[arg(long, value_name = "CIDR", env = env::ALLOW_PRIVATE_RANGE, hide_env_values = true, value_delimiter = ',')]
+    pub allow_private_range: Vec<String>,
+    /// Time that an idempotency key is remembered, in ms; not less than --retention-ms
+    /// [default: a day, or the retention if that is longer]
+    #[arg(long, value_name = "N", env = env::IDEMPOTENCY_TTL_MS, hide_env_values = true)]
+    pub idempotency_ttl_ms: Option<u64>,
+    /// The limits.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// How logs are written.
+    #[command(flatten)]
+    pub log: LogOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            management_listen: "127.0.0.1:8081".to_owned(),
+            data_dir: PathBuf::from("./pelton-data"),
+            manual: false,
+            insecure: false,
+            allow_host: Vec::new(),
+            allow_private_range: Vec::new(),
+            idempotency_ttl_ms: None,
+            limits: Limits::default(),
+            log: LogOptions::default(),
+        }
+    }
+}
+
+/// How logs are written: always to standard error.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Logs")]
+pub struct LogOptions {
+    /// Lines for people or JSON for machines
+    #[arg(long, value_enum, env = env::LOG_FORMAT, hide_env_values = true, default_value_t)]
+    pub log_format: LogFormat,
+    /// What is logged: a level, or levels by module (`info,pelton::scheduler=debug`)
+    #[arg(long, value_name = "FILTER", env = env::LOG_FILTER, hide_env_values = true, default_value = "info")]
+    pub log_filter: String,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            log_format: LogFormat::default(),
+            log_filter: "info".to_owned(),
+        }
+    }
+}
+
+/// See [`LogOptions::log_format`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One readable line an event.
+    #[default]
+    Pretty,
+    /// One JSON object an event.
+    Json,
+}
