@@ -167,7 +167,7 @@ pub enum Guard {
     Claim(Fence),
     /// Not ended.
     Live,
-    /// Ended as error or timeout (a redrive).
+    /// Ended as error or timeout (a redrive). The row's deadline is cleared with it.
     Redrivable,
 }
 

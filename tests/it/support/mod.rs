@@ -1,4 +1,8 @@
 //! What several subjects share.
 
 pub(crate) mod api;
+pub(crate) mod binary;
 pub(crate) mod guests;
+pub(crate) mod programs;
+pub(crate) mod service;
+pub(crate) mod world;
