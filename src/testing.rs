@@ -36,6 +36,7 @@ use crate::scheduler::{
 };
 use crate::shutdown::Tasks;
 use crate::store::memory::{Disk, MemoryStore};
+use crate::store::sqlite::{self, SqliteStore, Synchronous};
 use crate::store::{ExecutionRecord, Store};
 
 /// 2026-01-01T00:00:00Z, where every harness's clock starts unless told otherwise.
@@ -57,8 +58,12 @@ pub enum Home {
     /// In memory; gone with the harness.
     #[default]
     Memory,
-    /// On a disk in memory that outlives the harness: starting again on it is a restart.
+    /// On a disk in memory that outlives the harness: starting again on it is a restart. Uploaded code is
+    /// not on that disk but in the runtime: keep one in [`Setup::runtime`] over the restart.
     Disk(Disk),
+    /// The embedded database in this folder, not synced: it survives the harness, not the machine. The code
+    /// lies beside it.
+    Folder(std::path::PathBuf),
 }
 
 /// How a harness is set up.
@@ -127,9 +132,10 @@ impl Harness {
     /// # Errors
     /// As [`Harness::start`]; and a folder that cannot be used.
     pub async fn with(setup: Setup) -> anyhow::Result<Self> {
-        let (runtime, shared) = match setup.runtime {
-            Some(runtime) => (runtime, None),
-            None => {
+        let (runtime, shared) = match (setup.runtime, &setup.home) {
+            (Some(runtime), _) => (runtime, None),
+            (None, Home::Folder(dir)) => (open_runtime(&dir.join("code"))?, None),
+            (None, Home::Memory | Home::Disk(_)) => {
                 let shared = SharedRuntime::get()?;
                 (shared.runtime.clone(), Some(shared))
             }
@@ -344,6 +350,13 @@ async fn open_store(home: Home) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match home {
         Home::Memory => Arc::new(MemoryStore::open(&Disk::default())),
         Home::Disk(disk) => Arc::new(MemoryStore::open(&disk)),
+        Home::Folder(dir) => {
+            let options = sqlite::Options {
+                synchronous: Synchronous::Off,
+                ..sqlite::Options::new(dir)
+            };
+            Arc::new(SqliteStore::open(options)?)
+        }
     })
 }
 

@@ -142,6 +142,15 @@ impl Error {
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
     }
 
+    /// 404: the path has a verb that does not exist, or none.
+    pub(super) fn unknown_verb(segment: &str, verbs: &str) -> Self {
+        let message = format!(
+            "{} does not end in a verb that is known here: after the last colon there may be {verbs}",
+            quoted(segment)
+        );
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+    }
+
     /// 404: the path names a function that does not exist.
     pub(super) fn unknown_function(name: &str) -> Self {
         let message = format!(
@@ -364,8 +373,7 @@ impl From<store::Error> for Error {
             store::Error::Poisoned(_) | store::Error::Closed => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "STORE_UNAVAILABLE",
-                "the store takes no writes at the moment and nothing was changed: try again once \
-                 the server has been restarted",
+                "the store takes no writes at the moment: try again once the server has been restarted",
             )
             .retry_after(BUSY_RETRY_AFTER_S)
             .with_inside(&error),
@@ -379,5 +387,114 @@ impl From<store::Error> for Error {
             ),
             store::Error::Failed(_) => Self::internal(&error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::VersionNumber;
+
+    /// One of each, however it comes about.
+    fn all() -> Vec<Error> {
+        use registry::Error as R;
+        let name = || -> FunctionName { "echo".parse().unwrap() };
+        let id = ExecutionId::from_bytes([1; 16]);
+        let text = || "a text".to_owned();
+        let limited = CallError::RateLimited {
+            function: name(),
+            per_second: 5,
+            retry_after_s: 2,
+        };
+        let full = CallError::QueueFull {
+            function: name(),
+            queue_size: 7,
+            retry_after_s: 0,
+        };
+        let imports = Refused::MissingImports {
+            message: text(),
+            imports: vec![text()],
+        };
+        let unknown_version = format!("echo has no version {}", VersionNumber(3));
+        vec![
+            Error::bad_request("a text"),
+            Error::invalid_field("a", "b"),
+            Error::host_refused("h"),
+            Error::origin_refused("o"),
+            Error::unknown_path("/p"),
+            Error::unknown_verb("a:b", "c"),
+            Error::unknown_execution("x"),
+            Error::method_not_allowed(None),
+            Error::body_too_slow(1),
+            Error::too_large("it", 1),
+            Error::unsupported_type("a", None),
+            Error::uploads_busy(),
+            Error::no_replicas(&name()),
+            CallError::UnknownFunction(name()).into(),
+            full.into(),
+            limited.into(),
+            CallError::KeyReused(id).into(),
+            CallError::NotRedrivable(id).into(),
+            CallError::InputNotKept(id).into(),
+            CallError::UnknownVersion(unknown_version).into(),
+            CallError::Stopping.into(),
+            CallError::Store(store::Error::Closed).into(),
+            R::UnknownFunction(name()).into(),
+            R::NameTaken(name()).into(),
+            R::UnknownVersion(text()).into(),
+            R::Invalid(vec![text(), text()]).into(),
+            R::UnknownImage(text()).into(),
+            R::NoProvider(text()).into(),
+            R::TooMany(text()).into(),
+            R::Refused(Refused::NotWasm(text())).into(),
+            Refused::Unsupported(text()).into(),
+            imports.into(),
+            Refused::TooExpensive(text()).into(),
+            Refused::Busy(text()).into(),
+            Refused::Failed("the inside text".to_owned()).into(),
+            store::Error::Poisoned("the inside text".into()).into(),
+            store::Error::NameTaken.into(),
+            store::Error::NoSuchFunction.into(),
+            store::Error::Failed("the inside text".into()).into(),
+        ]
+    }
+
+    #[test]
+    fn every_error_has_its_status_and_its_code() {
+        let rows = all().into_iter().map(|error| {
+            let parts = error.0;
+            format!(
+                "{} {}: {}",
+                parts.status.as_u16(),
+                parts.code,
+                parts.message
+            )
+        });
+        insta::assert_snapshot!(rows.collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn every_code_is_in_the_reference() {
+        let reference = include_str!("../../docs/api.md");
+        for error in all() {
+            let row = format!("| `{}` | {} |", error.0.code, error.0.status.as_u16());
+            assert!(reference.contains(&row), "docs/api.md has no row {row}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_inside_text_stays_inside() {
+        use http_body_util::BodyExt;
+        for error in all() {
+            let body = error.into_response().into_body().collect().await.unwrap();
+            let body = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+            assert!(!body.contains("inside"), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_repeated_of_a_request_is_bounded() {
+        assert_eq!(quoted("a\n"), "\"a\\n\"");
+        assert_eq!(quoted(&"é".repeat(81)), format!("\"{}\"…", "é".repeat(80)));
     }
 }

@@ -11,6 +11,9 @@ use super::Shared;
 use super::invocations::json_response;
 use crate::observe;
 
+const POISONED: &str = r#"{"status":"DOWN","reason":"the store takes no writes: the log says why, and a restart is needed"}"#;
+const STOPPING: &str = r#"{"status":"DOWN","reason":"the server is stopping"}"#;
+
 /// `GET /actuator/health`: the same as readiness.
 pub(super) async fn health(state: Shared) -> Response {
     readiness(state).await
@@ -24,12 +27,10 @@ pub(super) async fn liveness() -> Response {
 /// `GET /actuator/health/readiness`: whether calls are taken.
 pub(super) async fn readiness(state: Shared) -> Response {
     if state.store.poisoned().is_some() {
-        return down(
-            r#"{"status":"DOWN","reason":"the store takes no writes: the log says why, and a restart is needed"}"#,
-        );
+        return down(POISONED);
     }
     if !state.scheduler.is_accepting() {
-        return down(r#"{"status":"DOWN","reason":"the server is stopping"}"#);
+        return down(STOPPING);
     }
     up()
 }

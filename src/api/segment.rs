@@ -23,6 +23,8 @@ pub(super) enum FunctionVerb {
 }
 
 impl FunctionVerb {
+    const WORDS: &str = "invoke, enqueue and rollback";
+
     fn parse(text: &str) -> Option<Self> {
         match text {
             "invoke" => Some(Self::Invoke),
@@ -76,7 +78,7 @@ impl Segment {
             None => return Err(Error::method_not_allowed(Some("GET,HEAD,PUT,PATCH,DELETE"))),
             Some(verb) => FunctionVerb::parse(verb),
         };
-        let verb = verb.ok_or_else(|| Error::unknown_path(&self.0))?;
+        let verb = verb.ok_or_else(|| Error::unknown_verb(&self.0, FunctionVerb::WORDS))?;
         Ok((known(name)?, verb))
     }
 
@@ -111,7 +113,7 @@ impl Segment {
     fn before(&self, only: &str) -> Result<&str, Error> {
         match split(&self.0) {
             (name, Some(verb)) if verb == only => Ok(name),
-            _ => Err(Error::unknown_path(&self.0)),
+            _ => Err(Error::unknown_verb(&self.0, only)),
         }
     }
 }

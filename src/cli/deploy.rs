@@ -149,11 +149,13 @@ fn body_with_progress(bytes: Bytes, progress: Progress, then: String) -> reqwest
     let state = (bytes, progress, then);
     reqwest::Body::wrap_stream(stream::unfold(state, |(mut rest, progress, then)| async {
         if rest.is_empty() {
-            progress.next_step(&then);
             return None;
         }
         let chunk = rest.split_to(rest.len().min(CHUNK_BYTES));
         progress.advance(u64::try_from(chunk.len()).unwrap_or(u64::MAX));
+        if rest.is_empty() {
+            progress.next_step(&then);
+        }
         Some((Ok::<_, std::io::Error>(chunk), (rest, progress, then)))
     }))
 }

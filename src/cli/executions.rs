@@ -160,6 +160,7 @@ fn print_one(execution: &Execution) -> Result<(), Failure> {
         ),
         ("faults", execution.faults.map(|count| count.to_string())),
         ("created", execution.created_at.clone()),
+        ("due", execution.due_at.clone()),
         ("started", execution.started_at.clone()),
         ("finished", execution.finished_at.clone()),
         ("error", error),

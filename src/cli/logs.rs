@@ -5,7 +5,7 @@
 use super::Context;
 use super::exit::{Exit, Failure};
 use super::output::{self, Format};
-use super::wire::AttemptLogs;
+use super::wire::{AttemptLogs, ExecutionLogs};
 
 /// Print what the attempts of an execution wrote
 #[derive(Debug, Clone, clap::Args)]
@@ -25,9 +25,9 @@ impl Args {
         match context.format {
             Format::Json => output::print(&answer.text())?,
             Format::Human => {
-                let logs: super::wire::ExecutionLogs = answer.read()?;
+                let logs: ExecutionLogs = answer.read()?;
                 for attempt in &logs.attempts {
-                    print_attempt(attempt)?;
+                    print_attempt(attempt, "")?;
                 }
             }
         }
@@ -35,24 +35,25 @@ impl Args {
     }
 }
 
-fn print_attempt(attempt: &AttemptLogs) -> Result<(), Failure> {
-    output::print(&format!("attempt {}: {}", attempt.attempt, attempt.outcome))?;
-    if let Some(error) = &attempt.error {
-        output::print(&format!(
-            "  {}: {}",
+/// Shows one attempt, each line after `indent`.
+pub(super) fn print_attempt(attempt: &AttemptLogs, indent: &str) -> Result<(), Failure> {
+    let print = |text: &str| output::print(&format!("{indent}{text}"));
+    let safe = output::for_terminal;
+    print(&match &attempt.error {
+        None => format!("attempt {}: {}", attempt.attempt, attempt.outcome),
+        Some(error) => format!(
+            "attempt {}: {} {}: {}",
+            attempt.attempt,
+            attempt.outcome,
             error.code,
-            output::for_terminal(&error.message)
-        ))?;
-    }
+            safe(&error.message)
+        ),
+    })?;
     for line in &attempt.lines {
-        output::print(&format!(
-            "  {} | {}",
-            line.stream,
-            output::for_terminal(&line.text)
-        ))?;
+        print(&format!("  {} | {}", line.stream, safe(&line.text)))?;
     }
     if attempt.truncated {
-        output::print("  (cut here: the function's logBytesMax was reached)")?;
+        print("  (cut here: the function's logBytesMax was reached)")?;
     }
     Ok(())
 }

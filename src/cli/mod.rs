@@ -6,6 +6,7 @@
 
 mod call;
 mod client;
+mod demo;
 mod deploy;
 mod drain;
 mod enqueue;
@@ -49,6 +50,7 @@ const EXIT_CODES: &str = "Exit codes: 0 success; 1 the execution did not end in 
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Args>),
+    Demo(demo::Args),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -108,12 +110,15 @@ pub fn command() -> clap::Command {
                     .action(clap::ArgAction::SetTrue),
             )
     };
-    Cli::command().mut_subcommand("serve", without_client_flags)
+    Cli::command()
+        .mut_subcommand("serve", without_client_flags)
+        .mut_subcommand("demo", without_client_flags)
 }
 
 fn execute(cli: Cli) -> Result<Exit, Failure> {
     let command = match cli.command {
         Command::Serve(args) => return args.execute(),
+        Command::Demo(args) => return args.execute(),
         Command::Client(command) => command,
     };
     let context = Context {

@@ -3,8 +3,16 @@
 //! **Invariant:** the first line on standard output is `listening on http://ADDR`, printed once calls are
 //! taken; logs go to standard error.
 
+use std::io::{self, IsTerminal as _};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
 use super::exit::{Exit, Failure};
-use crate::config::{Config, Options};
+use super::output;
+use crate::app::App;
+use crate::config::{Config, LogFormat, LogOptions, Options};
 
 /// Run the control plane
 #[derive(Debug, Clone, clap::Args)]
@@ -15,8 +23,105 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn execute(self) -> Result<Exit, Failure> {
-        let _config = Config::try_from(self.options)
+        let log = self.options.log.clone();
+        let config = Config::try_from(self.options)
             .map_err(|complaints| Failure::Usage(complaints.to_string()))?;
-        Ok(Exit::Success)
+        start_logging(&log)?;
+        let runtime = runtime()?;
+        let ended = runtime.block_on(serve(config));
+        // What still runs was either waited for, or given up for good by a second signal.
+        runtime.shutdown_background();
+        ended
     }
+}
+
+async fn serve(config: Config) -> Result<Exit, Failure> {
+    let mut signals = Signals::listen()?;
+    let app = tokio::select! {
+        app = App::start(config) => app?,
+        () = signals.next() => return Ok(Exit::Success),
+    };
+    if output::print(&format!("listening on http://{}", app.addr())).is_err() {
+        tracing::warn!("nobody reads standard output; serving all the same");
+    }
+    tracing::info!(api = %app.addr(), management = %app.management_addr(), "listening");
+    let exit = tokio::select! {
+        () = signals.next() => Exit::Success,
+        cause = app.store_failed() => {
+            tracing::error!(%cause, "the store takes no writes any more: stopping, so that a supervisor starts afresh");
+            Exit::StoreFailed
+        }
+    };
+    tracing::info!("stopping; a second signal quits at once");
+    tokio::select! {
+        stopped = app.stop() => match (stopped, exit) {
+            (Err(error), Exit::Success) => Err(error.into()),
+            (_, exit) => Ok(exit),
+        },
+        () = signals.next() => {
+            tracing::warn!("quitting at once");
+            Ok(Exit::Failed)
+        }
+    }
+}
+
+/// Returns when the process is asked to stop for the first time. If signals cannot be listened to, never.
+pub(super) async fn asked_to_stop() {
+    match Signals::listen() {
+        Ok(mut signals) => signals.next().await,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).context("cannot listen to signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The threads that a plane runs on.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    Ok(runtime.context("cannot start the threads of the server")?)
+}
+
+/// Sends logs to standard error.
+///
+/// # Errors
+/// [`Failure::Usage`] if the filter cannot be read.
+pub(super) fn start_logging(options: &LogOptions) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&options.log_filter).map_err(|error| {
+        Failure::Usage(format!(
+            "--log-filter {:?} cannot be read: {error}",
+            options.log_filter
+        ))
+    })?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
+    let started = match options.log_format {
+        LogFormat::Pretty => subscriber.try_init(),
+        LogFormat::Json => subscriber.json().try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}").into())
 }

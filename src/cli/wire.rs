@@ -62,6 +62,7 @@ pub(crate) struct Execution {
     pub(crate) created_at: Option<String>,
     pub(crate) started_at: Option<String>,
     pub(crate) finished_at: Option<String>,
+    pub(crate) due_at: Option<String>,
     pub(crate) output: Option<Box<RawValue>>,
     pub(crate) output_encoding: Option<String>,
     pub(crate) error: Option<Failure>,
@@ -158,9 +159,9 @@ pub(crate) struct Function {
     pub(crate) name: String,
     pub(crate) version: Option<u64>,
     pub(crate) shape: Option<String>,
-    pub(crate) digest: Option<String>,
     pub(crate) image: Option<String>,
     pub(crate) endpoint_url: Option<String>,
+    pub(crate) size_bytes: Option<u64>,
     pub(crate) updated_at: Option<String>,
     pub(crate) ignored: Vec<String>,
 }
@@ -183,15 +184,16 @@ impl Function {
             .unwrap_or_default()
     }
 
-    /// What runs: the shape of the wasm, an image or a URL.
+    /// What runs: the shape and size of the wasm, a URL or an image.
     pub(crate) fn code_text(&self) -> String {
-        let shown = [&self.shape, &self.endpoint_url, &self.image, &self.digest];
-        shown
-            .into_iter()
-            .flatten()
-            .next()
-            .cloned()
-            .unwrap_or_default()
+        match (&self.shape, self.size_bytes) {
+            (Some(shape), Some(size)) => format!("{shape}, {}", super::output::bytes(size)),
+            (Some(shape), None) => shape.clone(),
+            (None, _) => {
+                let shown = self.endpoint_url.as_ref().or(self.image.as_ref());
+                shown.cloned().unwrap_or_default()
+            }
+        }
     }
 
     /// The fields that were taken and mean nothing.

@@ -5,8 +5,13 @@
     reason = "a test that fails may panic, its helpers too"
 )]
 
+mod api_calls;
+mod api_errors;
+mod api_executions;
+mod api_functions;
 mod background;
 mod bad_input;
+mod binary;
 mod cases;
 mod compile_child;
 mod completion;

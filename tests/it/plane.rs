@@ -1,7 +1,9 @@
 //! Guests through the whole plane, by the harness.
 
+use std::time::Duration;
+
 use pelton::execution::Status;
-use pelton::testing::Harness;
+use pelton::testing::{Harness, Home, Setup};
 
 use crate::support::guests;
 
@@ -28,4 +30,26 @@ async fn word_stats_answers_and_waits_in_its_queue() {
         called.output.as_ref().unwrap().body.len(),
         output.to_string().len()
     );
+}
+
+#[tokio::test]
+async fn what_was_queued_runs_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let setup = || Setup {
+        home: Home::Folder(folder.path().to_owned()),
+        ..Setup::default()
+    };
+    let before = Harness::with(setup()).await.unwrap();
+    let wasm = guests::wasm("echo");
+    before.deploy("echo", wasm).await.unwrap();
+    let id = before.enqueue("echo", r#"{"kept": true}"#).await.unwrap();
+    before.stop(Duration::from_secs(1)).await.unwrap();
+
+    let after = Harness::with(setup()).await.unwrap();
+    let waiting = after.execution(id).await.unwrap();
+    assert_eq!(waiting.execution.status(), Status::Queued);
+    let drained = after.drain_once("echo").await.unwrap().unwrap();
+    assert_eq!(drained.status, Status::Success);
+    let output = after.output_json(id).await.unwrap();
+    assert_eq!(output, serde_json::json!({"kept": true}));
 }

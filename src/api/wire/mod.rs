@@ -15,6 +15,8 @@ mod query;
 mod rollback;
 mod spec;
 mod spec_names;
+#[cfg(test)]
+mod spec_tests;
 mod time;
 
 pub(super) use call::CallBody;

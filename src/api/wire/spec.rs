@@ -395,7 +395,3 @@ pub(super) fn to_object(spec: &Spec) -> Map<String, Value> {
     }
     object
 }
-
-#[cfg(test)]
-#[path = "spec_tests.rs"]
-mod tests;

@@ -1,9 +1,17 @@
 //! What specs are accepted, and what is said of those that are not.
+//!
+//! **Invariant:** every field of the spec is named here, with a value that is taken and one that is not.
 
 use axum::response::IntoResponse;
+use bytes::Bytes;
 use proptest::prelude::*;
+use serde_json::{Map, Value, json};
 
-use super::*;
+use super::spec::{NewFunction, full_spec, merge_patch, to_object};
+use super::spec_names;
+use crate::model::{
+    Backoff, ExecutionMode, FunctionName, FunctionSettings, RecordMode, Spec, VersionSpec,
+};
 
 fn members(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()

@@ -1,5 +1,7 @@
 //! What several subjects share.
 
+pub(crate) mod api;
+pub(crate) mod binary;
 pub(crate) mod guests;
 pub(crate) mod programs;
 pub(crate) mod service;

@@ -1,0 +1,490 @@
+//! Stored forms: what specs, settings, metadata, logs and words look like on disk, each with a format version.
+//!
+//! Changing the model does not change the disk, and a change of the disk is a new format here that
+//! still reads the old one.
+//!
+//! **Invariant:** no type of the model is ever serialised itself, and nothing that is read back is
+//! trusted: a value out of range is [`Unreadable`], never a panic.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::execution::Status;
+use crate::model::{
+    Backoff, Code, Digest, Encoding, ExecutionMode, FunctionSettings, LogLine, LogStream, Logs,
+    RecordMode, Shape, Timestamp, Version, VersionNumber, VersionSpec, limits,
+};
+
+/// Something stored that cannot be understood; the text says what and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unreadable(pub(crate) String);
+
+impl Unreadable {
+    fn of(what: &str, why: impl std::fmt::Display) -> Self {
+        Self(format!("stored {what}: {why}"))
+    }
+}
+
+/// The format of settings and versions that this build writes; it reads every one up to it.
+const FORMAT: u32 = 1;
+/// The format of logs, their first byte.
+const LOGS_FORMAT: u8 = 1;
+
+#[derive(Deserialize)]
+struct FormatOnly {
+    format: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredSettings {
+    format: u32,
+    concurrency: u32,
+    queue_size: u32,
+    rate_per_second: Option<u32>,
+    burst: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredVersion {
+    format: u32,
+    code: StoredCode,
+    spec: StoredSpec,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredCode {
+    Wasm {
+        digest: String,
+        shape: StoredShape,
+        size: u64,
+    },
+    Echo,
+    Endpoint {
+        url: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredShape {
+    Handler,
+    Http02,
+    Http03,
+    Command02,
+    Command03,
+    CoreCommand,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredMode {
+    Local,
+    Pool,
+    Deployment,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredRecordMode {
+    Auto,
+    Full,
+    Summary,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredSpec {
+    timeout_ms: u64,
+    cpu_ms: Option<u64>,
+    memory_mb: u64,
+    output_bytes_max: u64,
+    log_bytes_max: u64,
+    max_retries: u32,
+    base_delay_ms: u64,
+    max_delay_ms: u64,
+    max_requeues: u32,
+    max_age_ms: u64,
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+    config: BTreeMap<String, String>,
+    record: StoredRecordMode,
+    execution_mode: Option<StoredMode>,
+    image: Option<String>,
+    endpoint_url: Option<String>,
+    ignored: BTreeMap<String, String>,
+}
+
+/// Parses JSON after a look at its format, so that a newer one is named instead of misread.
+fn parse<'a, T: Deserialize<'a>>(what: &str, text: &'a str) -> Result<T, Unreadable> {
+    let FormatOnly { format } =
+        serde_json::from_str(text).map_err(|error| Unreadable::of(what, error))?;
+    if format == 0 || format > FORMAT {
+        return Err(Unreadable::of(
+            what,
+            format_args!("format {format} is unknown; this build reads 1 to {FORMAT}"),
+        ));
+    }
+    serde_json::from_str(text).map_err(|error| Unreadable::of(what, error))
+}
+
+fn print<T: Serialize>(what: &str, value: &T) -> Result<String, Unreadable> {
+    serde_json::to_string(value).map_err(|error| Unreadable::of(what, error))
+}
+
+fn in_range(
+    what: &str,
+    field: &str,
+    value: impl Into<u64>,
+    range: &RangeInclusive<u64>,
+) -> Result<(), Unreadable> {
+    let value = value.into();
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = (range.start(), range.end());
+    Err(Unreadable::of(
+        what,
+        format_args!("{field} is {value}, not within {least} to {most}"),
+    ))
+}
+
+/// A function's settings as text.
+pub(crate) fn encode_settings(settings: &FunctionSettings) -> Result<String, Unreadable> {
+    let stored = StoredSettings {
+        format: FORMAT,
+        concurrency: settings.concurrency,
+        queue_size: settings.queue_size,
+        rate_per_second: settings.rate_per_second,
+        burst: settings.burst,
+    };
+    print("settings", &stored)
+}
+
+/// The settings in this text.
+pub(crate) fn decode_settings(text: &str) -> Result<FunctionSettings, Unreadable> {
+    const WHAT: &str = "settings";
+    let stored: StoredSettings = parse(WHAT, text)?;
+    in_range(
+        WHAT,
+        "concurrency",
+        stored.concurrency,
+        &limits::CONCURRENCY,
+    )?;
+    in_range(WHAT, "queue_size", stored.queue_size, &limits::QUEUE_SIZE)?;
+    if let Some(rate) = stored.rate_per_second {
+        in_range(WHAT, "rate_per_second", rate, &limits::RATE)?;
+    }
+    if let Some(burst) = stored.burst {
+        in_range(WHAT, "burst", burst, &limits::RATE)?;
+    }
+    Ok(FunctionSettings {
+        concurrency: stored.concurrency,
+        queue_size: stored.queue_size,
+        rate_per_second: stored.rate_per_second,
+        burst: stored.burst,
+    })
+}
+
+/// Code and spec of a version as text; number and time have columns of their own.
+pub(crate) fn encode_version(version: &Version) -> Result<String, Unreadable> {
+    let stored = StoredVersion {
+        format: FORMAT,
+        code: store_code(&version.code),
+        spec: store_spec(&version.spec),
+    };
+    print("version", &stored)
+}
+
+/// The version in this text.
+pub(crate) fn decode_version(
+    number: VersionNumber,
+    created_at: Timestamp,
+    text: &str,
+) -> Result<Version, Unreadable> {
+    let stored: StoredVersion = parse("version", text)?;
+    Ok(Version {
+        number,
+        code: load_code(stored.code)?,
+        spec: load_spec(stored.spec)?,
+        created_at,
+    })
+}
+
+fn store_code(code: &Code) -> StoredCode {
+    match code {
+        Code::Wasm {
+            digest,
+            shape,
+            size,
+        } => StoredCode::Wasm {
+            digest: digest.to_string(),
+            shape: match shape {
+                Shape::Handler => StoredShape::Handler,
+                Shape::Http02 => StoredShape::Http02,
+                Shape::Http03 => StoredShape::Http03,
+                Shape::Command02 => StoredShape::Command02,
+                Shape::Command03 => StoredShape::Command03,
+                Shape::CoreCommand => StoredShape::CoreCommand,
+            },
+            size: *size,
+        },
+        Code::Echo => StoredCode::Echo,
+        Code::Endpoint { url } => StoredCode::Endpoint {
+            url: url.to_string(),
+        },
+    }
+}
+
+fn load_code(stored: StoredCode) -> Result<Code, Unreadable> {
+    Ok(match stored {
+        StoredCode::Wasm {
+            digest,
+            shape,
+            size,
+        } => Code::Wasm {
+            digest: digest
+                .parse::<Digest>()
+                .map_err(|error| Unreadable::of("digest", error))?,
+            shape: match shape {
+                StoredShape::Handler => Shape::Handler,
+                StoredShape::Http02 => Shape::Http02,
+                StoredShape::Http03 => Shape::Http03,
+                StoredShape::Command02 => Shape::Command02,
+                StoredShape::Command03 => Shape::Command03,
+                StoredShape::CoreCommand => Shape::CoreCommand,
+            },
+            size,
+        },
+        StoredCode::Echo => Code::Echo,
+        StoredCode::Endpoint { url } => Code::Endpoint {
+            url: Arc::from(url),
+        },
+    })
+}
+
+fn store_spec(spec: &VersionSpec) -> StoredSpec {
+    StoredSpec {
+        timeout_ms: spec.timeout_ms,
+        cpu_ms: spec.cpu_ms,
+        memory_mb: spec.memory_mb,
+        output_bytes_max: spec.output_bytes_max,
+        log_bytes_max: spec.log_bytes_max,
+        max_retries: spec.max_retries,
+        base_delay_ms: spec.retry_backoff.base_delay_ms,
+        max_delay_ms: spec.retry_backoff.max_delay_ms,
+        max_requeues: spec.max_requeues,
+        max_age_ms: spec.max_age_ms,
+        args: spec.args.clone(),
+        env: spec.env.clone(),
+        config: spec.config.clone(),
+        record: match spec.record {
+            RecordMode::Auto => StoredRecordMode::Auto,
+            RecordMode::Full => StoredRecordMode::Full,
+            RecordMode::Summary => StoredRecordMode::Summary,
+        },
+        execution_mode: spec.execution_mode.map(|mode| match mode {
+            ExecutionMode::Local => StoredMode::Local,
+            ExecutionMode::Pool => StoredMode::Pool,
+            ExecutionMode::Deployment => StoredMode::Deployment,
+        }),
+        image: spec.image.clone(),
+        endpoint_url: spec.endpoint_url.clone(),
+        ignored: spec.ignored.clone(),
+    }
+}
+
+fn load_spec(stored: StoredSpec) -> Result<VersionSpec, Unreadable> {
+    let check = |field, value: u64, range| in_range("version", field, value, &range);
+    check("timeout_ms", stored.timeout_ms, limits::TIMEOUT_MS)?;
+    if let Some(cpu_ms) = stored.cpu_ms {
+        check("cpu_ms", cpu_ms, limits::CPU_MS)?;
+    }
+    check("memory_mb", stored.memory_mb, limits::MEMORY_MB)?;
+    check(
+        "output_bytes_max",
+        stored.output_bytes_max,
+        limits::OUTPUT_BYTES_MAX,
+    )?;
+    check("log_bytes_max", stored.log_bytes_max, limits::LOG_BYTES_MAX)?;
+    check(
+        "max_retries",
+        stored.max_retries.into(),
+        limits::MAX_RETRIES,
+    )?;
+    check("base_delay_ms", stored.base_delay_ms, limits::BASE_DELAY_MS)?;
+    check("max_delay_ms", stored.max_delay_ms, limits::MAX_DELAY_MS)?;
+    check(
+        "max_requeues",
+        stored.max_requeues.into(),
+        limits::MAX_REQUEUES,
+    )?;
+    check("max_age_ms", stored.max_age_ms, limits::MAX_AGE_MS)?;
+    Ok(VersionSpec {
+        timeout_ms: stored.timeout_ms,
+        cpu_ms: stored.cpu_ms,
+        memory_mb: stored.memory_mb,
+        output_bytes_max: stored.output_bytes_max,
+        log_bytes_max: stored.log_bytes_max,
+        max_retries: stored.max_retries,
+        retry_backoff: Backoff {
+            base_delay_ms: stored.base_delay_ms,
+            max_delay_ms: stored.max_delay_ms,
+        },
+        max_requeues: stored.max_requeues,
+        max_age_ms: stored.max_age_ms,
+        args: stored.args,
+        env: stored.env,
+        config: stored.config,
+        record: match stored.record {
+            StoredRecordMode::Auto => RecordMode::Auto,
+            StoredRecordMode::Full => RecordMode::Full,
+            StoredRecordMode::Summary => RecordMode::Summary,
+        },
+        execution_mode: stored.execution_mode.map(|mode| match mode {
+            StoredMode::Local => ExecutionMode::Local,
+            StoredMode::Pool => ExecutionMode::Pool,
+            StoredMode::Deployment => ExecutionMode::Deployment,
+        }),
+        image: stored.image,
+        endpoint_url: stored.endpoint_url,
+        ignored: stored.ignored,
+    })
+}
+
+/// A call's metadata as text; none where there is nothing to store.
+pub(crate) fn encode_metadata(metadata: &[(String, String)]) -> Result<Option<String>, Unreadable> {
+    if metadata.is_empty() {
+        return Ok(None);
+    }
+    print("metadata", &metadata).map(Some)
+}
+
+/// The metadata in this text.
+pub(crate) fn decode_metadata(text: Option<&str>) -> Result<Arc<[(String, String)]>, Unreadable> {
+    let Some(text) = text else {
+        return Ok(Arc::from([]));
+    };
+    serde_json::from_str::<Vec<(String, String)>>(text)
+        .map(Arc::from)
+        .map_err(|error| Unreadable::of("metadata", error))
+}
+
+/// Logs as bytes: format, whether cut, then each line as stream, length (u32, little endian) and
+/// text. None where nothing was written.
+pub(crate) fn encode_logs(logs: &Logs) -> Result<Option<Vec<u8>>, Unreadable> {
+    if logs.lines.is_empty() && !logs.truncated {
+        return Ok(None);
+    }
+    let text_bytes: usize = logs.lines.iter().map(|line| line.text.len() + 5).sum();
+    let mut bytes = Vec::with_capacity(text_bytes + 2);
+    bytes.push(LOGS_FORMAT);
+    bytes.push(u8::from(logs.truncated));
+    for line in &logs.lines {
+        let len = u32::try_from(line.text.len())
+            .map_err(|_| Unreadable::of("logs", "a line is longer than 4 GiB"))?;
+        bytes.push(match line.stream {
+            LogStream::Stdout => 1,
+            LogStream::Stderr => 2,
+        });
+        bytes.extend_from_slice(&len.to_le_bytes());
+        bytes.extend_from_slice(line.text.as_bytes());
+    }
+    Ok(Some(bytes))
+}
+
+/// The logs in these bytes.
+pub(crate) fn decode_logs(bytes: Option<&[u8]>) -> Result<Logs, Unreadable> {
+    let Some(bytes) = bytes else {
+        return Ok(Logs::default());
+    };
+    let damaged = || Unreadable::of("logs", "damaged, or of an unknown format");
+    let [LOGS_FORMAT, truncated @ (0 | 1), lines_stored @ ..] = bytes else {
+        return Err(damaged());
+    };
+    let mut rest = lines_stored;
+    let mut lines = Vec::new();
+    while let Some((stream, after)) = rest.split_first() {
+        let (len, after) = after.split_first_chunk::<4>().ok_or_else(damaged)?;
+        let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| damaged())?;
+        let (text, after) = after.split_at_checked(len).ok_or_else(damaged)?;
+        lines.push(LogLine {
+            stream: match stream {
+                1 => LogStream::Stdout,
+                2 => LogStream::Stderr,
+                _ => return Err(damaged()),
+            },
+            text: String::from_utf8(text.to_vec()).map_err(|_| damaged())?,
+        });
+        rest = after;
+    }
+    Ok(Logs {
+        lines,
+        truncated: *truncated == 1,
+    })
+}
+
+/// The number that stands for a status. These never change their meaning.
+pub(crate) fn status_code(status: Status) -> i64 {
+    match status {
+        Status::Queued => 0,
+        Status::Running => 1,
+        Status::Success => 2,
+        Status::Error => 3,
+        Status::Timeout => 4,
+        Status::Cancelled => 5,
+    }
+}
+
+/// The status of this number.
+pub(crate) fn status_of(code: i64) -> Result<Status, Unreadable> {
+    Status::ALL
+        .into_iter()
+        .find(|status| status_code(*status) == code)
+        .ok_or_else(|| Unreadable::of("status", code))
+}
+
+/// The number that stands for an output's encoding.
+pub(crate) fn encoding_code(encoding: Encoding) -> i64 {
+    match encoding {
+        Encoding::Json => 0,
+        Encoding::Text => 1,
+        Encoding::Base64 => 2,
+    }
+}
+
+/// The encoding of this number.
+pub(crate) fn encoding_of(code: i64) -> Result<Encoding, Unreadable> {
+    match code {
+        0 => Ok(Encoding::Json),
+        1 => Ok(Encoding::Text),
+        2 => Ok(Encoding::Base64),
+        _ => Err(Unreadable::of("encoding", code)),
+    }
+}
+
+/// What a run may have come to; see [`super::AttemptRecord::outcome`].
+const OUTCOMES: [&str; 8] = [
+    "success",
+    "error",
+    "retry",
+    "requeue",
+    "timeout",
+    "limit",
+    "fault",
+    "interrupted",
+];
+
+/// The outcome of this name.
+pub(crate) fn outcome_of(text: &str) -> Result<&'static str, Unreadable> {
+    OUTCOMES
+        .into_iter()
+        .find(|outcome| *outcome == text)
+        .ok_or_else(|| Unreadable::of("outcome", text))
+}
+
+#[cfg(test)]
+mod tests;

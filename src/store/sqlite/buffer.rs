@@ -1,0 +1,224 @@
+//! The write-behind buffer: ended executions on their way to the disk, visible to reads by id.
+//!
+//! A record is found here from the moment it is handed over until after its commit, so a reader that
+//! looks here first and in the database second never falls into a gap.
+//!
+//! **Invariant:** holds at most `bytes_max`; taking a record in never waits.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::model::{ExecutionId, Output, RecordMode};
+use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
+
+/// What a record without bodies is counted as, beside its error text.
+const SUMMARY_BYTES: u64 = 512;
+/// What one attempt is counted as, beside its log.
+const ATTEMPT_BYTES: u64 = 128;
+
+/// An ended execution, as much of it as is kept.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// What lists and reads show; the output in it is the one kept.
+    pub(super) record: ExecutionRecord,
+    /// What the caller sent and the runs, unless only a summary is kept.
+    pub(super) bodies: Option<Bodies>,
+    bytes: u64,
+}
+
+/// What a summary leaves out, the output apart.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    pub(super) request: Arc<Request>,
+    pub(super) attempts: Vec<AttemptRecord>,
+}
+
+/// How much of an execution is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    All,
+    Summary,
+}
+
+/// How soon the writer should look at the buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// It is going to anyway.
+    None,
+    /// Within the time that fire-and-forget work may wait.
+    Soon,
+    /// At once: the buffer fills faster than that.
+    Now,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    by_id: HashMap<ExecutionId, Arc<Ended>>,
+    waiting: Vec<Arc<Ended>>,
+    bytes: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    held: Mutex<Held>,
+    bytes_max: u64,
+    summarised: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl Buffer {
+    pub(super) fn new(bytes_max: u64) -> Self {
+        Self {
+            held: Mutex::default(),
+            bytes_max,
+            summarised: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Nothing below can panic half way through a change.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in as much of an ended execution as its mode and the room left allow.
+    pub(super) fn push(&self, ended: EndedExecution) -> Urgency {
+        let summary_bytes = summary_bytes(&ended);
+        let full_bytes = summary_bytes + body_bytes(&ended);
+        let wants = ended.record;
+        let mut held = self.held();
+        let room = self.bytes_max.saturating_sub(held.bytes);
+        let half_free = held.bytes < self.bytes_max / 2;
+        let (kept, bytes) = match wants {
+            RecordMode::Auto if half_free && full_bytes <= room => (Kept::All, full_bytes),
+            RecordMode::Full if full_bytes <= room => (Kept::All, full_bytes),
+            RecordMode::Auto | RecordMode::Full | RecordMode::Summary => {
+                (Kept::Summary, summary_bytes)
+            }
+        };
+        if bytes > room {
+            drop(held);
+            self.count_dropped();
+            return Urgency::None;
+        }
+        if kept == Kept::Summary && wants != RecordMode::Summary {
+            self.summarised.fetch_add(1, Ordering::Relaxed);
+        }
+        let ended = Arc::new(trim(ended, kept, bytes));
+        let was_idle = held.waiting.is_empty();
+        held.bytes += bytes;
+        held.by_id.insert(ended.record.id, Arc::clone(&ended));
+        held.waiting.push(ended);
+        if held.bytes > self.bytes_max / 4 {
+            Urgency::Now
+        } else if was_idle {
+            Urgency::Soon
+        } else {
+            Urgency::None
+        }
+    }
+
+    /// Counts a record that nobody will find.
+    pub(super) fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Hands out all that waits, to be committed; reads go on seeing it until [`Buffer::committed`].
+    pub(super) fn take(&self) -> Vec<Arc<Ended>> {
+        std::mem::take(&mut self.held().waiting)
+    }
+
+    /// Forgets what is on disk now.
+    pub(super) fn committed(&self, batch: &[Arc<Ended>]) {
+        if batch.is_empty() {
+            return;
+        }
+        let mut held = self.held();
+        for ended in batch {
+            held.bytes = held.bytes.saturating_sub(ended.bytes);
+            let is_it = |known: &Arc<Ended>| Arc::ptr_eq(known, ended);
+            if held.by_id.get(&ended.record.id).is_some_and(is_it) {
+                held.by_id.remove(&ended.record.id);
+            }
+        }
+    }
+
+    /// The record of this id, if it is not on disk yet.
+    pub(super) fn get(&self, id: ExecutionId) -> Option<Arc<Ended>> {
+        self.held().by_id.get(&id).cloned()
+    }
+
+    /// Whether all that was handed over is on disk.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held().by_id.is_empty()
+    }
+
+    /// Bytes held, records reduced to a summary for lack of room, records dropped.
+    pub(super) fn counts(&self) -> (u64, u64, u64) {
+        (
+            self.held().bytes,
+            self.summarised.load(Ordering::Relaxed),
+            self.dropped.load(Ordering::Relaxed),
+        )
+    }
+}
+
+fn len(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+fn summary_bytes(ended: &EndedExecution) -> u64 {
+    let failure = ended.execution.failure();
+    SUMMARY_BYTES + failure.map_or(0, |failure| len(failure.message.len()))
+}
+
+fn body_bytes(ended: &EndedExecution) -> u64 {
+    let request = &ended.request;
+    let metadata: usize = request
+        .metadata
+        .iter()
+        .map(|(k, v)| k.len() + v.len())
+        .sum();
+    let output = ended.output.as_ref().map_or(0, |output| output.body.len());
+    let attempts: u64 = ended.attempts.iter().map(attempt_bytes).sum();
+    len(request.input.body.len() + metadata + output).saturating_add(attempts)
+}
+
+/// What an attempt is counted as.
+pub(super) fn attempt_bytes(attempt: &AttemptRecord) -> u64 {
+    let logs: usize = attempt.logs.lines.iter().map(|line| line.text.len()).sum();
+    let failure = attempt.failure.as_ref().map_or(0, |f| f.message.len());
+    ATTEMPT_BYTES + len(logs + failure)
+}
+
+fn trim(ended: EndedExecution, kept: Kept, bytes: u64) -> Ended {
+    let keeps_bodies = kept == Kept::All;
+    let last = ended.attempts.last();
+    let output_len = |output: &Output| len(output.body.len());
+    let record = ExecutionRecord {
+        id: ended.id,
+        function_id: ended.function_id,
+        function: ended.function,
+        version: ended.version,
+        execution: ended.execution,
+        input_bytes: len(ended.request.input.body.len()),
+        output_bytes: ended.output.as_ref().map(output_len),
+        input_kept: keeps_bodies,
+        cold_start: last.is_some_and(|attempt| attempt.cold_start),
+        init_ms: last.and_then(|attempt| attempt.init_ms),
+        trace_id: ended.request.trace_id.clone(),
+        parent: ended.request.parent,
+        output: ended.output.filter(|_| keeps_bodies),
+    };
+    let bodies = keeps_bodies.then_some(Bodies {
+        request: ended.request,
+        attempts: ended.attempts,
+    });
+    Ended {
+        record,
+        bodies,
+        bytes,
+    }
+}

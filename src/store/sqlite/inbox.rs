@@ -1,0 +1,348 @@
+//! The writer's inbox: operations in the order they were handed over, and claims among them.
+//!
+//! Callers who want an answer wait here, without blocking a thread, while the inbox is full. Claims
+//! never wait: one too many is not logged. Work that nobody waits for is due a little later, so that
+//! it can travel with work that somebody does wait for.
+//!
+//! **Invariant:** bounded in operations, bytes and claims; after the end nothing gets in and nobody is
+//! left waiting.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use super::ops::{Job, Operation, Pending, Weight};
+use super::options::Options;
+use crate::store::{ClaimRecord, Error, Result};
+
+/// How long fire-and-forget work may wait for company.
+const LAZY_MAX: Duration = Duration::from_millis(10);
+
+pub(super) enum Entry {
+    Job(Box<dyn Job>),
+    Claim(ClaimRecord),
+}
+
+/// What the writer commits at once.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) entries: Vec<Entry>,
+    weight: Total,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Total {
+    ops: usize,
+    bytes: usize,
+}
+
+/// Whether work gets in.
+#[derive(Debug)]
+enum Door {
+    Open,
+    /// What is inside is still done.
+    Closing,
+    /// Nothing is done any more; this is why.
+    Ended(Error),
+}
+
+struct State {
+    queue: VecDeque<Entry>,
+    jobs: usize,
+    claims: u32,
+    claims_lost: u64,
+    /// Since when work that nobody waits for has been here.
+    lazy_since: Option<Instant>,
+    /// The write-behind buffer cannot wait.
+    hurry: Hurry,
+    writer: Writer,
+    door: Door,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hurry {
+    No,
+    Yes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    Waiting,
+    Busy,
+}
+
+/// See the module.
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    work: Condvar,
+    ops: Semaphore,
+    bytes: Semaphore,
+    ops_max: u32,
+    bytes_max: u32,
+    claims_max: u32,
+    batch_ops_max: usize,
+    batch_bytes_max: usize,
+}
+
+fn size(count: u32) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
+
+impl Inbox {
+    pub(super) fn new(options: &Options) -> Self {
+        let ops_max = options.queue_ops_max.max(1);
+        let bytes_max = options.queue_bytes_max.max(1);
+        let state = State {
+            queue: VecDeque::new(),
+            jobs: 0,
+            claims: 0,
+            claims_lost: 0,
+            lazy_since: None,
+            hurry: Hurry::No,
+            writer: Writer::Busy,
+            door: Door::Open,
+        };
+        Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            ops: Semaphore::new(size(ops_max).min(Semaphore::MAX_PERMITS)),
+            bytes: Semaphore::new(size(bytes_max).min(Semaphore::MAX_PERMITS)),
+            ops_max,
+            bytes_max,
+            claims_max: options.claims_max,
+            batch_ops_max: size(options.batch_ops_max),
+            batch_bytes_max: size(options.batch_bytes_max),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing below can panic half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What one operation counts as here: no more than there is room in all, so that it gets in alone.
+    fn capped(&self, weight: Weight) -> Weight {
+        Weight {
+            ops: weight.ops.min(self.ops_max),
+            bytes: weight.bytes.min(self.bytes_max),
+        }
+    }
+
+    /// Hands an operation to the writer and waits for its answer. Dropping the future before it was
+    /// handed over undoes it; after that it is done and nobody is told.
+    pub(super) async fn submit<O: Operation>(&self, operation: O) -> Result<O::Answer> {
+        let (job, answer) = Pending::new(operation);
+        let weight = self.capped(job.weight());
+        let refused = |_| self.refusal();
+        let ops = self.ops.acquire_many(weight.ops).await.map_err(refused)?;
+        let bytes = self.bytes.acquire_many(weight.bytes).await;
+        let bytes = bytes.map_err(refused)?;
+        self.push(job)?;
+        // The writer gives them back when the batch is through.
+        ops.forget();
+        bytes.forget();
+        answer.await.unwrap_or_else(|_| Err(self.refusal()))
+    }
+
+    fn push(&self, job: Box<dyn Job>) -> Result<()> {
+        let mut state = self.state();
+        match &state.door {
+            Door::Open => {}
+            Door::Closing => return Err(Error::Closed),
+            Door::Ended(error) => return Err(error.clone()),
+        }
+        state.queue.push_back(Entry::Job(job));
+        state.jobs += 1;
+        self.wake(&state);
+        Ok(())
+    }
+
+    fn wake(&self, state: &State) {
+        if state.writer == Writer::Waiting {
+            self.work.notify_one();
+        }
+    }
+
+    /// Why somebody who waited gets no answer.
+    fn refusal(&self) -> Error {
+        match &self.state().door {
+            Door::Open => Error::Poisoned("the writer ended unexpectedly".into()),
+            Door::Closing => Error::Closed,
+            Door::Ended(error) => error.clone(),
+        }
+    }
+
+    /// Why nothing gets in any more, if that is so.
+    pub(super) fn check_open(&self) -> Result<()> {
+        match &self.state().door {
+            Door::Open => Ok(()),
+            Door::Closing => Err(Error::Closed),
+            Door::Ended(error) => Err(error.clone()),
+        }
+    }
+
+    /// Leaves a claim to be logged soon.
+    pub(super) fn push_claim(&self, claim: ClaimRecord) {
+        let mut state = self.state();
+        if !matches!(state.door, Door::Open) || state.claims >= self.claims_max {
+            state.claims_lost += 1;
+            return;
+        }
+        state.queue.push_back(Entry::Claim(claim));
+        state.claims += 1;
+        self.mark_lazy(&mut state);
+    }
+
+    fn mark_lazy(&self, state: &mut State) {
+        if state.lazy_since.is_none() {
+            state.lazy_since = Some(Instant::now());
+            self.wake(state);
+        }
+    }
+
+    /// Says that there is something to write behind.
+    pub(super) fn note_soon(&self) {
+        self.mark_lazy(&mut self.state());
+    }
+
+    /// Says that what is to be written behind cannot wait.
+    pub(super) fn note_now(&self) {
+        let mut state = self.state();
+        if state.hurry == Hurry::No {
+            state.hurry = Hurry::Yes;
+            self.wake(&state);
+        }
+    }
+
+    /// Waits for work and hands it out: at once if somebody waits for an answer, else when the work
+    /// that nobody waits for is due. None after the end, or when closing and nothing is left.
+    pub(super) fn take(&self) -> Option<Batch> {
+        let mut state = self.state();
+        loop {
+            if matches!(state.door, Door::Ended(_)) {
+                return None;
+            }
+            let closing = matches!(state.door, Door::Closing);
+            if state.jobs > 0 || state.hurry == Hurry::Yes {
+                break;
+            }
+            match state.lazy_since {
+                None if closing => return None,
+                Some(_) if closing => break,
+                None => state = self.wait(state),
+                Some(since) => match LAZY_MAX.checked_sub(since.elapsed()) {
+                    None | Some(Duration::ZERO) => break,
+                    Some(left) => state = self.wait_for(state, left),
+                },
+            }
+        }
+        Some(self.drain(&mut state))
+    }
+
+    fn wait<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        state.writer = Writer::Waiting;
+        let woken = self.work.wait(state);
+        let mut state = woken.unwrap_or_else(PoisonError::into_inner);
+        state.writer = Writer::Busy;
+        state
+    }
+
+    fn wait_for<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
+        left: Duration,
+    ) -> MutexGuard<'s, State> {
+        state.writer = Writer::Waiting;
+        let woken = self.work.wait_timeout(state, left);
+        let (mut state, _) = woken.unwrap_or_else(PoisonError::into_inner);
+        state.writer = Writer::Busy;
+        state
+    }
+
+    fn drain(&self, state: &mut State) -> Batch {
+        let mut batch = Batch::default();
+        let (mut ops, mut bytes) = (0_usize, 0_usize);
+        while let Some(entry) = state.queue.front() {
+            let (entry_ops, entry_bytes) = match entry {
+                Entry::Job(job) => {
+                    let weight = self.capped(job.weight());
+                    (size(weight.ops), size(weight.bytes))
+                }
+                Entry::Claim(_) => (1, 0),
+            };
+            let fits = ops.saturating_add(entry_ops) <= self.batch_ops_max
+                && bytes.saturating_add(entry_bytes) <= self.batch_bytes_max;
+            if !fits && !batch.entries.is_empty() {
+                break;
+            }
+            (ops, bytes) = (ops + entry_ops, bytes + entry_bytes);
+            match entry {
+                Entry::Job(_) => {
+                    state.jobs -= 1;
+                    batch.weight.ops += entry_ops;
+                    batch.weight.bytes += entry_bytes;
+                }
+                Entry::Claim(_) => state.claims -= 1,
+            }
+            batch.entries.extend(state.queue.pop_front());
+        }
+        // What is written behind is taken whole with every batch; of claims some may be left.
+        state.hurry = Hurry::No;
+        state.lazy_since = (state.claims > 0).then(Instant::now);
+        batch
+    }
+
+    /// Makes room for as much as this batch held.
+    pub(super) fn release(&self, batch: &Batch) {
+        self.ops.add_permits(batch.weight.ops);
+        self.bytes.add_permits(batch.weight.bytes);
+    }
+
+    /// Whether everything that was handed over is committed. (The writer counts as busy from before
+    /// it hands out a batch until after it has answered it.)
+    pub(super) fn is_quiet(&self) -> bool {
+        let state = self.state();
+        state.queue.is_empty() && state.writer == Writer::Waiting && state.lazy_since.is_none()
+    }
+
+    /// Lets nothing in any more; the writer does what is inside and ends.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        if matches!(state.door, Door::Open) {
+            state.door = Door::Closing;
+        }
+        self.wake(&state);
+        drop(state);
+        self.ops.close();
+        self.bytes.close();
+    }
+
+    /// Ends at once: everything inside and everybody who comes later is answered with `error`. The
+    /// first reason stays.
+    pub(super) fn end(&self, error: Error) {
+        let mut state = self.state();
+        if !matches!(state.door, Door::Ended(_)) {
+            state.door = Door::Ended(error.clone());
+        }
+        let left = std::mem::take(&mut state.queue);
+        (state.jobs, state.claims, state.lazy_since) = (0, 0, None);
+        self.wake(&state);
+        drop(state);
+        self.ops.close();
+        self.bytes.close();
+        for entry in left {
+            match entry {
+                Entry::Job(job) => job.answer(Err(error.clone())),
+                Entry::Claim(_) => {}
+            }
+        }
+    }
+
+    /// Operations waiting, and claims that were not logged for lack of room.
+    pub(super) fn counts(&self) -> (usize, u64) {
+        let state = self.state();
+        (state.jobs, state.claims_lost)
+    }
+}

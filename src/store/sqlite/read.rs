@@ -1,0 +1,379 @@
+//! The SQL of reads, and the way back from rows to the model.
+//!
+//! **Invariant:** each read is one statement, so it sees one moment and holds no transaction beyond
+//! it; a row that makes no sense is [`Error::Failed`], never a panic.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, Row, params};
+
+use crate::execution::{Execution, State, Status};
+use crate::model::{
+    ContentType, ExecutionId, Failure, Fence, FunctionId, FunctionName, Input, JSON, Output,
+    Timestamp, VersionNumber,
+};
+use crate::store::record::{self, Unreadable};
+use crate::store::{
+    AttemptRecord, Error, ExecutionRecord, Filter, FunctionRecord, LiveExecution, Request,
+};
+
+/// Runs of one execution that are read at once: the latest ones.
+const ATTEMPTS_MAX: u32 = 1_000;
+
+/// A read that failed.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    Sql(rusqlite::Error),
+    Unreadable(String),
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<Unreadable> for ReadError {
+    fn from(error: Unreadable) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Sql(error) => Self::Failed(error.to_string().into()),
+            ReadError::Unreadable(text) => Self::Failed(text.into()),
+        }
+    }
+}
+
+pub(super) type Read<T> = Result<T, ReadError>;
+
+/// All functions with their versions, by name.
+pub(super) fn functions(connection: &Connection) -> Read<Vec<FunctionRecord>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT f.id, f.name, f.settings, f.active, f.created_at, f.updated_at, \
+         v.number, v.created_at AS version_created_at, v.record \
+         FROM functions f JOIN versions v ON v.function_id = f.id ORDER BY f.name, v.number",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut functions: Vec<FunctionRecord> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id = FunctionId(row.get("id")?);
+        let number = VersionNumber(unsigned(row, "number")?);
+        let text: String = row.get("record")?;
+        let created_at = time(row, "version_created_at")?;
+        let version = Arc::new(record::decode_version(number, created_at, &text)?);
+        match functions.last_mut() {
+            Some(function) if function.id == id => function.versions.push(version),
+            Some(_) | None => functions.push(FunctionRecord {
+                id,
+                name: function_name(row, "name")?,
+                settings: record::decode_settings(&row.get::<_, String>("settings")?)?,
+                active: VersionNumber(unsigned(row, "active")?),
+                versions: vec![version],
+                created_at: time(row, "created_at")?,
+                updated_at: time(row, "updated_at")?,
+            }),
+        }
+    }
+    Ok(functions)
+}
+
+/// One execution with its output.
+pub(super) fn execution(connection: &Connection, id: ExecutionId) -> Read<Option<ExecutionRecord>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT e.*, o.seq AS output_seq, o.content_type AS output_content_type, \
+         o.encoding AS output_encoding, o.body AS output_body \
+         FROM executions e LEFT JOIN outputs o ON o.seq = e.seq WHERE e.id = ?1",
+    )?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let mut record = execution_record(row)?;
+    if row.get::<_, Option<i64>>("output_seq")?.is_some() {
+        let stated: Option<String> = row.get("output_content_type")?;
+        record.output = Some(Output {
+            content_type: stated.map(content_type),
+            encoding: record::encoding_of(row.get("output_encoding")?)?,
+            body: Bytes::from(row.get::<_, Vec<u8>>("output_body")?),
+        });
+    }
+    Ok(Some(record))
+}
+
+/// A page, newest first, without outputs.
+pub(super) fn executions(
+    connection: &Connection,
+    filter: &Filter,
+    limit: u32,
+) -> Read<Vec<ExecutionRecord>> {
+    let function = filter.function.as_ref().map(FunctionName::as_str);
+    let status = filter.status.map(record::status_code);
+    let first = filter.since.map(first_id_of);
+    let since = filter.since.map(|since| since.0);
+    let before = filter.before.map(|id| *id.as_bytes());
+    let mut statement = connection.prepare_cached(&list_sql(filter))?;
+    let named: [(&str, &dyn ToSql); 6] = [
+        (":function", &function),
+        (":status", &status),
+        (":first", &first),
+        (":since", &since),
+        (":before", &before),
+        (":limit", &limit),
+    ];
+    for (name, value) in named {
+        if let Some(index) = statement.parameter_index(name)? {
+            statement.raw_bind_parameter(index, value)?;
+        }
+    }
+    let mut rows = statement.raw_query();
+    let mut page = Vec::new();
+    while let Some(row) = rows.next()? {
+        page.push(execution_record(row)?);
+    }
+    Ok(page)
+}
+
+/// The statement for a list, by the index that has its rows together in order. Successes have none of
+/// their own: most executions are one.
+pub(super) fn list_sql(filter: &Filter) -> String {
+    let by_function = filter.function.is_some();
+    let (index, of_status) = match filter.status {
+        None if by_function => ("INDEXED BY executions_by_function", ""),
+        None => ("NOT INDEXED", ""),
+        Some(Status::Success) if by_function => {
+            ("INDEXED BY executions_by_function", " AND status = :status")
+        }
+        Some(Status::Success) => ("NOT INDEXED", " AND status = :status"),
+        Some(Status::Queued | Status::Running) => (
+            "INDEXED BY executions_by_standing",
+            " AND standing = 0 AND status = :status",
+        ),
+        Some(Status::Error | Status::Timeout | Status::Cancelled) if by_function => (
+            "INDEXED BY executions_failed",
+            " AND standing = :status AND standing > 0",
+        ),
+        Some(Status::Error | Status::Timeout | Status::Cancelled) => (
+            "INDEXED BY executions_by_standing",
+            " AND standing = :status",
+        ),
+    };
+    let mut sql = format!("SELECT * FROM executions {index} WHERE TRUE{of_status}");
+    if by_function {
+        sql.push_str(" AND function = :function");
+    }
+    if filter.since.is_some() {
+        sql.push_str(" AND id >= :first AND created_at >= :since");
+    }
+    if filter.before.is_some() {
+        sql.push_str(" AND id < :before");
+    }
+    sql.push_str(" ORDER BY id DESC LIMIT :limit");
+    sql
+}
+
+/// The smallest id that an execution of this time can have: ids begin with their time.
+fn first_id_of(time: Timestamp) -> [u8; 16] {
+    let ms = u64::try_from(time.0).unwrap_or(0).min((1 << 48) - 1);
+    let mut id = [0; 16];
+    id[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
+    id
+}
+
+/// What the caller sent, where it is kept.
+pub(super) fn request(connection: &Connection, id: ExecutionId) -> Read<Option<Request>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT e.trace_id, e.parent, i.content_type, i.body, i.metadata, i.traceparent, i.idempotency_key \
+         FROM executions e JOIN inputs i ON i.seq = e.seq WHERE e.id = ?1",
+    )?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let stated: Option<String> = row.get("content_type")?;
+    let metadata: Option<String> = row.get("metadata")?;
+    let key: Option<String> = row.get("idempotency_key")?;
+    let key = key.map(|key| key.parse()).transpose();
+    Ok(Some(Request {
+        input: Input {
+            content_type: stated.map_or(JSON, content_type),
+            body: Bytes::from(row.get::<_, Vec<u8>>("body")?),
+        },
+        metadata: record::decode_metadata(metadata.as_deref())?,
+        trace_id: row.get("trace_id")?,
+        traceparent: row.get("traceparent")?,
+        idempotency_key: key
+            .map_err(|error| ReadError::Unreadable(format!("stored key: {error}")))?,
+        parent: optional_id(row, "parent")?,
+    }))
+}
+
+/// The latest runs of an execution, oldest first.
+pub(super) fn attempts(connection: &Connection, id: ExecutionId) -> Read<Vec<AttemptRecord>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT * FROM attempts WHERE seq = (SELECT seq FROM executions WHERE id = ?1) \
+         ORDER BY fence DESC LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![id.as_bytes(), ATTEMPTS_MAX])?;
+    let mut attempts = Vec::new();
+    while let Some(row) = rows.next()? {
+        attempts.push(attempt(row)?);
+    }
+    attempts.reverse();
+    Ok(attempts)
+}
+
+fn attempt(row: &Row<'_>) -> Read<AttemptRecord> {
+    let logs: Option<Vec<u8>> = row.get("logs")?;
+    Ok(AttemptRecord {
+        fence: Fence(unsigned(row, "fence")?),
+        number: row.get("number")?,
+        started_at: time(row, "started_at")?,
+        finished_at: time(row, "finished_at")?,
+        outcome: record::outcome_of(&row.get::<_, String>("outcome")?)?,
+        failure: failure(row)?,
+        logs: record::decode_logs(logs.as_deref())?,
+        cold_start: row.get("cold_start")?,
+        init_ms: optional_unsigned(row, "init_ms")?,
+        run_us: unsigned(row, "run_us")?,
+        cpu_us: optional_unsigned(row, "cpu_us")?,
+    })
+}
+
+/// Durable executions that have not ended, ids greater than `after`, ascending.
+pub(super) fn live_executions(
+    connection: &Connection,
+    after: Option<ExecutionId>,
+    limit: u32,
+) -> Read<Vec<LiveExecution>> {
+    let mut statement = connection.prepare_cached(LIVE_SQL)?;
+    let after = after.map_or([0; 16], |id| *id.as_bytes());
+    let mut rows = statement.query(params![after, limit])?;
+    let mut page = Vec::new();
+    while let Some(row) = rows.next()? {
+        page.push(LiveExecution {
+            id: execution_id(row, "id")?,
+            function_id: FunctionId(row.get("function_id")?),
+            function: function_name(row, "function")?,
+            version: VersionNumber(unsigned(row, "version")?),
+            execution: state(row)?,
+            deadline: optional_time(row, "deadline")?,
+            input_bytes: unsigned(row, "input_bytes")?,
+            trace_id: row.get("trace_id")?,
+        });
+    }
+    Ok(page)
+}
+
+/// See [`live_executions`].
+pub(super) const LIVE_SQL: &str = "SELECT * FROM executions INDEXED BY executions_by_standing \
+     WHERE standing = 0 AND id > ?1 ORDER BY id LIMIT ?2";
+
+fn execution_record(row: &Row<'_>) -> Read<ExecutionRecord> {
+    Ok(ExecutionRecord {
+        id: execution_id(row, "id")?,
+        function_id: FunctionId(row.get("function_id")?),
+        function: function_name(row, "function")?,
+        version: VersionNumber(unsigned(row, "version")?),
+        execution: state(row)?,
+        output: None,
+        input_bytes: unsigned(row, "input_bytes")?,
+        output_bytes: optional_unsigned(row, "output_bytes")?,
+        input_kept: row.get("input_kept")?,
+        cold_start: row.get("cold_start")?,
+        init_ms: optional_unsigned(row, "init_ms")?,
+        trace_id: row.get("trace_id")?,
+        parent: optional_id(row, "parent")?,
+    })
+}
+
+fn state(row: &Row<'_>) -> Read<Execution> {
+    let ended_badly = |row| {
+        failure(row)?.ok_or_else(|| ReadError::Unreadable("a failure without a code".to_owned()))
+    };
+    let state = match record::status_of(row.get("status")?)? {
+        Status::Queued => State::Queued {
+            due: time(row, "due")?,
+        },
+        Status::Running => State::Running {
+            fence: Fence(unsigned(row, "fence")?),
+        },
+        Status::Success => State::Success,
+        Status::Error => State::Error(ended_badly(row)?),
+        Status::Timeout => State::Timeout(ended_badly(row)?),
+        Status::Cancelled => State::Cancelled(ended_badly(row)?),
+    };
+    let created_at = time(row, "created_at")?;
+    Ok(Execution {
+        state,
+        attempts: row.get("attempts")?,
+        faults: row.get("faults")?,
+        requeues: row.get("requeues")?,
+        created_at,
+        // Only a redrive makes the two differ.
+        age_since: optional_time(row, "age_since")?.unwrap_or(created_at),
+        started_at: optional_time(row, "started_at")?,
+        finished_at: optional_time(row, "finished_at")?,
+    })
+}
+
+fn failure(row: &Row<'_>) -> Read<Option<Failure>> {
+    let code: Option<String> = row.get("error_code")?;
+    let message: Option<String> = row.get("error_message")?;
+    Ok(code.map(|code| Failure {
+        code: code.into(),
+        message: message.unwrap_or_default(),
+    }))
+}
+
+fn unsigned(row: &Row<'_>, column: &str) -> Read<u64> {
+    not_negative(row.get(column)?, column)
+}
+
+fn optional_unsigned(row: &Row<'_>, column: &str) -> Read<Option<u64>> {
+    let value: Option<i64> = row.get(column)?;
+    value.map(|value| not_negative(value, column)).transpose()
+}
+
+fn not_negative(value: i64, column: &str) -> Read<u64> {
+    u64::try_from(value).map_err(|_| ReadError::Unreadable(format!("stored {column}: {value}")))
+}
+
+fn time(row: &Row<'_>, column: &str) -> Read<Timestamp> {
+    Ok(Timestamp(row.get(column)?))
+}
+
+fn optional_time(row: &Row<'_>, column: &str) -> Read<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp))
+}
+
+fn execution_id(row: &Row<'_>, column: &str) -> Read<ExecutionId> {
+    Ok(ExecutionId::from_bytes(row.get(column)?))
+}
+
+fn optional_id(row: &Row<'_>, column: &str) -> Read<Option<ExecutionId>> {
+    let bytes: Option<[u8; 16]> = row.get(column)?;
+    Ok(bytes.map(ExecutionId::from_bytes))
+}
+
+fn function_name(row: &Row<'_>, column: &str) -> Read<FunctionName> {
+    let text: String = row.get(column)?;
+    text.parse()
+        .map_err(|error| ReadError::Unreadable(format!("stored name {text:?}: {error}")))
+}
+
+fn content_type(text: String) -> ContentType {
+    if text == JSON.0 {
+        JSON
+    } else {
+        ContentType(text.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! The schema and how it grows: one step per version, each in a transaction of its own.
+//!
+//! **Invariant:** a step that was released never changes; a database is at a version completely or not
+//! at all, and one from the future is refused before anything is written.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+/// The steps; step `n` (from 1) takes a database from version `n - 1` to `n`.
+pub(super) const STEPS: &[&str] = &[STEP_1];
+
+/// Version 1.
+///
+/// - Execution ids are UUIDv7: new rows go to the end of the tree, and newest first is the key backwards.
+/// - `standing` is what few rows have and lists and starts look for: 0 not ended, 3 error, 4 timeout,
+///   5 cancelled; NULL for success. So a success costs its index one entry that comes and goes.
+/// - `fence` is the last logged claim, or 0. A running execution runs under it.
+/// - `seq` joins a small state row with its payload, whose tables are keyed by integers because rows
+///   in them are large. It grows with each start and each row.
+/// - `deadline` is of a synchronous caller; a redrive has none.
+const STEP_1: &str = "
+CREATE TABLE plane (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    boot INTEGER NOT NULL
+) STRICT;
+INSERT INTO plane (id, boot) VALUES (1, 0);
+
+CREATE TABLE functions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    name TEXT NOT NULL UNIQUE,
+    settings TEXT NOT NULL,
+    active INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE versions (
+    function_id INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    PRIMARY KEY (function_id, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE executions (
+    id BLOB PRIMARY KEY NOT NULL CHECK (length(id) = 16),
+    seq INTEGER NOT NULL,
+    function_id INTEGER NOT NULL,
+    function TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    standing INTEGER,
+    fence INTEGER NOT NULL,
+    due INTEGER,
+    attempts INTEGER NOT NULL,
+    faults INTEGER NOT NULL,
+    requeues INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    age_since INTEGER,
+    started_at INTEGER,
+    finished_at INTEGER,
+    deadline INTEGER,
+    error_code TEXT,
+    error_message TEXT,
+    input_bytes INTEGER NOT NULL,
+    input_kept INTEGER NOT NULL,
+    output_bytes INTEGER,
+    cold_start INTEGER NOT NULL,
+    init_ms INTEGER,
+    trace_id TEXT,
+    parent BLOB
+) STRICT, WITHOUT ROWID;
+CREATE INDEX executions_by_standing ON executions (standing, id) WHERE standing IS NOT NULL;
+CREATE INDEX executions_by_function ON executions (function, id);
+CREATE INDEX executions_failed ON executions (function, standing, id) WHERE standing > 0;
+CREATE INDEX executions_by_end ON executions (finished_at) WHERE finished_at IS NOT NULL;
+
+CREATE TABLE inputs (
+    seq INTEGER PRIMARY KEY,
+    content_type TEXT,
+    body BLOB NOT NULL,
+    metadata TEXT,
+    traceparent TEXT,
+    idempotency_key TEXT
+) STRICT;
+
+CREATE TABLE outputs (
+    seq INTEGER PRIMARY KEY,
+    content_type TEXT,
+    encoding INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE attempts (
+    seq INTEGER NOT NULL,
+    fence INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,
+    finished_at INTEGER NOT NULL,
+    outcome TEXT NOT NULL,
+    error_code TEXT,
+    error_message TEXT,
+    cold_start INTEGER NOT NULL,
+    init_ms INTEGER,
+    run_us INTEGER NOT NULL,
+    cpu_us INTEGER,
+    logs BLOB,
+    PRIMARY KEY (seq, fence)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE keys (
+    function_id INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    execution_id BLOB NOT NULL,
+    body_hash BLOB NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (function_id, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX keys_by_expiry ON keys (expires_at);
+";
+
+/// Why a database could not be brought to the newest version.
+#[derive(Debug)]
+pub(super) enum MigrateError {
+    /// It has a version beyond the last step.
+    FromFuture(i64),
+    /// A step failed; the steps before it stand.
+    Sql(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for MigrateError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// The version that `steps` lead to.
+pub(super) fn newest(steps: &[&str]) -> i64 {
+    i64::try_from(steps.len()).unwrap_or(i64::MAX)
+}
+
+/// The version that a database is at; an empty one is at 0.
+///
+/// # Errors
+/// [`MigrateError::FromFuture`] if `steps` do not lead that far. Writes nothing.
+pub(super) fn check(connection: &Connection, steps: &[&str]) -> Result<i64, MigrateError> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found < 0 || found > newest(steps) {
+        return Err(MigrateError::FromFuture(found));
+    }
+    Ok(found)
+}
+
+/// Takes a database through the steps that it has not seen.
+pub(super) fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<(), MigrateError> {
+    let mut version = check(connection, steps)?;
+    let seen = usize::try_from(version).unwrap_or(usize::MAX);
+    for step in steps.iter().skip(seen) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(step)?;
+        version += 1;
+        transaction.pragma_update(None, "user_version", version)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! Executions over the API: one, lists, logs; completed from outside, cancelled.
+
+use serde_json::{Value, json};
+
+use crate::support::api::{Answer, Api, Moves};
+
+/// An id that is well-formed and belongs to nothing.
+const NOBODY: &str = "0192aaaa-0000-7000-8000-000000000000";
+
+async fn complete(api: &Api, id: &str, headers: &[(&str, &str)], body: Value) -> Answer {
+    let path = format!("/v1/internal/executions/{id}:complete");
+    api.send_with("POST", &path, headers, body).await
+}
+
+#[tokio::test]
+async fn an_execution_shows_its_life() {
+    let api = Api::new(Moves::ByHand).await;
+    api.deploy("echo", json!({})).await;
+    let id = api.enqueue("echo", json!({"a": [1]})).await;
+    let queued = api.execution(&id).await;
+    assert_eq!(queued["status"], "queued");
+    assert_eq!(queued["createdAt"], "2026-09-01T12:00:00.000Z");
+    for null in [
+        "startedAt",
+        "finishedAt",
+        "output",
+        "error",
+        "parent",
+        "traceId",
+    ] {
+        assert_eq!(queued.get(null), Some(&Value::Null), "{null} is printed");
+    }
+    api.drain("echo", ()).await.expect(200);
+    let path = format!("/v1/executions/{id}");
+    let ended = api.get(&path).await.expect(200);
+    assert_eq!(ended.header("x-execution-id"), id);
+    assert_eq!(
+        (ended.get("status"), ended.get("output")),
+        (json!("success"), json!({"a": [1]}))
+    );
+    assert_eq!(
+        (ended.get("attempts"), ended.get("coldStart")),
+        (json!(1), json!(true))
+    );
+    assert_eq!(ended.get("finishedAt"), "2026-09-01T12:00:00.000Z");
+}
+
+#[tokio::test]
+async fn an_id_that_is_none_is_unknown() {
+    let api = Api::new(Moves::ByHand).await;
+    for id in [
+        NOBODY,
+        "x",
+        "1-2-3",
+        "%20",
+        "0192aaaa00007000800000000000000g",
+    ] {
+        let path = format!("/v1/executions/{id}");
+        assert_eq!(
+            api.get(&path).await.error(404),
+            "EXECUTION_NOT_FOUND",
+            "{id}"
+        );
+        let logs = api.get(&format!("{path}/logs")).await;
+        assert_eq!(logs.error(404), "EXECUTION_NOT_FOUND");
+        let cancelled = api.send("POST", &format!("{path}:cancel"), ()).await;
+        assert_eq!(cancelled.error(404), "EXECUTION_NOT_FOUND");
+        let completed = complete(&api, id, &[], json!({"success": true})).await;
+        assert_eq!(completed.error(404), "EXECUTION_NOT_FOUND");
+    }
+}
+
+#[tokio::test]
+async fn logs_come_by_attempt() {
+    let api = Api::new(Moves::ByHand).await;
+    api.deploy("retries", json!({"maxRetries": 2})).await;
+    let id = api.enqueue("retries", json!(1)).await;
+    let path = format!("/v1/executions/{id}/logs");
+    assert_eq!(api.get(&path).await.expect(200).get("attempts"), json!([]));
+    api.drain("retries", json!({"recursive": true}))
+        .await
+        .expect(200);
+    let logs = api.get(&path).await.expect(200);
+    let attempts = logs.get("attempts");
+    assert_eq!(
+        attempts[0]["lines"],
+        json!([{"stream": "stderr", "text": "attempt 1"}])
+    );
+    assert_eq!(
+        (&attempts[1]["attempt"], &attempts[1]["outcome"]),
+        (&json!(2), &json!("retry"))
+    );
+    assert_eq!(logs.header("x-execution-id"), id);
+}
+
+#[tokio::test]
+async fn lists_are_filtered_and_paged() {
+    let api = Api::new(Moves::ByHand).await;
+    api.deploy("echo", json!({})).await;
+    api.deploy("fails", json!({})).await;
+    let mut ids = Vec::new();
+    for i in 0..5 {
+        api.clock.advance(std::time::Duration::from_millis(1));
+        ids.insert(0, api.enqueue("echo", json!(i)).await);
+    }
+    let failed = api.enqueue("fails", json!(1)).await;
+    api.drain("fails", ()).await.expect(200);
+
+    let ids_of = |page: &Answer| -> Vec<String> {
+        let items = page.get("items");
+        let items = items.as_array().unwrap().iter();
+        items
+            .map(|item| item["executionId"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let mut listed = Vec::new();
+    let mut query = "function=echo&limit=2".to_owned();
+    loop {
+        let page = api
+            .get(&format!("/v1/executions?{query}"))
+            .await
+            .expect(200);
+        listed.extend(ids_of(&page));
+        match page.get("next").as_str() {
+            Some(next) => query = format!("function=echo&limit=2&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(listed, ids, "newest first, each once");
+
+    let errors = api.get("/v1/executions?status=error").await.expect(200);
+    assert_eq!(ids_of(&errors), [failed]);
+    assert!(errors.get("items")[0].get("output").is_none());
+    let since = api
+        .get("/v1/executions?since=2026-09-01T12:00:00.004Z&function=echo")
+        .await;
+    assert_eq!(ids_of(&since), ids[..2]);
+
+    let page = api.get("/v1/executions?limit=1").await.expect(200);
+    let next = page.get("next").as_str().unwrap().to_owned();
+    let foreign = api
+        .get(&format!("/v1/executions?status=queued&cursor={next}"))
+        .await;
+    assert_eq!(foreign.error(400), "VALIDATION_ERROR");
+    let unknown = api.get("/v1/executions?state=queued").await;
+    assert_eq!(unknown.error(400), "VALIDATION_ERROR");
+}
+
+#[tokio::test]
+async fn a_result_may_come_from_outside() {
+    let api = Api::new(Moves::ByHand).await;
+    api.deploy("echo", json!({"maxRetries": 1})).await;
+    let id = api.enqueue("echo", json!(1)).await;
+    let body = json!({"status": "ERROR", "output": {"message": "forced"}});
+    let completed = complete(&api, &id, &[], body).await.expect(204);
+    assert!(completed.body.is_empty());
+    assert_eq!(completed.header("x-execution-id"), id);
+    let ended = api.execution(&id).await;
+    assert_eq!(
+        (&ended["status"], &ended["output"]["message"]),
+        (&json!("error"), &json!("forced"))
+    );
+    assert_eq!(
+        ended["error"],
+        json!({"code": "ERROR", "message": "unknown"})
+    );
+
+    complete(&api, &id, &[], json!({"success": true, "output": 7}))
+        .await
+        .expect(204);
+    assert_eq!(
+        api.execution(&id).await,
+        ended,
+        "a late one changes nothing"
+    );
+
+    let id = api.enqueue("echo", json!(1)).await;
+    let body = json!({"success": true, "output": {"from": "sdk"}, "error": null});
+    complete(&api, &id, &[("x-dispatch-attempt", "0")], body)
+        .await
+        .expect(204);
+    assert_eq!(api.execution(&id).await["output"], json!({"from": "sdk"}));
+    assert!(api.attempts.lock().unwrap().is_empty(), "neither ever ran");
+
+    let id = api.enqueue("echo", json!(1)).await;
+    for bad in [
+        json!({"status": "running"}),
+        json!({}),
+        json!({"status": "done"}),
+    ] {
+        assert_eq!(
+            complete(&api, &id, &[], bad).await.error(400),
+            "VALIDATION_ERROR"
+        );
+    }
+    complete(
+        &api,
+        &id,
+        &[("x-dispatch-attempt", "1")],
+        json!({"success": true}),
+    )
+    .await
+    .expect(204);
+    assert_eq!(
+        api.execution(&id).await["status"],
+        "queued",
+        "an older claim is not the current one"
+    );
+}
+
+#[tokio::test]
+async fn a_cancelled_execution_stays_so() {
+    let api = Api::new(Moves::ByHand).await;
+    api.deploy("echo", json!({})).await;
+    let id = api.enqueue("echo", json!(1)).await;
+    let path = format!("/v1/executions/{id}:cancel");
+    let cancelled = api.send("POST", &path, ()).await.expect(200);
+    assert_eq!(cancelled.get("status"), "cancelled");
+    assert_eq!(cancelled.header("x-execution-id"), id);
+    assert_eq!(
+        api.send("POST", &path, ()).await.expect(200).get("status"),
+        "cancelled"
+    );
+    assert_eq!(api.drain("echo", ()).await.get("dispatched"), false);
+}
