@@ -236,6 +236,33 @@ async fn a_timeout_frees_the_slot_at_once() {
     assert_eq!(world.ended(&second).await["status"], "success");
 }
 
+/// nanofaas lets it run on; who gave a key wants it to.
+#[tokio::test]
+async fn a_caller_who_hangs_up_stops_the_call_unless_it_has_a_key() {
+    let service = Service::held(|_| Reply::ok(&json!("done"))).await;
+    let world = World::new().background().pool("f", &service.url).await;
+    let (plain, kept) = (json!("plain"), json!("with a key"));
+    tokio::select! {
+        answer = world.call("f", &[], plain.clone()) => panic!("{answer:?}"),
+        _ = service.asked(&plain) => {}
+    }
+    service.idle().await;
+    let id = service.seen()[0].header("x-execution-id").to_owned();
+    let execution = world.ended(&id).await;
+    assert_eq!(
+        (&execution["status"], &execution["error"]["code"]),
+        (&json!("timeout"), &json!("CALLER_GONE"))
+    );
+    tokio::select! {
+        answer = world.call("f", &KEY, kept.clone()) => panic!("{answer:?}"),
+        _ = service.asked(&kept) => {}
+    }
+    service.release(2);
+    let replay = world.call("f", &KEY, kept.clone()).await;
+    assert_eq!(replay.expect(200)["output"], "done");
+    assert_eq!(service.seen().len(), 2);
+}
+
 // Keys.
 
 #[tokio::test]
