@@ -464,8 +464,7 @@ async fn the_plane_takes_so_many_functions_and_versions() {
     // Versions.
     world.upload("second", program("")).await.expect(200);
     let refused = world.upload("second", program(SPINS)).await;
-    assert_eq!(refused.status, 422);
-    let message = refused.json["message"].as_str().unwrap();
+    let message = refused.refused(422, "TOO_MANY_VERSIONS");
     assert!(message.contains("2 versions"), "{message}");
     let function = world.get("/v1/functions/second").await.expect(200);
     assert_eq!(
