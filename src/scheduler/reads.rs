@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::queue::Class;
 use super::state::Home;
 use super::{CallError, Scheduler};
 use crate::execution::Status;
@@ -16,8 +17,12 @@ use crate::store::{AttemptRecord, ExecutionRecord, Filter};
 pub struct Load {
     /// Executions that wait.
     pub queued: usize,
-    /// Attempts that run.
-    pub running: usize,
+    /// Attempts that run in this process.
+    pub guests: usize,
+    /// Attempts that run at services behind a URL.
+    pub endpoint_calls: usize,
+    /// Bytes of the inputs that are kept in memory for executions that are on disk too.
+    pub queued_input_bytes: u64,
 }
 
 impl Scheduler {
@@ -78,7 +83,9 @@ impl Scheduler {
         let state = self.lock();
         Load {
             queued: state.count(Status::Queued),
-            running: state.queues.running_all(),
+            guests: state.queues.running_in(Class::Guest),
+            endpoint_calls: state.queues.running_in(Class::Endpoint),
+            queued_input_bytes: state.queued_input_bytes(),
         }
     }
 
