@@ -77,6 +77,8 @@ pub struct Setup {
     pub clock: Clock,
     /// The scheduler's settings; `manual` is set from `movement`.
     pub scheduler: scheduler::Options,
+    /// The settings of the registry of functions.
+    pub registry: registry::Options,
     /// The settings of calls to services behind a URL.
     pub endpoint: endpoint::Options,
     /// A runtime to use instead of the one that all harnesses of a process share.
@@ -90,6 +92,7 @@ impl Default for Setup {
             home: Home::Memory,
             clock: Clock::manual(START),
             scheduler: scheduler::Options::default(),
+            registry: registry::Options::default(),
             endpoint: endpoint::Options {
                 loopback: Loopback::Allowed,
                 ..endpoint::Options::default()
@@ -142,7 +145,7 @@ impl Harness {
         let endpoint = Endpoint::new(setup.endpoint);
         let metrics = Metrics::new(1_000);
         let registry = Registry::open(
-            registry::Options::default(),
+            setup.registry,
             Arc::clone(&store),
             Arc::new(PlaneCode {
                 runtime: runtime.clone(),

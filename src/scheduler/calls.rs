@@ -1,19 +1,23 @@
-//! Calls come in: admission, durability where something is promised, and the wait of synchronous callers.
+//! Calls come in: admission, durability where something is promised.
 //!
-//! **Invariant:** a call that is refused leaves nothing behind, no key and no execution; a caller that hangs
-//! up leaves no waiter and no work that nobody asked to keep.
+//! **Invariant:** a call that is refused leaves nothing behind: no key, no execution, no place in a queue.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
-use super::decide::{Change, Decided};
+use super::decide::store_panicked;
 use super::queue::{Bounds, Full};
 use super::rate::{Limited, Limiter};
 use super::state::{FunctionState, Home, Live, Settling, State, Waiter};
+use super::waits::CallerGuard;
 use super::{Call, CallError, Enqueued, Invoked, Scheduler};
-use crate::execution::{Event, Execution};
+use crate::execution::Execution;
 use crate::model::{ExecutionId, Timestamp};
 use crate::observe::RejectReason;
 use crate::registry::Function;
@@ -21,13 +25,19 @@ use crate::store::{self, Accepted, ExecutionRecord, KeyClaim, KeyHolder, NewExec
 
 /// What a repeated key found, or what a new call became.
 enum Taken {
-    New(ExecutionId),
+    New(Arc<ExecutionRecord>),
+    Existing(KeyHolder),
+}
+
+/// What a synchronous call with a key waits for.
+enum Keyed {
+    Own(JoinHandle<Result<Arc<ExecutionRecord>, CallError>>),
     Existing(KeyHolder),
 }
 
 /// The synchronous caller of a new execution.
+#[derive(Clone, Copy)]
 struct Caller {
-    waiter: Waiter,
     until: Instant,
     deadline: Timestamp,
 }
@@ -42,11 +52,13 @@ impl Scheduler {
         let scheduler = self.clone();
         self.detached(async move {
             let body_hash = call.key.as_ref().map(|(_, hash)| *hash);
-            let (id, replayed) = match scheduler.accept(&function, call, None).await? {
-                Taken::New(id) => (id, false),
-                Taken::Existing(holder) => (scheduler.same_body(holder, body_hash)?, true),
+            let (execution, replayed) = match scheduler.accept(&function, call, None).await? {
+                Taken::New(execution) => (execution, false),
+                Taken::Existing(holder) => {
+                    let id = scheduler.same_body(holder, body_hash)?;
+                    (scheduler.must_exist(id).await?, true)
+                }
             };
-            let execution = scheduler.must_exist(id).await?;
             Ok(Enqueued {
                 execution,
                 replayed,
@@ -109,25 +121,6 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Waits for a result of this caller's own execution; when time is over, ends the execution.
-    async fn wait_or_expire(
-        &self,
-        id: ExecutionId,
-        mut result: oneshot::Receiver<Arc<ExecutionRecord>>,
-        wait: Duration,
-    ) -> Result<Arc<ExecutionRecord>, CallError> {
-        if let Ok(result) = tokio::time::timeout(wait, &mut result).await {
-            return result.map_err(|_| CallError::Stopping);
-        }
-        match self.decide(id, Change::of(Event::Expire)).await? {
-            Decided::Done(execution) => Ok(execution),
-            // The result and the end of the wait met: the result is on its way.
-            Decided::Rejected(_) | Decided::NotLive => {
-                result.await.map_err(|_| CallError::Stopping)
-            }
-        }
-    }
-
     async fn invoke_with_key(
         &self,
         function: Arc<Function>,
@@ -136,87 +129,37 @@ impl Scheduler {
     ) -> Result<Invoked, CallError> {
         let until = Instant::now() + wait;
         let body_hash = call.key.as_ref().map(|(_, hash)| *hash);
-        let (waiter, result) = oneshot::channel();
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let deadline = self.inner.clock.now().plus_ms(wait_ms);
         let caller = Caller {
-            waiter,
             until,
-            deadline,
+            deadline: self.inner.clock.now().plus_ms(wait_ms),
         };
         let scheduler = self.clone();
-        let taken = self
+        let seen = self
             .detached(async move {
-                let taken = scheduler.accept(&function, call, Some(caller)).await?;
-                if let Taken::New(id) = taken {
-                    scheduler.watch_deadline(id, until);
+                match scheduler.accept(&function, call, Some(caller)).await? {
+                    // Watched from here on, whether the caller stays or not.
+                    Taken::New(execution) => {
+                        Ok(Keyed::Own(scheduler.see_through(execution.id, until)))
+                    }
+                    Taken::Existing(holder) => Ok(Keyed::Existing(holder)),
                 }
-                Ok(taken)
             })
             .await?;
-        match taken {
-            Taken::New(_) => {
-                let execution = result.await.map_err(|_| CallError::Stopping)?;
-                Ok(Invoked {
-                    execution,
-                    replayed: false,
-                })
-            }
-            Taken::Existing(holder) => {
+        match seen {
+            Keyed::Own(result) => Ok(Invoked {
+                // The task fails only if the runtime is going away.
+                execution: result.await.map_err(|_| CallError::Stopping)??,
+                replayed: false,
+            }),
+            Keyed::Existing(holder) => {
                 let id = self.same_body(holder, body_hash)?;
-                let execution = self.wait_for(id, until).await?;
                 Ok(Invoked {
-                    execution,
+                    execution: self.wait_for(id, until).await?,
                     replayed: true,
                 })
             }
         }
-    }
-
-    /// Ends an execution when its creator's time is over, whether the creator still waits or not.
-    fn watch_deadline(&self, id: ExecutionId, until: Instant) {
-        let scheduler = self.clone();
-        drop(self.inner.tasks.spawn(async move {
-            let Some(ended) = scheduler.subscribe(id) else {
-                return;
-            };
-            if tokio::time::timeout_at(until.into(), ended).await.is_ok() {
-                return;
-            }
-            if let Err(error) = scheduler.decide(id, Change::of(Event::Expire)).await {
-                tracing::error!(execution.id = %id, %error, "a timeout could not be recorded");
-            }
-        }));
-    }
-
-    fn subscribe(&self, id: ExecutionId) -> Option<oneshot::Receiver<Arc<ExecutionRecord>>> {
-        let mut state = self.lock();
-        let live = state.live.get_mut(&id)?;
-        let (waiter, result) = oneshot::channel();
-        live.waiters.push(waiter);
-        Some(result)
-    }
-
-    /// Waits for somebody else's execution, at most until `until`; then tells how it stands.
-    async fn wait_for(
-        &self,
-        id: ExecutionId,
-        until: Instant,
-    ) -> Result<Arc<ExecutionRecord>, CallError> {
-        if let Some(result) = self.subscribe(id)
-            && let Ok(Ok(execution)) = tokio::time::timeout_at(until.into(), result).await
-        {
-            return Ok(execution);
-        }
-        self.must_exist(id).await
-    }
-
-    async fn must_exist(&self, id: ExecutionId) -> Result<Arc<ExecutionRecord>, CallError> {
-        let found = self.execution(id).await?;
-        found.ok_or_else(|| {
-            let text = format!("execution {id} is not in the store any more");
-            CallError::Store(store::Error::Failed(text.into()))
-        })
     }
 
     fn same_body(
@@ -260,12 +203,12 @@ impl Scheduler {
         if state.stopping {
             return Err(CallError::Stopping);
         }
-        // A call that looked the function up before it was deleted must not bring its queue back.
-        if !state.queues.knows(function.id) && self.inner.registry.get_by_id(function.id).is_none()
-        {
+        // Asked again under the lock: a call that looked the function up before it was changed must not
+        // bring old settings back, and one that did so before it was deleted must not bring its queue back.
+        let Some(present) = self.inner.registry.get_by_id(function.id) else {
             return Err(CallError::UnknownFunction(function.name.clone()));
-        }
-        let settings = &function.settings;
+        };
+        let settings = &present.settings;
         let bounds = Bounds {
             concurrency: settings.concurrency,
             queue_size: settings.queue_size,
@@ -315,13 +258,10 @@ impl Scheduler {
             body_hash: *body_hash,
             expires_at: now.plus_ms(self.inner.options.idempotency_ttl_ms),
         });
-        let deadline = caller.as_ref().map(|caller| caller.deadline);
+        let deadline = caller.map(|caller| caller.deadline);
         let mut live = new_live(function, call, id, now, Home::Durable);
         live.settling = Settling::Accepting(Vec::new());
-        if let Some(caller) = caller {
-            live.waiters.push(caller.waiter);
-            live.caller_until = Some(caller.until);
-        }
+        live.caller_until = caller.map(|caller| caller.until);
         let new = NewExecution {
             id,
             function_id: function.id,
@@ -338,7 +278,9 @@ impl Scheduler {
             self.reserve(&mut state, function)?;
             state.insert(live);
         }
-        let accepted = self.inner.store.accept(new).await;
+        // A panic of the store must not keep the promised place for ever.
+        let accepted = AssertUnwindSafe(self.inner.store.accept(new)).catch_unwind();
+        let accepted = accepted.await.unwrap_or_else(|_| Err(store_panicked()));
         self.accepted(function, id, now, accepted)
     }
 
@@ -359,7 +301,8 @@ impl Scheduler {
                     if let Some(known) = state.functions.get(&function.id) {
                         known.metrics.enqueued();
                     }
-                    Ok(Taken::New(id))
+                    let live = state.live.get(&id).ok_or(CallError::Stopping);
+                    live.map(|live| Taken::New(Arc::new(live.record(None))))
                 }
                 Ok(Accepted::Existing(holder)) => {
                     self.forget(&mut state, id);
@@ -376,6 +319,7 @@ impl Scheduler {
             };
             (taken, self.claim_ready(&mut state))
         };
+        self.inner.calmer.notify_waiters();
         self.spawn_dispatches(claims);
         taken
     }
@@ -414,27 +358,5 @@ fn new_live(function: &Function, call: Call, id: ExecutionId, now: Timestamp, ho
         unspent: false,
         cold_start: false,
         init_ms: None,
-    }
-}
-
-/// Ends the execution of a caller that hung up.
-struct CallerGuard<'a> {
-    scheduler: &'a Scheduler,
-    id: Option<ExecutionId>,
-}
-
-impl Drop for CallerGuard<'_> {
-    fn drop(&mut self) {
-        let Some(id) = self.id.take() else {
-            return;
-        };
-        let scheduler = self.scheduler.clone();
-        if tokio::runtime::Handle::try_current().is_err() {
-            return;
-        }
-        drop(self.scheduler.inner.tasks.spawn(async move {
-            // It lives in memory, so nothing can fail but finding it ended already.
-            let _ = scheduler.decide(id, Change::of(Event::CallerGone)).await;
-        }));
     }
 }

@@ -3,7 +3,8 @@
 //! **Invariant:** each order is one event for [`crate::execution::step`]; nothing here decides by itself.
 
 use std::sync::Arc;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::decide::{Change, Decided};
 use super::state::{Home, Live, Settling};
@@ -118,10 +119,8 @@ impl Scheduler {
             state.insert(live);
         }
         let applied = self.inner.store.transition(transition).await;
-        if applied.is_err() {
-            self.forget(&mut self.lock(), id);
-        }
-        match self.finish_settling(id, stepped, None, applied)? {
+        let applied = applied.inspect_err(|_| self.forget(&mut self.lock(), id))?;
+        match self.finish_settling(id, stepped, None, Ok(applied))? {
             Decided::Done(record) => Ok(Some(record)),
             Decided::Rejected(_) | Decided::NotLive => Err(CallError::NotRedrivable(id)),
         }
@@ -153,6 +152,13 @@ impl Scheduler {
             let mut state = self.lock();
             state.queues.remove_function(function.id);
             state.functions.remove(&function.id);
+            self.inner.metrics.remove_function(&function.name);
+            // One that was made again under the name meanwhile gets series of its own.
+            if let Some(successor) = self.inner.registry.get(&function.name)
+                && let Some(known) = state.functions.get_mut(&successor.id)
+            {
+                known.metrics = self.inner.metrics.function(&function.name);
+            }
             let mine = state
                 .live
                 .values_mut()
@@ -164,18 +170,9 @@ impl Scheduler {
             }
             ids
         };
-        for id in ids {
-            match self.decide(id, Change::of(Event::RemoveFunction)).await {
-                // Running work goes on; ended work has ended.
-                Ok(Decided::Done(_) | Decided::Rejected(_) | Decided::NotLive) => {}
-                Err(CallError::Store(error)) => return Err(error),
-                Err(error) => {
-                    tracing::error!(execution.id = %id, %error, "queued work could not be ended")
-                }
-            }
-        }
-        self.inner.metrics.remove_function(&function.name);
-        Ok(())
+        // Running work goes on and rejects this; so does work that has ended meanwhile.
+        let events = ids.into_iter().map(|id| (id, Event::RemoveFunction));
+        self.decide_all(events.collect()).await
     }
 
     /// Looks for work again after a function's settings changed.

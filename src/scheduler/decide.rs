@@ -5,16 +5,26 @@
 //!
 //! **Invariant:** nobody sees a durable execution's new state before its commit.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::oneshot;
 
 use super::dispatch::Claimed;
-use super::state::{Delivery, Home, Removed, Settling, State, wake_settled};
+use super::state::{Delivery, Home, Live, Removed, Settling, State, wake_settled};
 use super::{CallError, Scheduler};
 use crate::execution::{Event, Rejected, State as ExecutionState, Stepped, step};
 use crate::model::{ExecutionId, Fence, Output};
-use crate::store::{Applied, AttemptRecord, ExecutionRecord, Guard, Transition};
+use crate::store::{self, Applied, AttemptRecord, ExecutionRecord, Guard, Transition};
+
+/// Waits between the tries of [`Scheduler::insist`].
+const INSIST_DELAY_MIN: Duration = Duration::from_millis(50);
+const INSIST_DELAY_MAX: Duration = Duration::from_secs(10);
+
+/// Decisions of [`Scheduler::decide_all`] on their way to disk at once.
+const DECIDED_AT_ONCE: usize = 256;
 
 /// An event and what comes with it.
 #[derive(Debug)]
@@ -82,12 +92,7 @@ impl Scheduler {
                     let _ = settled.await;
                 }
                 Judged::Answer(decided) => return Ok(decided),
-                Judged::Applied(mut delivery) => {
-                    if let Some(ended) = delivery.ended.take() {
-                        self.inner.store.record_ended(ended);
-                    }
-                    return Ok(Decided::Done(delivery.deliver()));
-                }
+                Judged::Applied(delivery) => return Ok(Decided::Done(delivery.deliver())),
                 Judged::Settle(transition, stepped) => {
                     return self.settle(*transition, stepped).await;
                 }
@@ -129,7 +134,13 @@ impl Scheduler {
                 live.attempts.extend(attempt);
                 self.wake_timer_after(&stepped);
                 match state.apply(id, stepped, output, now) {
-                    Some(delivery) => Judged::Applied(delivery),
+                    Some(mut delivery) => {
+                        // Under the lock, so that a reader finds it here or there at any time.
+                        if let Some(ended) = delivery.ended.take() {
+                            self.inner.store.record_ended(ended);
+                        }
+                        Judged::Applied(delivery)
+                    }
                     None => Judged::Answer(Decided::NotLive),
                 }
             }
@@ -164,8 +175,37 @@ impl Scheduler {
     async fn settle(&self, transition: Transition, stepped: Stepped) -> Result<Decided, CallError> {
         let id = transition.id;
         let output = transition.output.clone();
-        let applied = self.inner.store.transition(transition).await;
+        // A panic of the store must not leave the decision on its way for ever.
+        let applied = AssertUnwindSafe(self.inner.store.transition(transition)).catch_unwind();
+        let applied = applied.await.unwrap_or_else(|_| Err(store_panicked()));
         self.finish_settling(id, stepped, output, applied)
+    }
+
+    /// Applies an event that must not be lost: while the store refuses just this write, tries again until
+    /// it is recorded or the server stops. A store that takes no writes at all is the supervisor's to restart.
+    pub(super) async fn insist(
+        &self,
+        id: ExecutionId,
+        mut change: Change,
+    ) -> Result<Decided, CallError> {
+        let event = change.event.clone();
+        let mut delay = INSIST_DELAY_MIN;
+        loop {
+            let decided = self.decide(id, change).await;
+            let Err(CallError::Store(store::Error::Failed(why))) = &decided else {
+                return decided;
+            };
+            tracing::warn!(execution.id = %id, %why, "a decision could not be recorded: trying again");
+            tokio::select! {
+                // The last chance before the store closes.
+                () = self.inner.tasks.stop_token().cancelled() => {
+                    return self.decide(id, Change::of(event)).await;
+                }
+                () = tokio::time::sleep(delay) => {}
+            }
+            delay = (delay * 2).min(INSIST_DELAY_MAX);
+            change = Change::of(event.clone());
+        }
     }
 
     /// What follows once the store has answered.
@@ -186,19 +226,40 @@ impl Scheduler {
                 Ok(Applied::Stale) => {
                     // The row is not what memory says: the store is the truth, memory lets go.
                     tracing::error!(execution.id = %id, "the stored row has moved on: forgetting the execution");
-                    drop(state.remove(id));
+                    if let Some(Live { run: Some(run), .. }) = state.remove(id) {
+                        run.stop.cancel();
+                    }
                     Ok(None)
                 }
-                Err(error) => Err(error),
+                Err(error) => {
+                    state.take_back(id, now);
+                    self.inner.timer.notify_one();
+                    Err(error)
+                }
             };
             (result, self.claim_ready(&mut state))
         };
+        self.inner.calmer.notify_waiters();
         self.spawn_dispatches(claims);
         match result {
             Ok(Some(delivery)) => Ok(Decided::Done(delivery.deliver())),
             Ok(None) => Ok(Decided::NotLive),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Applies many events, a batch's worth at once; a failure does not keep the rest from being applied.
+    pub(super) async fn decide_all(&self, events: Vec<(ExecutionId, Event)>) -> store::Result<()> {
+        let mut deciding = stream::iter(events)
+            .map(|(id, event)| self.insist(id, Change::of(event)))
+            .buffer_unordered(DECIDED_AT_ONCE);
+        let mut result = Ok(());
+        while let Some(decided) = deciding.next().await {
+            if let Err(CallError::Store(error)) = decided {
+                result = Err(error);
+            }
+        }
+        result
     }
 
     /// The timer looks again once the lock is free, if work was deferred.
@@ -212,6 +273,7 @@ impl Scheduler {
     pub(super) fn forget(&self, state: &mut State, id: ExecutionId) {
         if let Some(live) = state.remove(id) {
             wake_settled(live.settling);
+            self.inner.calmer.notify_waiters();
         }
     }
 
@@ -220,7 +282,7 @@ impl Scheduler {
         if let Some(function) = state.queues.release(fence) {
             state.gauges(function);
         }
-        self.inner.released.notify_waiters();
+        self.inner.calmer.notify_waiters();
     }
 
     /// Claims all that can run now, unless work is moved by hand.
@@ -234,4 +296,8 @@ impl Scheduler {
         }
         claims
     }
+}
+
+pub(super) fn store_panicked() -> store::Error {
+    store::Error::Failed("the store panicked; the log has the details".into())
 }

@@ -5,10 +5,11 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::decide::{Change, Decided};
@@ -21,7 +22,7 @@ use crate::execution::{
 };
 use crate::model::{ExecutionId, Fence, FunctionName, Timestamp, Version};
 use crate::observe::FunctionMetrics;
-use crate::store::{AttemptRecord, ClaimRecord, Request};
+use crate::store::{self, AttemptRecord, ClaimRecord, Request};
 
 /// A claim that has a slot and waits to be dispatched.
 #[derive(Debug)]
@@ -88,6 +89,7 @@ impl Scheduler {
                 Err(Rejected::NotDue(due)) => {
                     // The wall clock was set back since it came due.
                     state.push(id, due, now);
+                    self.inner.timer.notify_one();
                     return None;
                 }
                 Err(reason) => {
@@ -276,7 +278,15 @@ impl Scheduler {
             attempt: Some(attempt),
             release: Some(claimed.fence),
         };
-        let decided = self.decide(claimed.id, change).await;
+        let mut decided = self.decide(claimed.id, change).await;
+        if let Err(CallError::Store(store::Error::Failed(why))) = &decided {
+            // Perhaps it is just this output that the store cannot take: that we failed it can be said.
+            let event = Event::Fault {
+                fence: claimed.fence,
+                cause: format!("its outcome could not be recorded: {why}"),
+            };
+            decided = self.insist(claimed.id, Change::of(event)).await;
+        }
         self.finalized(claimed.id, decided).await
     }
 
@@ -287,6 +297,13 @@ impl Scheduler {
             .is_some_and(|until| Instant::now() >= until);
         if caller_is_late && matches!(outcome, Outcome::TimedOut(_)) {
             return Event::Expire;
+        }
+        // An interruption that nobody asked for would go round for ever: it costs neither attempt nor fault.
+        if *outcome == Outcome::Interrupted && !claimed.stop.is_cancelled() {
+            return Event::Fault {
+                fence: claimed.fence,
+                cause: "the attempt was interrupted though nobody asked for it".to_owned(),
+            };
         }
         Event::of_outcome(claimed.fence, outcome)
     }
@@ -309,7 +326,9 @@ impl Scheduler {
             // It ended another way meanwhile: say how.
             None => match self.execution(id).await {
                 Ok(Some(record)) => record.execution.status(),
-                Ok(None) | Err(_) => Status::Running,
+                // Nobody knows it any more: it lived in memory, and a stop has let it go.
+                Ok(None) => Status::Cancelled,
+                Err(_) => Status::Running,
             },
         };
         Finalized {
@@ -342,7 +361,7 @@ impl Drop for DispatchGuard {
                 release: Some(fence),
                 ..Change::of(Event::Fault { fence, cause })
             };
-            if let Err(error) = scheduler.decide(id, change).await {
+            if let Err(error) = scheduler.insist(id, change).await {
                 tracing::error!(execution.id = %id, %error, "a fault could not be recorded");
             }
         }));

@@ -4,15 +4,15 @@
 //! execution an attempt or a fault.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::decide::{Change, Decided};
 use super::queue::Queues;
 use super::runner::Runner;
 use super::state::{Home, Live, Settling, State};
-use super::{CallError, Inner, Options, Scheduler};
+use super::{Inner, Options, Scheduler};
 use crate::clock::Clock;
 use crate::execution::{Event, State as ExecutionState, Status};
 use crate::model::{ExecutionId, Timestamp};
@@ -59,7 +59,7 @@ impl Scheduler {
                 tasks: parts.tasks,
                 state: Mutex::new(state),
                 timer: Notify::new(),
-                released: Notify::new(),
+                calmer: Notify::new(),
             }),
         };
         scheduler.recover().await?;
@@ -96,43 +96,53 @@ impl Scheduler {
 
     async fn recover_page(&self, page: Vec<LiveExecution>) -> store::Result<()> {
         let now = self.inner.clock.now();
-        let mut transitions = Vec::new();
+        let mut orphans = Vec::new();
+        let mut events = Vec::new();
         for found in page {
-            let function = self.inner.registry.get_by_id(found.function_id);
-            let event = recovery_event(&found, function.as_deref(), now);
-            let Some(function) = function else {
-                transitions.extend(self.end_orphan(found, now));
-                continue;
-            };
-            let (id, execution) = (found.id, found.execution.clone());
-            let live = recovered(found, &function);
-            {
-                let mut state = self.lock();
-                if self.ensure_function(&mut state, &function).is_err() {
-                    continue;
-                }
-                state.insert(live);
-                if let ExecutionState::Queued { due } = execution.state
-                    && event.is_none()
-                {
-                    state.push(id, due, now);
-                }
-            }
-            if let Some(event) = event {
-                match self.decide(id, Change::of(event)).await {
-                    Ok(Decided::Done(_) | Decided::Rejected(_) | Decided::NotLive) => {}
-                    Err(CallError::Store(error)) => return Err(error),
-                    Err(error) => {
-                        tracing::error!(execution.id = %id, %error, "could not be recovered")
-                    }
-                }
+            match self.inner.registry.get_by_id(found.function_id) {
+                Some(function) => events.extend(self.recover_one(found, &function, now)),
+                None => orphans.extend(self.end_orphan(found, now)),
             }
         }
-        let applied = self.inner.store.transition_all(transitions).await?;
+        self.decide_all(events).await?;
+        let applied = self.inner.store.transition_all(orphans).await?;
         if applied.contains(&Applied::Stale) {
             tracing::warn!("some executions of deleted functions had ended already");
         }
         Ok(())
+    }
+
+    /// Makes a stored execution live again; returns what has happened to it meanwhile.
+    fn recover_one(
+        &self,
+        found: LiveExecution,
+        function: &Function,
+        now: Timestamp,
+    ) -> Option<(ExecutionId, Event)> {
+        let deadline = open_deadline(&found);
+        let event = recovery_event(&found, deadline, now);
+        let (id, execution) = (found.id, found.execution.clone());
+        let mut live = recovered(found, function);
+        let until = deadline
+            .filter(|deadline| *deadline > now)
+            .map(|deadline| Instant::now() + Duration::from_millis(deadline.ms_since(now)));
+        live.caller_until = until;
+        {
+            let mut state = self.lock();
+            if self.ensure_function(&mut state, function).is_err() {
+                return None;
+            }
+            state.insert(live);
+            if let ExecutionState::Queued { due } = execution.state
+                && event.is_none()
+            {
+                state.push(id, due, now);
+            }
+        }
+        if let Some(until) = until {
+            drop(self.see_through(id, until));
+        }
+        event.map(|event| (id, event))
     }
 
     /// The end of an execution whose function is gone: it was deleted while we were down or going down.
@@ -143,7 +153,7 @@ impl Scheduler {
             max_delay_ms: 0,
             max_requeues: 0,
             max_age_ms: u64::MAX,
-            max_faults: 0,
+            max_faults: self.inner.options.faults_max,
             function_removed: true,
             jitter: 0,
         };
@@ -210,10 +220,11 @@ impl Scheduler {
 
     /// Stops in order: no new calls and claims; running attempts get `grace`; those that are still
     /// running then are interrupted and, where they are durable, run again after the restart. Callers
-    /// of executions that live in memory are told that the server is stopping.
+    /// whose execution will not end before the restart are told that the server is stopping. Returns
+    /// when no attempt runs and no decision is on its way to disk.
     pub async fn stop(&self, grace: Duration) {
         self.lock().stopping = true;
-        self.end_memory_waits(Waiting::QueuedOnly);
+        self.end_waits(Waiting::QueuedOnly);
         let calm = self.wait_until_calm();
         if tokio::time::timeout(grace, calm).await.is_err() {
             tracing::warn!("the grace period is over: interrupting what still runs");
@@ -227,52 +238,58 @@ impl Scheduler {
             }
             self.wait_until_calm().await;
         }
-        self.end_memory_waits(Waiting::All);
+        self.end_waits(Waiting::All);
     }
 
     async fn wait_until_calm(&self) {
         loop {
-            let released = self.inner.released.notified();
-            if self.lock().queues.running_all() == 0 {
+            // Armed before looking, so that a change in between is not lost.
+            let calmer = self.inner.calmer.notified();
+            if self.lock().is_calm() {
                 return;
             }
-            released.await;
+            calmer.await;
         }
     }
 
-    /// Lets executions go that live in memory and will not run any more; their callers' waits end.
-    fn end_memory_waits(&self, which: Waiting) {
+    /// Ends the waits for executions that will not run any more. Those that live in memory are let go.
+    fn end_waits(&self, which: Waiting) {
         let mut state = self.lock();
-        let ids: Vec<ExecutionId> = state
-            .live
-            .values()
-            .filter(|live| live.home == Home::Memory)
-            .filter(|live| which == Waiting::All || live.execution.status() == Status::Queued)
-            .map(|live| live.id)
-            .collect();
-        for id in ids {
+        let mut forgotten = Vec::new();
+        for live in state.live.values_mut() {
+            if which == Waiting::All || live.execution.status() == Status::Queued {
+                match live.home {
+                    Home::Memory => forgotten.push(live.id),
+                    Home::Durable => live.waiters.clear(),
+                }
+            }
+        }
+        for id in forgotten {
             self.forget(&mut state, id);
         }
     }
 }
 
-/// Which executions of memory are let go.
+/// Whose waits are ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waiting {
     QueuedOnly,
     All,
 }
 
+/// When the synchronous caller that made it stops waiting. A redrive is nobody's wait any more.
+fn open_deadline(found: &LiveExecution) -> Option<Timestamp> {
+    let is_first_life = found.execution.age_since == found.execution.created_at;
+    found.deadline.filter(|_| is_first_life)
+}
+
 /// What a start has to say about a live execution, if anything.
 fn recovery_event(
     found: &LiveExecution,
-    function: Option<&Function>,
+    deadline: Option<Timestamp>,
     now: Timestamp,
 ) -> Option<Event> {
-    if function.is_none() {
-        return Some(Event::RemoveFunction);
-    }
-    if found.deadline.is_some_and(|deadline| deadline <= now) {
+    if deadline.is_some_and(|deadline| deadline <= now) {
         return Some(Event::Expire);
     }
     match found.execution.status() {

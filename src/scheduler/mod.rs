@@ -19,6 +19,10 @@ mod rate;
 mod reads;
 mod runner;
 mod state;
+mod waits;
+
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -56,8 +60,8 @@ struct Inner {
     state: Mutex<State>,
     /// The earliest due time may have changed.
     timer: Notify,
-    /// A claim was released; who waits for the last one looks again.
-    released: Notify,
+    /// A claim was released or a decision settled; who waits for the last one looks again.
+    calmer: Notify,
 }
 
 impl Scheduler {

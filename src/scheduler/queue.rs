@@ -232,6 +232,8 @@ impl Queues {
                     continue;
                 }
                 let (_, item) = queue.ready.pop_first()?;
+                // Whether this one becomes a claim or not (it may be too old to run), the rest goes on.
+                self.enter_ring(function);
                 return Some((function, item.id, class));
             }
         }
@@ -281,7 +283,6 @@ impl Queues {
         if let Some(queue) = self.functions.get_mut(&function) {
             queue.claims.insert(fence);
         }
-        self.enter_ring(function);
     }
 
     /// Frees a claim's slot; a claim is released once, whatever happens to its execution.
@@ -343,6 +344,9 @@ pub(super) enum Early {
     /// Deferred work too, once nothing is ready.
     AnyTime,
 }
+
+#[cfg(test)]
+mod invariants;
 
 #[cfg(test)]
 mod tests {

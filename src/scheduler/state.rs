@@ -5,18 +5,21 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::queue::{Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
-use crate::execution::{Execution, Policy, Requeued, Status, Stepped};
+use crate::execution::{Execution, Policy, Requeued, State as ExecutionState, Status, Stepped};
 use crate::model::{ExecutionId, Fence, FunctionId, FunctionName, Output, Timestamp, Version};
 use crate::observe::FunctionMetrics;
 use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
+
+/// See [`State::take_back`].
+const TAKE_BACK_DELAY_MS: u64 = 1_000;
 
 /// Who is told what became of an execution.
 pub(super) type Waiter = oneshot::Sender<Arc<ExecutionRecord>>;
@@ -178,7 +181,7 @@ pub(super) struct State {
     pub(super) functions: HashMap<FunctionId, FunctionState>,
     pub(super) boot: u32,
     claims: u64,
-    queued_input_bytes: u64,
+    pub(super) queued_input_bytes: u64,
     queued_input_bytes_max: u64,
     pub(super) stopping: bool,
 }
@@ -243,6 +246,17 @@ impl State {
         live.ready = Instant::now();
         let function = live.function_id;
         self.gauges(function);
+    }
+
+    /// Puts a queued execution back whose decision could not be recorded, so that it is not lost; a little
+    /// later, so that a failing store is not asked without pause.
+    pub(super) fn take_back(&mut self, id: ExecutionId, now: Timestamp) {
+        if let Some(live) = self.live.get(&id)
+            && let ExecutionState::Queued { due } = live.execution.state
+            && live.place.is_none()
+        {
+            self.push(id, due.max(now.plus_ms(TAKE_BACK_DELAY_MS)), now);
+        }
     }
 
     /// Makes a decision visible: the new record, and what follows from it in here.
@@ -331,6 +345,12 @@ impl State {
             state.metrics.set_queue_depth(self.queues.waiting(function));
             state.metrics.set_in_flight(self.queues.running(function));
         }
+    }
+
+    /// Whether no attempt runs and no decision is on its way to disk.
+    pub(super) fn is_calm(&self) -> bool {
+        let mut all = self.live.values();
+        self.queues.running_all() == 0 && all.all(|live| matches!(live.settling, Settling::No))
     }
 
     /// How many executions are live, by status; for tests and metrics.

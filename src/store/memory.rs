@@ -79,15 +79,13 @@ impl MemoryStore {
     }
 
     /// The tables, as they are whether somebody panicked over them or not: each change is one step.
-    fn read(&self) -> MutexGuard<'_, Tables> {
-        self.disk.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> Result<MutexGuard<'_, Tables>> {
-        if self.closed.is_cancelled() {
+    /// A store is closed by its owner, and by the next one that opens its disk.
+    fn tables(&self) -> Result<MutexGuard<'_, Tables>> {
+        let tables = self.disk.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.closed.is_cancelled() || tables.boot != self.boot {
             return Err(Error::Closed);
         }
-        Ok(self.read())
+        Ok(tables)
     }
 }
 
@@ -98,7 +96,7 @@ impl Store for MemoryStore {
     }
 
     async fn functions(&self) -> Result<Vec<FunctionRecord>> {
-        Ok(self.read().functions.values().cloned().collect())
+        Ok(self.tables()?.functions.values().cloned().collect())
     }
 
     async fn create_function(
@@ -107,7 +105,7 @@ impl Store for MemoryStore {
         settings: &FunctionSettings,
         version: Arc<Version>,
     ) -> Result<FunctionRecord> {
-        let mut tables = self.write()?;
+        let mut tables = self.tables()?;
         if tables
             .functions
             .values()
@@ -135,7 +133,7 @@ impl Store for MemoryStore {
         settings: &FunctionSettings,
         version: Arc<Version>,
     ) -> Result<()> {
-        let mut tables = self.write()?;
+        let mut tables = self.tables()?;
         let function = tables.functions.get_mut(&id).ok_or(Error::NoSuchFunction)?;
         function.settings = settings.clone();
         function.active = version.number;
@@ -151,7 +149,7 @@ impl Store for MemoryStore {
         active: VersionNumber,
         now: Timestamp,
     ) -> Result<()> {
-        let mut tables = self.write()?;
+        let mut tables = self.tables()?;
         let function = tables.functions.get_mut(&id).ok_or(Error::NoSuchFunction)?;
         let mut versions = function.versions.iter();
         if !versions.any(|version| version.number == active) {
@@ -164,14 +162,14 @@ impl Store for MemoryStore {
     }
 
     async fn delete_function(&self, id: FunctionId) -> Result<()> {
-        let mut tables = self.write()?;
+        let mut tables = self.tables()?;
         tables.functions.remove(&id).ok_or(Error::NoSuchFunction)?;
         tables.keys.retain(|(function, _), _| *function != id);
         Ok(())
     }
 
     async fn accept(&self, new: NewExecution) -> Result<Accepted> {
-        let mut tables = self.write()?;
+        let mut tables = self.tables()?;
         if !tables.functions.contains_key(&new.function_id) {
             return Err(Error::NoSuchFunction);
         }
@@ -203,7 +201,7 @@ impl Store for MemoryStore {
         key: &IdempotencyKey,
         now: Timestamp,
     ) -> Result<Option<KeyHolder>> {
-        let tables = self.read();
+        let tables = self.tables()?;
         let held = tables.keys.get(&(function, key.clone()));
         Ok(held
             .filter(|held| held.expires_at > now)
@@ -211,7 +209,7 @@ impl Store for MemoryStore {
     }
 
     fn log_claim(&self, claim: ClaimRecord) {
-        let Ok(mut tables) = self.write() else {
+        let Ok(mut tables) = self.tables() else {
             return;
         };
         if let Some(row) = tables.rows.get_mut(&claim.id)
@@ -226,7 +224,7 @@ impl Store for MemoryStore {
     }
 
     async fn transition(&self, transition: Transition) -> Result<Applied> {
-        let mut tables = self.write()?;
+        let mut tables = self.tables()?;
         let row = tables.rows.get_mut(&transition.id);
         Ok(row.map_or(Applied::Stale, |row| row.apply(transition)))
     }
@@ -240,19 +238,19 @@ impl Store for MemoryStore {
     }
 
     fn record_ended(&self, ended: EndedExecution) {
-        if let Ok(mut tables) = self.write() {
+        if let Ok(mut tables) = self.tables() {
             tables.rows.insert(ended.id, Row::of_ended(ended));
         }
     }
 
     async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>> {
-        let tables = self.read();
+        let tables = self.tables()?;
         let row = tables.rows.get(&id);
         Ok(row.map(|row| row.record(id, row.output.clone())))
     }
 
     async fn executions(&self, filter: &Filter, limit: u32) -> Result<Vec<ExecutionRecord>> {
-        let tables = self.read();
+        let tables = self.tables()?;
         let newest_first = tables.rows.iter().rev();
         Ok(newest_first
             .filter(|(id, row)| row.matches(**id, filter))
@@ -262,13 +260,13 @@ impl Store for MemoryStore {
     }
 
     async fn request(&self, id: ExecutionId) -> Result<Option<Request>> {
-        let tables = self.read();
+        let tables = self.tables()?;
         let row = tables.rows.get(&id);
         Ok(row.and_then(|row| row.request.as_deref().cloned()))
     }
 
     async fn attempts(&self, id: ExecutionId) -> Result<Vec<AttemptRecord>> {
-        let tables = self.read();
+        let tables = self.tables()?;
         let row = tables.rows.get(&id);
         Ok(row.map(|row| row.attempts.clone()).unwrap_or_default())
     }
@@ -278,7 +276,7 @@ impl Store for MemoryStore {
         after: Option<ExecutionId>,
         limit: u32,
     ) -> Result<Vec<LiveExecution>> {
-        let tables = self.read();
+        let tables = self.tables()?;
         let live = tables.rows.iter().filter(|(id, row)| {
             !row.execution.status().is_terminal() && after.is_none_or(|after| **id > after)
         });
@@ -298,7 +296,7 @@ impl Store for MemoryStore {
     }
 
     async fn purge(&self, retention: Retention) -> Result<u32> {
-        let mut tables = self.write()?;
+        let mut tables = self.tables()?;
         let mut left = retention.rows_max;
         let mut take = || {
             let is_left = left > 0;
@@ -318,7 +316,7 @@ impl Store for MemoryStore {
     }
 
     async fn flush(&self) -> Result<()> {
-        Ok(())
+        self.tables().map(drop)
     }
 
     fn poisoned(&self) -> Option<Arc<str>> {
@@ -392,8 +390,11 @@ impl Row {
         if !holds {
             return Applied::Stale;
         }
-        if let Guard::Claim(fence) = transition.guard {
-            self.claimed = fence;
+        match transition.guard {
+            Guard::Claim(fence) => self.claimed = fence,
+            Guard::Live => {}
+            // Nobody waits for a second life.
+            Guard::Redrivable => self.deadline = None,
         }
         self.execution = transition.next;
         if let Some(version) = transition.version {

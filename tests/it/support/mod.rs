@@ -3,3 +3,6 @@
 pub(crate) mod api;
 pub(crate) mod binary;
 pub(crate) mod guests;
+pub(crate) mod programs;
+pub(crate) mod service;
+pub(crate) mod world;

@@ -1,0 +1,154 @@
+//! How callers wait for results, and what ends their waiting.
+//!
+//! **Invariant:** every wait ends: by a result, by its own limit, or because the server stops. A caller that
+//! hangs up leaves no waiter behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::decide::{Change, Decided};
+use super::{CallError, Scheduler};
+use crate::execution::{Event, Status};
+use crate::model::ExecutionId;
+use crate::store::{self, ExecutionRecord};
+
+/// A result that is on its way.
+type Coming = oneshot::Receiver<Arc<ExecutionRecord>>;
+
+/// What asking for a result came to.
+enum Subscribed {
+    Waits(Coming),
+    /// It has ended: the store knows how.
+    Ended,
+    /// It will not run before the restart.
+    Stopping,
+}
+
+impl Scheduler {
+    /// Waits for a result of this caller's own execution; when time is over, ends the execution.
+    pub(super) async fn wait_or_expire(
+        &self,
+        id: ExecutionId,
+        mut result: oneshot::Receiver<Arc<ExecutionRecord>>,
+        wait: Duration,
+    ) -> Result<Arc<ExecutionRecord>, CallError> {
+        if let Ok(result) = tokio::time::timeout(wait, &mut result).await {
+            return result.map_err(|_| CallError::Stopping);
+        }
+        match self.decide(id, Change::of(Event::Expire)).await? {
+            Decided::Done(execution) => Ok(execution),
+            // The result and the end of the wait met: the result is on its way.
+            Decided::Rejected(_) | Decided::NotLive => {
+                result.await.map_err(|_| CallError::Stopping)
+            }
+        }
+    }
+
+    /// Waits for a keyed call's own execution in a task of its own, since the execution ends when the
+    /// creator's time is over whether the creator still waits or not.
+    pub(super) fn see_through(
+        &self,
+        id: ExecutionId,
+        until: Instant,
+    ) -> JoinHandle<Result<Arc<ExecutionRecord>, CallError>> {
+        let scheduler = self.clone();
+        let stop = self.inner.tasks.stop_token().clone();
+        self.inner.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => Err(CallError::Stopping),
+                seen = scheduler.result_or_expire(id, until) => seen,
+            }
+        })
+    }
+
+    async fn result_or_expire(
+        &self,
+        id: ExecutionId,
+        until: Instant,
+    ) -> Result<Arc<ExecutionRecord>, CallError> {
+        match self.subscribe(id) {
+            Subscribed::Stopping => return Err(CallError::Stopping),
+            Subscribed::Ended => return self.must_exist(id).await,
+            Subscribed::Waits(result) => match tokio::time::timeout_at(until, result).await {
+                Ok(Ok(execution)) => return Ok(execution),
+                Ok(Err(_)) if !self.is_accepting() => return Err(CallError::Stopping),
+                Ok(Err(_)) => return self.must_exist(id).await,
+                Err(_) => {}
+            },
+        }
+        match self.insist(id, Change::of(Event::Expire)).await? {
+            Decided::Done(execution) => Ok(execution),
+            Decided::Rejected(_) | Decided::NotLive => self.must_exist(id).await,
+        }
+    }
+
+    /// Waits for somebody else's execution, at most until `until`; then tells how it stands.
+    pub(super) async fn wait_for(
+        &self,
+        id: ExecutionId,
+        until: Instant,
+    ) -> Result<Arc<ExecutionRecord>, CallError> {
+        match self.subscribe(id) {
+            Subscribed::Waits(result) => {
+                if let Ok(Ok(execution)) = tokio::time::timeout_at(until, result).await {
+                    return Ok(execution);
+                }
+            }
+            Subscribed::Ended | Subscribed::Stopping => {}
+        }
+        self.must_exist(id).await
+    }
+
+    fn subscribe(&self, id: ExecutionId) -> Subscribed {
+        let mut state = self.lock();
+        let stopping = state.stopping;
+        let Some(live) = state.live.get_mut(&id) else {
+            return Subscribed::Ended;
+        };
+        if stopping && live.execution.status() != Status::Running {
+            return Subscribed::Stopping;
+        }
+        let (waiter, result) = oneshot::channel();
+        live.waiters.retain(|waiter| !waiter.is_closed());
+        live.waiters.push(waiter);
+        Subscribed::Waits(result)
+    }
+
+    /// An execution that somebody was told of.
+    pub(super) async fn must_exist(
+        &self,
+        id: ExecutionId,
+    ) -> Result<Arc<ExecutionRecord>, CallError> {
+        let found = self.execution(id).await?;
+        found.ok_or_else(|| {
+            let text = format!("execution {id} is not in the store any more");
+            CallError::Store(store::Error::Failed(text.into()))
+        })
+    }
+}
+
+/// Ends the execution of a caller that hung up.
+pub(super) struct CallerGuard<'a> {
+    pub(super) scheduler: &'a Scheduler,
+    pub(super) id: Option<ExecutionId>,
+}
+
+impl Drop for CallerGuard<'_> {
+    fn drop(&mut self) {
+        let Some(id) = self.id.take() else {
+            return;
+        };
+        let scheduler = self.scheduler.clone();
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        drop(self.scheduler.inner.tasks.spawn(async move {
+            // It lives in memory, so nothing can fail but finding it ended already.
+            let _ = scheduler.decide(id, Change::of(Event::CallerGone)).await;
+        }));
+    }
+}

@@ -1,0 +1,244 @@
+//! The guests' own cases, through the whole plane: deployed over HTTP, called over HTTP.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::support::guests;
+use crate::support::world::World;
+
+/// The guests that this file runs through the plane; `guests.rs` compares it with the folders.
+pub(crate) const THROUGH_THE_PLANE: [&str; 4] =
+    ["echo", "order-intake", "roman-numeral", "word-stats"];
+
+/// A world with this guest and nothing else.
+async fn with(name: &str) -> World {
+    let listed = BTreeSet::from(THROUGH_THE_PLANE);
+    assert!(listed.contains(name), "{name} belongs in the list");
+    World::new().function(name, guests::wasm(name)).await
+}
+
+/// Calls a function with every case of a guest that is about its output.
+async fn check_cases(world: &World, name: &str, guest: &str) {
+    let cases = guests::cases(guest);
+    assert!(!cases.is_empty());
+    for case in cases {
+        let answer = world.invoke(name, case["input"].clone()).await.expect(200);
+        assert_eq!(answer["status"], "success", "{case}: {answer}");
+        assert_eq!(answer["output"], case["output"], "{case}");
+        assert_eq!(answer["outputEncoding"], "json", "{case}");
+    }
+}
+
+#[tokio::test]
+async fn word_stats_counts() {
+    let world = with("word-stats").await;
+    check_cases(&world, "word-stats", "word-stats").await;
+}
+
+#[tokio::test]
+async fn roman_numeral_writes_numbers_as_a_component_and_as_a_core_module() {
+    let world = with("roman-numeral").await;
+    check_cases(&world, "roman-numeral", "roman-numeral").await;
+    let core = guests::core_wasm("roman-numeral");
+    world.upload("roman-core", core).await.expect(201);
+    check_cases(&world, "roman-core", "roman-numeral").await;
+    let shape = |name: &'static str| {
+        let world = &world;
+        async move {
+            world
+                .get(&format!("/v1/functions/{name}"))
+                .await
+                .expect(200)["shape"]
+                .clone()
+        }
+    };
+    assert_eq!(shape("roman-numeral").await, "command-0.2");
+    assert_eq!(shape("roman-core").await, "core-command");
+}
+
+#[tokio::test]
+async fn echo_answers_what_it_was_sent() {
+    let world = with("echo").await;
+    check_cases(&world, "echo", "echo").await;
+}
+
+/// The input's bytes are the caller's, down to spaces, the order of members and the writing of numbers.
+#[tokio::test]
+async fn echo_answers_byte_for_byte() {
+    let world = with("echo").await;
+    for input in [
+        "{ \"b\" : 1.0,\t\"a\":2e0, \"b\": 3 }",
+        "1e400",
+        "123456789012345678901234567890.10",
+        "\"\\u0000\\ud83c\\udfa1 \\/\"",
+        "[[[[[[[[]]]]]]]]",
+        "false",
+        "\"\"",
+    ] {
+        let path = "/v1/functions/echo:enqueue";
+        let body = format!("{{\"input\":  {input} }}");
+        let headers = [("content-type", "application/json")];
+        let queued = world.ask("POST", path, &headers, body).await;
+        let id = queued.header("x-execution-id").to_owned();
+        assert_eq!(
+            world.drain_answer("echo", json!({})).await["status"],
+            "success"
+        );
+        let answer = world.get(&format!("/v1/executions/{id}")).await;
+        let text = std::str::from_utf8(&answer.body).unwrap();
+        assert!(
+            text.contains(&format!("\"output\":{input},")),
+            "{input}: {text}"
+        );
+        assert!(
+            text.contains("\"outputContentType\":\"application/json\""),
+            "{text}"
+        );
+    }
+}
+
+/// What a caller cannot send as JSON, a command can write.
+#[tokio::test]
+async fn odd_bytes_come_out_readable() {
+    use crate::support::programs::program_with;
+    let writes = |bytes: &str, length: usize| {
+        program_with(
+            &format!("(data (i32.const 1024) \"{bytes}\")"),
+            &format!("(call $write (i32.const 1) (i32.const 1024) (i32.const {length}))"),
+        )
+    };
+    let world = World::new()
+        .function("text", writes("W\\c3\\bcrste, {", 10))
+        .function("bytes", writes("\\00\\9f\\92\\96", 4))
+        .function("json", writes(" {\\22a\\22: 1e0} ", 12))
+        .function("nothing", writes("", 0))
+        .await;
+    for (name, encoding, output) in [
+        ("text", "text", json!("Würste, {")),
+        ("bytes", "base64", json!("AJ+Slg==")),
+        ("json", "json", json!({"a": 1.0})),
+        ("nothing", "text", json!("")),
+    ] {
+        let answer = world.invoke(name, json!({})).await.expect(200);
+        assert_eq!(answer["status"], "success", "{name}: {answer}");
+        assert_eq!(answer["outputEncoding"], encoding, "{name}: {answer}");
+        assert_eq!(answer["output"], output, "{name}");
+        assert_eq!(answer["outputContentType"], Value::Null, "{name}");
+    }
+}
+
+/// One dispatch of a case shows what its outcome is; draining on shows how the execution ends.
+#[tokio::test]
+async fn order_intake_uses_all_four_outcomes() {
+    let world = with("order-intake").await;
+    let mut outcomes = BTreeSet::new();
+    for case in guests::cases("order-intake") {
+        // Later attempts are reached by draining, not by saying that they are.
+        if case.get("attempt").is_some() || case.get("requeues").is_some() {
+            continue;
+        }
+        let id = world.enqueue("order-intake", case["input"].clone()).await;
+        let status = world.drain("order-intake").await;
+        let execution = world.execution(&id).await;
+        let outcome = case["outcome"].as_str().unwrap_or("success");
+        outcomes.insert(outcome.to_owned());
+        match outcome {
+            "success" => {
+                assert_eq!(status, "success", "{case}: {execution}");
+                assert_eq!(execution["output"], case["output"]);
+            }
+            "error" => {
+                assert_eq!(status, "error", "{case}: {execution}");
+                assert_eq!(execution["error"]["code"], case["code"], "{case}");
+            }
+            "retry" => {
+                assert_eq!(status, "queued", "{case}: {execution}");
+                assert_eq!(
+                    (&execution["attempts"], &execution["requeues"]),
+                    (&json!(1), &json!(0))
+                );
+                let attempts = world.attempts(&id).await;
+                assert_eq!(attempts[0]["error"]["code"], case["code"]);
+                assert_eq!(
+                    attempts[0]["lines"][0]["text"],
+                    "attempt 1: the warehouse is busy"
+                );
+            }
+            "requeue" => {
+                assert_eq!(status, "queued", "{case}: {execution}");
+                assert_eq!(
+                    (&execution["attempts"], &execution["requeues"]),
+                    (&json!(0), &json!(1))
+                );
+                let delay = case["delayMs"].as_u64().unwrap();
+                assert_eq!(execution["dueAt"], due_after(&world, delay));
+            }
+            other => panic!("{other} is no outcome"),
+        }
+        let path = format!("/v1/executions/{id}:cancel");
+        world.post(&path, json!({})).await.expect(200);
+    }
+    let all = ["error", "requeue", "retry", "success"].map(str::to_owned);
+    assert_eq!(outcomes, BTreeSet::from(all));
+}
+
+/// The manual clock's time, so much later, as the API writes it.
+fn due_after(world: &World, delay_ms: u64) -> String {
+    let now = world.plane.clock.now().plus_ms(delay_ms);
+    let time = jiff::Timestamp::from_millisecond(now.0).unwrap();
+    format!("{time:.3}")
+}
+
+#[tokio::test]
+async fn an_order_is_accepted_once_the_warehouse_answers() {
+    let world = with("order-intake").await;
+    let order = |id: &str| {
+        json!({"orderId": id, "items": [{"sku": "bucket", "quantity": 1}],
+            "warehouse": "busy", "busyForAttempts": 2})
+    };
+    let id = world.enqueue("order-intake", order("A-1")).await;
+    for status in ["queued", "queued", "success"] {
+        assert_eq!(world.drain("order-intake").await, status);
+    }
+    let execution = world.execution(&id).await;
+    assert_eq!(execution["output"]["attempt"], 3);
+    assert_eq!(
+        (&execution["attempts"], &execution["requeues"]),
+        (&json!(3), &json!(0))
+    );
+    // A caller who waits sees only the end.
+    let answer = world.invoke("order-intake", order("A-2")).await.expect(200);
+    assert_eq!(
+        (&answer["status"], &answer["output"]["attempt"]),
+        (&json!("success"), &json!(3))
+    );
+    // One that stays busy uses its attempts up and ends with its own words.
+    let never =
+        json!({"orderId": "A-3", "items": [{"sku": "bucket", "quantity": 1}], "warehouse": "busy"});
+    let answer = world.invoke("order-intake", never).await.expect(200);
+    assert_eq!(answer["status"], "error");
+    let error = json!({"code": "WAREHOUSE_BUSY", "message": "the warehouse is busy"});
+    assert_eq!(answer["error"], error);
+}
+
+#[tokio::test]
+async fn an_order_waits_for_the_opening_and_spends_no_attempt() {
+    let world = with("order-intake").await;
+    let order = json!({"orderId": "A-9", "items": [{"sku": "nozzle", "quantity": 2}],
+        "notBefore": "09:00", "now": "08:59:30"});
+    let id = world.enqueue("order-intake", order).await;
+    assert_eq!(world.drain("order-intake").await, "queued");
+    let respecting = json!({"respectSchedule": true});
+    let early = world.drain_answer("order-intake", respecting.clone()).await;
+    assert_eq!(early["dispatched"], false, "it is not due");
+    world.plane.advance(std::time::Duration::from_secs(30));
+    let due = world.drain_answer("order-intake", respecting).await;
+    assert_eq!(due["status"], "success");
+    let execution = world.execution(&id).await;
+    assert_eq!(
+        (&execution["attempts"], &execution["requeues"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(execution["output"]["requeues"], 1);
+}
