@@ -136,12 +136,12 @@ impl Upkeep {
         let (load, runtime, stats) = (scheduler.load(), runtime.stats(), store.stats());
         let figures = [
             (Gauge::Functions, count(registry.list().len())),
-            (
-                Gauge::LiveExecutions,
-                count(load.queued + load.guests + load.endpoint_calls),
-            ),
+            (Gauge::LiveExecutions, count(load.queued + load.running)),
             (Gauge::QueuedInputBytes, load.queued_input_bytes),
-            (Gauge::GuestsRunning, count(load.guests)),
+            (
+                Gauge::GuestsRunning,
+                count(load.running - load.endpoint_calls),
+            ),
             (Gauge::GuestsMax, runtime.permits_max.into()),
             (Gauge::EndpointCallsRunning, count(load.endpoint_calls)),
             (Gauge::PoolSlots, runtime.pool.slots.into()),

@@ -17,9 +17,9 @@ use crate::store::{AttemptRecord, ExecutionRecord, Filter};
 pub struct Load {
     /// Executions that wait.
     pub queued: usize,
-    /// Attempts that run in this process.
-    pub guests: usize,
-    /// Attempts that run at services behind a URL.
+    /// Attempts that run.
+    pub running: usize,
+    /// How many of them run at services behind a URL.
     pub endpoint_calls: usize,
     /// Bytes of the inputs that are kept in memory for executions that are on disk too.
     pub queued_input_bytes: u64,
@@ -83,7 +83,7 @@ impl Scheduler {
         let state = self.lock();
         Load {
             queued: state.count(Status::Queued),
-            guests: state.queues.running_in(Class::Guest),
+            running: state.queues.running_all(),
             endpoint_calls: state.queues.running_in(Class::Endpoint),
             queued_input_bytes: state.queued_input_bytes(),
         }
