@@ -1,7 +1,7 @@
 //! Runs wasm: compiles it in a child process, keeps the code, gives every attempt a fresh instance.
 //!
 //! **Invariant:** the only folder that names wasmtime; knows no store, no queue, no HTTP server. Whatever a
-//! guest does ends as an [`Outcome`](crate::execution::Outcome), never as a panic or a hang.
+//! guest does ends as an [`Outcome`], never as a panic or a hang.
 
 mod cache;
 mod child;
