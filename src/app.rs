@@ -6,6 +6,7 @@
 //! **Invariant:** the only place that knows which implementation stands behind a trait; decides nothing
 //! about calls.
 
+mod hooks;
 mod listener;
 mod maintenance;
 mod settings;
@@ -109,10 +110,13 @@ impl App {
             clock: clock.clone(),
             store: Arc::clone(&store),
             registry: registry.clone(),
-            runner: Arc::new(PlaneRunner {
-                runtime: runtime.clone(),
-                endpoint,
-            }),
+            runner: hooks::runner(
+                config,
+                PlaneRunner {
+                    runtime: runtime.clone(),
+                    endpoint,
+                },
+            ),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         };

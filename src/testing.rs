@@ -53,7 +53,7 @@ pub enum Movement {
 }
 
 /// Where the harness keeps what is durable.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub enum Home {
     /// In memory; gone with the harness.
     #[default]
@@ -64,6 +64,9 @@ pub enum Home {
     /// The embedded database in this folder, not synced: it survives the harness, not the machine. The code
     /// lies beside it.
     Folder(std::path::PathBuf),
+    /// A store of the tester's own: one that fails or stalls, or one that is looked into. As with a disk, the
+    /// code is elsewhere.
+    Store(Arc<dyn Store>),
 }
 
 /// How a harness is set up.
@@ -135,7 +138,7 @@ impl Harness {
         let (runtime, shared) = match (setup.runtime, &setup.home) {
             (Some(runtime), _) => (runtime, None),
             (None, Home::Folder(dir)) => (open_runtime(&dir.join("code"))?, None),
-            (None, Home::Memory | Home::Disk(_)) => {
+            (None, Home::Memory | Home::Disk(_) | Home::Store(_)) => {
                 let shared = SharedRuntime::get()?;
                 (shared.runtime.clone(), Some(shared))
             }
@@ -350,6 +353,7 @@ async fn open_store(home: Home) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match home {
         Home::Memory => Arc::new(MemoryStore::open(&Disk::default())),
         Home::Disk(disk) => Arc::new(MemoryStore::open(&disk)),
+        Home::Store(store) => store,
         Home::Folder(dir) => {
             let options = sqlite::Options {
                 synchronous: Synchronous::Off,

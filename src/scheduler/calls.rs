@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::decide::store_panicked;
 use super::queue::{Bounds, Full};
 use super::rate::{Limited, Limiter};
-use super::state::{FunctionState, Home, Live, Settling, State, Waiter};
+use super::state::{ClaimLog, FunctionState, Home, Live, Settling, State, Waiter};
 use super::waits::CallerGuard;
 use super::{Call, CallError, Enqueued, Invoked, Scheduler};
 use crate::execution::Execution;
@@ -346,6 +346,7 @@ fn new_live(function: &Function, call: Call, id: ExecutionId, now: Timestamp, ho
         version: Arc::clone(&function.active),
         execution: Execution::queued(now),
         home,
+        claim_log: ClaimLog::Behind,
         request: Some(Arc::new(request)),
         input_bytes,
         trace_id: call.trace_id,
