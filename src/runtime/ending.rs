@@ -92,14 +92,7 @@ impl Witness<'_> {
     fn cut(&self, cut: Cut) -> Outcome {
         match cut {
             Cut::Stopped => Outcome::Interrupted,
-            Cut::TimedOut => Outcome::TimedOut(Failure::new(
-                code::TIMEOUT,
-                format!(
-                    "the attempt was stopped when its {} ms were over (timeoutMs is {})",
-                    self.attempt.time_limit.as_millis(),
-                    self.attempt.version.spec.timeout_ms,
-                ),
-            )),
+            Cut::TimedOut => Outcome::TimedOut(Failure::new(code::TIMEOUT, self.timed_out())),
             Cut::CpuSpent => Outcome::Limit(Failure::new(
                 code::CPU_LIMIT,
                 format!(
@@ -107,6 +100,19 @@ impl Witness<'_> {
                     self.attempt.version.spec.cpu_ms.unwrap_or_default(),
                 ),
             )),
+        }
+    }
+
+    fn timed_out(&self) -> String {
+        let given_ms = self.attempt.version.spec.timeout_ms;
+        let left_ms = self.attempt.time_limit.as_millis();
+        if left_ms < u128::from(given_ms) {
+            // Its caller waits for less, or loading its code took a part.
+            format!(
+                "the attempt was stopped after the {left_ms} ms that were left to it (timeoutMs is {given_ms})"
+            )
+        } else {
+            format!("the attempt was stopped when its time was over (timeoutMs is {given_ms})")
         }
     }
 

@@ -180,6 +180,9 @@ impl Scheduler {
         let function = found.ok_or_else(|| CallError::UnknownFunction(call.function.clone()))?;
         let mut state = self.lock();
         self.ensure_function(&mut state, &function)?;
+        // It may have seen raised bounds before whoever raised them says so.
+        let claims = self.claim_ready(&mut state);
+        self.spawn_dispatches(claims);
         let Some(known) = state.functions.get(&function.id) else {
             return Ok(Arc::clone(&function));
         };

@@ -118,7 +118,7 @@ impl Scheduler {
             }
             state.insert(live);
         }
-        let applied = self.inner.store.transition(transition).await;
+        let applied = self.write(transition).await;
         let applied = applied.inspect_err(|_| self.forget(&mut self.lock(), id))?;
         match self.finish_settling(id, stepped, None, Ok(applied))? {
             Decided::Done(record) => Ok(Some(record)),

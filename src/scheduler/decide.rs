@@ -175,10 +175,14 @@ impl Scheduler {
     async fn settle(&self, transition: Transition, stepped: Stepped) -> Result<Decided, CallError> {
         let id = transition.id;
         let output = transition.output.clone();
-        // A panic of the store must not leave the decision on its way for ever.
-        let applied = AssertUnwindSafe(self.inner.store.transition(transition)).catch_unwind();
-        let applied = applied.await.unwrap_or_else(|_| Err(store_panicked()));
+        let applied = self.write(transition).await;
         self.finish_settling(id, stepped, output, applied)
+    }
+
+    /// Makes a decision durable. A panic of the store must not leave it on its way for ever.
+    pub(super) async fn write(&self, transition: Transition) -> store::Result<Applied> {
+        let written = AssertUnwindSafe(self.inner.store.transition(transition)).catch_unwind();
+        written.await.unwrap_or_else(|_| Err(store_panicked()))
     }
 
     /// Applies an event that must not be lost: while the store refuses just this write, tries again until

@@ -217,6 +217,11 @@ impl State {
         Fence::new(self.boot, self.claims)
     }
 
+    /// Bytes of the inputs that are kept in memory for executions that are durable.
+    pub(super) fn queued_input_bytes(&self) -> u64 {
+        self.queued_input_bytes
+    }
+
     /// Adds an execution that is not in its queue yet.
     pub(super) fn insert(&mut self, mut live: Live) {
         if live.home == Home::Durable && live.request.is_some() {

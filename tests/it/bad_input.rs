@@ -191,6 +191,22 @@ async fn imports_that_nobody_provides_are_named() {
 }
 
 #[tokio::test]
+async fn what_could_never_run_is_refused_with_the_number() {
+    let plant = Plant::new().await;
+    for (items, word) in [
+        ("(table 200000 funcref)".to_owned(), "200000"),
+        ("(table 1 funcref)".repeat(60), "60"),
+        ("(memory 1)".repeat(99), "100"),
+    ] {
+        let module =
+            format!(r#"(module (memory (export "memory") 1) {items} (func (export "_start")))"#);
+        plant
+            .check_refused(wat(&module), "UNSUPPORTED_WASM", &[word])
+            .await;
+    }
+}
+
+#[tokio::test]
 async fn a_compile_bomb_is_refused_by_its_child() {
     let child = |options: &Options| -> Arc<dyn Compiler> {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_pelton"));

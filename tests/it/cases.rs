@@ -186,8 +186,7 @@ async fn order_intake_uses_all_four_outcomes() {
 /// The manual clock's time, so much later, as the API writes it.
 fn due_after(world: &World, delay_ms: u64) -> String {
     let now = world.plane.clock.now().plus_ms(delay_ms);
-    let ms = i64::try_from(now.0).unwrap();
-    let time = jiff::Timestamp::from_millisecond(ms).unwrap();
+    let time = jiff::Timestamp::from_millisecond(now.0).unwrap();
     format!("{time:.3}")
 }
 

@@ -9,6 +9,7 @@ mod api_calls;
 mod api_errors;
 mod api_executions;
 mod api_functions;
+mod app;
 mod background;
 mod bad_input;
 mod binary;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::guests;
 use crate::support::programs::{exits, program};
-use crate::support::service::{Reply, Service, UNREACHABLE};
+use crate::support::service::{Reply, Seen, Service, UNREACHABLE};
 use crate::support::world::{Answer, World, within};
 
 const KEY: [(&str, &str); 1] = [("idempotency-key", "order-7")];
@@ -236,6 +236,33 @@ async fn a_timeout_frees_the_slot_at_once() {
     assert_eq!(world.ended(&second).await["status"], "success");
 }
 
+/// nanofaas lets it run on; who gave a key wants it to.
+#[tokio::test]
+async fn a_caller_who_hangs_up_stops_the_call_unless_it_has_a_key() {
+    let service = Service::held(|_| Reply::ok(&json!("done"))).await;
+    let world = World::new().background().pool("f", &service.url).await;
+    let (plain, kept) = (json!("plain"), json!("with a key"));
+    tokio::select! {
+        answer = world.call("f", &[], plain.clone()) => panic!("{answer:?}"),
+        _ = service.asked(&plain) => {}
+    }
+    service.idle().await;
+    let id = service.seen()[0].header("x-execution-id").to_owned();
+    let execution = world.ended(&id).await;
+    assert_eq!(
+        (&execution["status"], &execution["error"]["code"]),
+        (&json!("timeout"), &json!("CALLER_GONE"))
+    );
+    tokio::select! {
+        answer = world.call("f", &KEY, kept.clone()) => panic!("{answer:?}"),
+        _ = service.asked(&kept) => {}
+    }
+    service.release(2);
+    let replay = world.call("f", &KEY, kept.clone()).await;
+    assert_eq!(replay.expect(200)["output"], "done");
+    assert_eq!(service.seen().len(), 2);
+}
+
 // Keys.
 
 #[tokio::test]
@@ -423,18 +450,19 @@ async fn a_report_for_an_older_claim_is_ignored() {
     let id = world.enqueue("f", json!(1)).await;
     service.release(1);
     let (first, second) = (service.arrived(1).await, service.arrived(2).await);
-    let claim = |n: &str| [("x-dispatch-attempt".to_owned(), n.to_owned())];
-    let (old, new) = (
-        claim(first.header("x-dispatch-attempt")),
-        claim(second.header("x-dispatch-attempt")),
-    );
+    let claim = |call: &Seen| call.header("x-dispatch-attempt").to_owned();
+    let (old, new) = (claim(&first), claim(&second));
     assert_ne!(old, new);
     let done = json!({"status": "success", "output": "by report"});
-    let old = [(old[0].0.as_str(), old[0].1.as_str())];
-    complete(&world, &id, &old, done.clone()).await.expect(204);
+    let report = async |claim: &str| {
+        let headers = [("x-dispatch-attempt", claim)];
+        complete(&world, &id, &headers, done.clone())
+            .await
+            .expect(204);
+    };
+    report(&old).await;
     assert_eq!(world.status(&id).await, "running");
-    let new = [(new[0].0.as_str(), new[0].1.as_str())];
-    complete(&world, &id, &new, done).await.expect(204);
+    report(&new).await;
     let execution = world.execution(&id).await;
     assert_eq!(
         (&execution["status"], &execution["output"]),
@@ -648,18 +676,11 @@ async fn a_runtime_gets_everything_that_the_caller_said() {
         ("traceparent", traceparent),
     ];
     let body = json!({"input": {"n": 1}, "metadata": {"tenant": "a", "team": "b"}});
-    for verb in ["enqueue", "invoke"] {
-        let headers = [headers[0], headers[1], headers[2]];
-        let path = format!("/v1/functions/f:{verb}");
-        let call = world.post_with(&path, &headers, body.clone());
-        let mut call = pin!(call);
-        if let Some(queued) = call.as_mut().now_or_never() {
-            queued.expect(202);
-        } else if verb == "enqueue" {
-            call.await.expect(202);
-        }
-        world.drain_answer("f", json!({})).await;
-    }
+    let queued = world.post_with("/v1/functions/f:enqueue", &headers, body.clone());
+    queued.await.expect(202);
+    assert_eq!(world.drain("f").await, "success");
+    let called = world.post_with("/v1/functions/f:invoke", &headers, body.clone());
+    called.await.expect(200);
     let seen = service.seen();
     assert_eq!(seen.len(), 1, "the key made the two one");
     assert_eq!(seen[0].body, body);

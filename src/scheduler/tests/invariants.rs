@@ -47,7 +47,8 @@ impl Scheduler {
         if !self.inner.options.manual && !state.stopping {
             assert!(
                 !state.queues.has_startable(),
-                "work and a slot, and nobody claims"
+                "work and a slot, and nobody claims: {:?}",
+                state.queues
             );
         }
     }

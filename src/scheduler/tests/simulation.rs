@@ -1,9 +1,10 @@
 //! Random histories: calls, orders, failures and crashes in an order that a seed decides, judged afterwards
 //! by what must hold whatever happened.
 //!
-//! A seed that failed is run again by itself: `PELTON_SIM_SEED=17 cargo test --lib simulation`.
+//! A seed that failed is run again by itself: `PELTON_SIM_SEED=17 cargo test --lib simulation`; a thousand
+//! times, since ids and jitter are random still, and which of the live executions is meant hangs on ids.
 //!
-//! **Invariant:** a history waits for no real time, and its verdict depends on no random number but the seed
+//! **Invariant:** a history waits for no real time, and what it must come to depends on the seed alone
 //! (delays with jitter are waited out, not measured).
 
 use std::collections::{HashMap, HashSet};
@@ -21,7 +22,7 @@ use crate::scheduler::{Call, CallError, DrainOptions, Options};
 use crate::store;
 
 /// Histories of an ordinary run.
-const SEEDS: u64 = 10_000;
+const SEEDS: u64 = 4_000;
 /// Names of functions.
 const NAMES: [&str; 3] = ["a", "b", "c"];
 const SCRIPTS: [&str; 16] = [
@@ -637,8 +638,8 @@ fn whatever_happens_the_promises_hold() {
     };
     std::panic::set_hook(Box::new(silent));
     let seeds = match chosen.map(|seed| seed.parse::<u64>().unwrap()) {
-        Some(seed) => seed..seed + 1,
-        None => 0..SEEDS,
+        Some(seed) => vec![seed; 1_000],
+        None => (0..SEEDS).collect(),
     };
     for seed in seeds {
         let lived = std::panic::catch_unwind(|| history(seed));

@@ -37,6 +37,7 @@ CREATE TABLE executions (
     faults INTEGER NOT NULL,
     requeues INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
+    age_since INTEGER,
     started_at INTEGER,
     finished_at INTEGER,
     deadline INTEGER,
@@ -102,12 +103,12 @@ UPDATE plane SET boot = 7;
 INSERT INTO functions VALUES (3, 'pinger', '{"format":1,"concurrency":4,"queue_size":100,"rate_per_second":50,"burst":null}', 2, 1760000000000, 1760000000001);
 INSERT INTO versions VALUES (3, 1, 1760000000000, '{"format":1,"code":"echo","spec":{"timeout_ms":30000,"cpu_ms":null,"memory_mb":256,"output_bytes_max":6291456,"log_bytes_max":65536,"max_retries":3,"base_delay_ms":100,"max_delay_ms":30000,"max_requeues":1000,"max_age_ms":86400000,"args":[],"env":{},"config":{},"record":"auto","execution_mode":null,"image":null,"endpoint_url":null,"ignored":{}}}');
 INSERT INTO versions VALUES (3, 2, 1760000000001, '{"format":1,"code":{"wasm":{"digest":"0707070707070707070707070707070707070707070707070707070707070707","shape":"handler","size":9}},"spec":{"timeout_ms":1000,"cpu_ms":500,"memory_mb":64,"output_bytes_max":6291456,"log_bytes_max":65536,"max_retries":3,"base_delay_ms":100,"max_delay_ms":30000,"max_requeues":1000,"max_age_ms":86400000,"args":["-v"],"env":{"A":"b"},"config":{},"record":"full","execution_mode":"local","image":null,"endpoint_url":null,"ignored":{}}}');
-INSERT INTO executions VALUES (x'019a0000000070008000000000000001', 7696581394433, 3, 'pinger', 2, 2, NULL, 7696581394433, NULL, 1, 0, 0, 1760000000100, 1760000000101, 1760000000103, NULL, NULL, NULL, 10, 1, 10, 1, 2, 'trace', NULL);
+INSERT INTO executions VALUES (x'019a0000000070008000000000000001', 7696581394433, 3, 'pinger', 2, 2, NULL, 7696581394433, NULL, 1, 0, 0, 1760000000100, NULL, 1760000000101, 1760000000103, NULL, NULL, NULL, 10, 1, 10, 1, 2, 'trace', NULL);
 INSERT INTO inputs VALUES (7696581394433, NULL, CAST('{"ping":1}' AS BLOB), '[["tenant","a"]]', NULL, 'order-1');
 INSERT INTO outputs VALUES (7696581394433, 'application/json', 0, CAST('{"pong":1}' AS BLOB));
 INSERT INTO attempts VALUES (7696581394433, 7696581394433, 1, 1760000000101, 1760000000103, 'success', NULL, NULL, 1, 2, 900, 700, x'010001020000006869');
 INSERT INTO keys VALUES (3, 'order-1', x'019a0000000070008000000000000001', zeroblob(32), 1760086400000);
-INSERT INTO executions VALUES (x'019a0000000070008000000000000002', 7696581394434, 3, 'pinger', 1, 3, 3, 0, NULL, 1, 0, 0, 1760000000200, 1760000000201, 1760000000203, NULL, 'TRAP', 'unreachable', 10, 0, NULL, 0, NULL, NULL, NULL);
-INSERT INTO executions VALUES (x'019a0000000070008000000000000003', 7696581394435, 3, 'pinger', 2, 1, 0, 7696581394434, NULL, 1, 0, 0, 1760000000300, 1760000000301, NULL, NULL, NULL, NULL, 4, 1, NULL, 0, NULL, NULL, NULL);
+INSERT INTO executions VALUES (x'019a0000000070008000000000000002', 7696581394434, 3, 'pinger', 1, 3, 3, 0, NULL, 1, 0, 0, 1760000000200, NULL, 1760000000201, 1760000000203, NULL, 'TRAP', 'unreachable', 10, 0, NULL, 0, NULL, NULL, NULL);
+INSERT INTO executions VALUES (x'019a0000000070008000000000000003', 7696581394435, 3, 'pinger', 2, 1, 0, 7696581394434, NULL, 1, 0, 0, 1760000000300, NULL, 1760000000301, NULL, NULL, NULL, NULL, 4, 1, NULL, 0, NULL, NULL, NULL);
 INSERT INTO inputs VALUES (7696581394435, NULL, CAST('null' AS BLOB), NULL, NULL, NULL);
 PRAGMA user_version = 1;
