@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::slice;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -132,11 +133,11 @@ async fn a_call_whose_commit_fails_was_never_accepted() {
     let key = [("idempotency-key", "k")];
     let failed = world.enqueue_with("echo", &key, json!("lost")).await;
     failed.refused(503, "STORE_UNAVAILABLE");
-    assert_eq!(ids(&world, "echo").await, [earlier.clone()]);
+    assert_eq!(ids(&world, "echo").await, slice::from_ref(&earlier));
     stop(world).await;
 
     let world = reopened(folder.path()).await;
-    assert_eq!(ids(&world, "echo").await, [earlier.clone()]);
+    assert_eq!(ids(&world, "echo").await, slice::from_ref(&earlier));
     // Neither is its key there: it may be used for anything.
     let again = world.enqueue_with("echo", &key, json!("another")).await;
     assert_eq!(again.status, 202);
@@ -184,7 +185,7 @@ async fn after_a_failed_commit_everything_reads_and_nothing_writes() {
     }
 
     assert_eq!(world.execution(&earlier).await, before);
-    assert_eq!(ids(&world, "echo").await, [earlier.clone()]);
+    assert_eq!(ids(&world, "echo").await, slice::from_ref(&earlier));
     assert_eq!(world.attempts(&earlier).await.len(), 1);
     let function = world.get("/v1/functions/echo").await.expect(200);
     assert_eq!(function["queueSize"], 100);
