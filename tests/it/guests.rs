@@ -76,6 +76,16 @@ fn echo_passes_its_own_tests() {
 }
 
 #[test]
+fn flaky_passes_its_own_tests() {
+    own_tests_pass("flaky");
+}
+
+#[test]
+fn json_transform_passes_its_own_tests() {
+    own_tests_pass("json-transform");
+}
+
+#[test]
 fn order_intake_passes_its_own_tests() {
     own_tests_pass("order-intake");
 }
@@ -83,6 +93,11 @@ fn order_intake_passes_its_own_tests() {
 #[test]
 fn roman_numeral_passes_its_own_tests() {
     own_tests_pass("roman-numeral");
+}
+
+#[test]
+fn slow_passes_its_own_tests() {
+    own_tests_pass("slow");
 }
 
 #[test]
