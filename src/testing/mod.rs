@@ -335,3 +335,8 @@ fn parse(name: &str) -> anyhow::Result<FunctionName> {
     name.parse()
         .with_context(|| format!("{name:?} is no function's name"))
 }
+
+/// The examples of the page on testing compile, and run where they need no wasm.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/testing.md")]
+struct Page;
