@@ -1,11 +1,12 @@
 //! The composition root: builds a plane out of its parts, serves it, and takes it down in order.
 //!
 //! A start goes from the inside out: store, runtime, registry, scheduler (which finds all promised work
-//! again), API, listeners. A stop goes the other way. What runs beside the calls is in [`maintenance`].
+//! again), API, listeners. A stop goes the other way. What runs beside the calls is in `maintenance`.
 //!
 //! **Invariant:** the only place that knows which implementation stands behind a trait; decides nothing
 //! about calls.
 
+mod hooks;
 mod listener;
 mod maintenance;
 mod settings;
@@ -84,9 +85,10 @@ impl App {
     async fn compose(
         config: &Config,
         compiler: CompilerProgram,
-        store: Arc<dyn Store>,
+        sqlite: Arc<SqliteStore>,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
+        let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
         let clock = Clock::system();
         let metrics = Metrics::default();
         let runtime = open_runtime(config, compiler)?;
@@ -108,10 +110,13 @@ impl App {
             clock: clock.clone(),
             store: Arc::clone(&store),
             registry: registry.clone(),
-            runner: Arc::new(PlaneRunner {
-                runtime: runtime.clone(),
-                endpoint,
-            }),
+            runner: hooks::runner(
+                config,
+                PlaneRunner {
+                    runtime: runtime.clone(),
+                    endpoint,
+                },
+            ),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         };
@@ -119,16 +124,16 @@ impl App {
         let scheduler = Scheduler::start(settings::scheduler(config, guests_max), parts)
             .await
             .context("cannot find the work that was promised")?;
-        let upkeep = maintenance::Upkeep {
+        let upkeep = maintenance::Parts {
             clock,
-            store: Arc::clone(&store),
+            store: Arc::clone(&sqlite),
             registry: registry.clone(),
             runtime,
             scheduler: scheduler.clone(),
             metrics: metrics.clone(),
             retention_ms: config.limits.retention_ms,
         };
-        upkeep.start(tasks);
+        maintenance::start(upkeep, tasks);
         let state = api::State::new(
             registry,
             scheduler.clone(),
@@ -214,7 +219,7 @@ impl App {
     }
 }
 
-async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+async fn open_store(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
     let options = settings::store(config);
     // Opening reads, and may migrate or wait for the disk: not on a thread that serves.
     let store = tokio::task::spawn_blocking(|| SqliteStore::open(options))

@@ -108,7 +108,7 @@ impl Harness {
         let endpoint = Endpoint::new(setup.endpoint);
         let metrics = Metrics::new(1_000);
         let registry = Registry::open(
-            registry::Options::default(),
+            setup.registry,
             Arc::clone(&store),
             Arc::new(PlaneCode {
                 runtime: runtime.clone(),

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use crate::clock::Clock;
 use crate::endpoint::{self, Loopback};
 use crate::model::Timestamp;
+use crate::registry;
 use crate::runtime::{self, InProcessCompiler, Runtime};
 use crate::scheduler;
 use crate::store::Store;
@@ -31,7 +32,7 @@ pub enum Movement {
 }
 
 /// Where the harness keeps what is durable.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub enum Home {
     /// In memory; gone with the harness.
     #[default]
@@ -42,6 +43,9 @@ pub enum Home {
     /// The embedded database in this folder, not synced: it survives the harness, not the machine. The code
     /// lies beside it.
     Folder(PathBuf),
+    /// A store of the tester's own: one that fails or stalls, or one that is looked into. As with a disk, the
+    /// code is elsewhere.
+    Store(Arc<dyn Store>),
 }
 
 /// How a harness is set up.
@@ -55,6 +59,8 @@ pub struct Setup {
     pub clock: Clock,
     /// The scheduler's settings; `manual` is set from `movement`.
     pub scheduler: scheduler::Options,
+    /// The settings of the registry of functions.
+    pub registry: registry::Options,
     /// The settings of calls to services behind a URL.
     pub endpoint: endpoint::Options,
     /// A runtime to use instead of the one that all harnesses of a process share.
@@ -68,6 +74,7 @@ impl Default for Setup {
             home: Home::Memory,
             clock: Clock::manual(START),
             scheduler: scheduler::Options::default(),
+            registry: registry::Options::default(),
             endpoint: endpoint::Options {
                 loopback: Loopback::Allowed,
                 ..endpoint::Options::default()
@@ -97,7 +104,7 @@ pub(super) fn runtime_of(
     match (asked, home) {
         (Some(runtime), _) => Ok((runtime, None)),
         (None, Home::Folder(dir)) => Ok((open_runtime(&dir.join("code"))?, None)),
-        (None, Home::Memory | Home::Disk(_)) => {
+        (None, Home::Memory | Home::Disk(_) | Home::Store(_)) => {
             let shared = SharedRuntime::get()?;
             Ok((shared.runtime.clone(), Some(shared)))
         }
@@ -108,6 +115,7 @@ pub(super) fn open_store(home: Home) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match home {
         Home::Memory => Arc::new(MemoryStore::open(&Disk::default())),
         Home::Disk(disk) => Arc::new(MemoryStore::open(&disk)),
+        Home::Store(store) => store,
         Home::Folder(dir) => {
             let options = sqlite::Options {
                 synchronous: Synchronous::Off,
