@@ -6,6 +6,7 @@
 //! **Invariant:** the only place that knows which implementation stands behind a trait; decides nothing
 //! about calls.
 
+pub mod backup;
 mod listener;
 mod maintenance;
 mod settings;

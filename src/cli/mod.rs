@@ -1,9 +1,11 @@
 //! The command line: one file per command, each a set of flags and an `execute`.
 //!
-//! Client commands talk HTTP to a server and know nothing of its insides; `serve` and `demo` start one.
+//! Client commands talk HTTP to a server and know nothing of its insides; `serve` and `demo` start one;
+//! `backup` and `restore` work on its folder.
 //!
 //! **Invariant:** the only code that writes to standard output, and the only one that decides exit codes.
 
+mod backup;
 mod call;
 mod client;
 mod demo;
@@ -51,6 +53,8 @@ const EXIT_CODES: &str = "Exit codes: 0 success; 1 the execution did not end in 
 enum Command {
     Serve(Box<serve::Args>),
     Demo(demo::Args),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -116,18 +120,21 @@ pub fn command() -> clap::Command {
 }
 
 fn execute(cli: Cli) -> Result<Exit, Failure> {
+    let format = if cli.json {
+        Format::Json
+    } else {
+        Format::Human
+    };
     let command = match cli.command {
         Command::Serve(args) => return args.execute(),
         Command::Demo(args) => return args.execute(),
+        Command::Backup(args) => return args.execute(format),
+        Command::Restore(args) => return args.execute(format),
         Command::Client(command) => command,
     };
     let context = Context {
         client: Client::new(&cli.server)?,
-        format: if cli.json {
-            Format::Json
-        } else {
-            Format::Human
-        },
+        format,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -16,6 +16,7 @@ mod handler;
 mod host;
 mod host_limits;
 mod imports;
+mod kept;
 mod limits;
 mod output;
 mod run;
@@ -29,7 +30,8 @@ mod worker;
 
 pub use child::ChildCompiler;
 pub use compile::{Compiled, Compiler, InProcessCompiler};
-pub use engine::{NoPool, PoolReport, Wipe};
+pub use engine::{NoPool, PoolReport, Wipe, probe};
+pub use kept::{CodeFolder, KeyState, Kept};
 pub use wire::Needs;
 pub use worker::{WORKER_COMMAND, worker_main};
 
