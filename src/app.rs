@@ -7,6 +7,7 @@
 //! about calls.
 
 pub mod backup;
+pub mod doctor;
 mod listener;
 mod maintenance;
 mod settings;
@@ -69,9 +70,21 @@ impl App {
     /// # Errors
     /// See [`App::start`].
     pub async fn start_with(config: Config, compiler: CompilerProgram) -> anyhow::Result<Self> {
+        Self::start_at(config, compiler, Clock::system()).await
+    }
+
+    /// [`App::start_with`] with a clock, which a test may move.
+    ///
+    /// # Errors
+    /// See [`App::start`].
+    pub async fn start_at(
+        config: Config,
+        compiler: CompilerProgram,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let tasks = Tasks::default();
         let store = open_store(&config).await?;
-        let started = Self::compose(&config, compiler, Arc::clone(&store), &tasks).await;
+        let started = Self::compose(&config, compiler, clock, Arc::clone(&store), &tasks).await;
         if started.is_err() {
             // What was started so far ends again, and the folder is free for the next one.
             tasks.stop().await;
@@ -85,10 +98,10 @@ impl App {
     async fn compose(
         config: &Config,
         compiler: CompilerProgram,
+        clock: Clock,
         store: Arc<dyn Store>,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
-        let clock = Clock::system();
         let metrics = Metrics::default();
         let runtime = open_runtime(config, compiler)?;
         let endpoint = Endpoint::new(settings::endpoint(config));

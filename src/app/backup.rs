@@ -61,7 +61,10 @@ pub struct Summary {
 /// left of a backup that failed.
 pub fn backup(data_dir: &Path, to: &Path, tell: Tell<'_>) -> anyhow::Result<Summary> {
     if fs::symlink_metadata(to).is_ok() {
-        bail!("{} exists: name a folder that does not, it will be made", to.display());
+        bail!(
+            "{} exists: name a folder that does not, it will be made",
+            to.display()
+        );
     }
     let parent = match to.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),

@@ -48,7 +48,11 @@ impl BackupArgs {
         if format == Format::Json {
             return print_json(&summary);
         }
-        output::print(&format!("backup {}: {}", self.to.display(), holds(&summary)))?;
+        output::print(&format!(
+            "backup {}: {}",
+            self.to.display(),
+            holds(&summary)
+        ))?;
         Ok(Exit::Success)
     }
 }
@@ -83,7 +87,9 @@ fn runs_again(summary: &Summary) -> Vec<String> {
             "nothing will run again: no execution was waiting when the backup was made".to_owned(),
         ];
     }
-    let total = unfinished.values().fold(0_u64, |sum, n| sum.saturating_add(*n));
+    let total = unfinished
+        .values()
+        .fold(0_u64, |sum, n| sum.saturating_add(*n));
     let mut lines = vec![format!(
         "{total} executions were waiting or running when the backup was made: the next start runs them, \
          those included that ended since"

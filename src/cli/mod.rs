@@ -1,7 +1,8 @@
 //! The command line: one file per command, each a set of flags and an `execute`.
 //!
 //! Client commands talk HTTP to a server and know nothing of its insides; `serve` and `demo` start one;
-//! `backup` and `restore` work on its folder.
+//! `backup`,
+//! `restore` and `doctor` work on its folder.
 //!
 //! **Invariant:** the only code that writes to standard output, and the only one that decides exit codes.
 
@@ -10,6 +11,7 @@ mod call;
 mod client;
 mod demo;
 mod deploy;
+mod doctor;
 mod drain;
 mod enqueue;
 mod executions;
@@ -46,7 +48,7 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 success; 1 the execution did not end in success (serve, demo: failed); \
+const EXIT_CODES: &str = "Exit codes: 0 success; 1 the execution did not end in success (serve, demo: failed; doctor: something fails); \
 2 usage; 3 refused (4xx); 4 unreachable or 5xx; 74 the store failed";
 
 #[derive(Debug, Subcommand)]
@@ -71,6 +73,7 @@ enum ClientCommand {
     #[command(subcommand)]
     Executions(executions::Command),
     Logs(logs::Args),
+    Doctor(doctor::Args),
 }
 
 /// What every client command is given.
@@ -153,6 +156,7 @@ impl ClientCommand {
             Self::Functions(command) => command.execute(context).await,
             Self::Executions(command) => command.execute(context).await,
             Self::Logs(args) => args.execute(context).await,
+            Self::Doctor(args) => args.execute(context).await,
         }
     }
 }

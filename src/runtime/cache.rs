@@ -83,7 +83,7 @@ impl Cache {
                 Ok(rustix::fs::futimens(&file, &times)?)
             });
         if let Err(error) = renewed {
-            tracing::warn!(code.digest = %digest, "a kept file cannot be renewed: {error}");
+            tracing::warn!(code.digest = %digest, %error, "a kept file cannot be renewed");
         }
         Some(label)
     }

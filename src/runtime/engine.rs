@@ -115,7 +115,8 @@ pub(super) fn serving_with(guests_max: u32, wipe: Wipe) -> Result<(Engine, PoolR
             Err(error) => {
                 tracing::warn!(
                     pool.guests = guests,
-                    "no room for this many guests, trying half: {error:#}"
+                    error = %format_args!("{error:#}"),
+                    "no room for this many guests, trying half"
                 );
                 guests /= 2;
             }

@@ -46,6 +46,12 @@ pub enum KeyState {
     Exposed,
 }
 
+/// The files of one upload, as they were read.
+struct Files {
+    wasm: Vec<u8>,
+    label: Vec<u8>,
+}
+
 /// A folder of code that may be another process's.
 #[derive(Debug, Clone)]
 pub struct CodeFolder {
@@ -63,7 +69,10 @@ impl CodeFolder {
     /// # Errors
     /// The system's.
     pub fn create(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.dir)
     }
 
     /// Looks at the files of a digest, and reads all of the wasm.
@@ -72,8 +81,8 @@ impl CodeFolder {
     /// They are there and cannot be read.
     pub fn check(&self, digest: &Digest) -> io::Result<Kept> {
         match self.read(digest)? {
-            Ok((wasm, _)) => Ok(Kept::Whole {
-                bytes: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
+            Ok(files) => Ok(Kept::Whole {
+                bytes: u64::try_from(files.wasm.len()).unwrap_or(u64::MAX),
             }),
             Err(kept) => Ok(kept),
         }
@@ -92,14 +101,14 @@ impl CodeFolder {
         if let kept @ Kept::Whole { .. } = to.check(digest)? {
             return Ok(kept);
         }
-        let (wasm, label) = match self.read(digest)? {
+        let files = match self.read(digest)? {
             Ok(files) => files,
             Err(kept) => return Ok(kept),
         };
-        write_new(&to.wasm_path(digest), &wasm)?;
-        write_new(&to.label_path(digest), &label)?;
+        write_new(&to.wasm_path(digest), &files.wasm)?;
+        write_new(&to.label_path(digest), &files.label)?;
         Ok(Kept::Whole {
-            bytes: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
+            bytes: u64::try_from(files.wasm.len()).unwrap_or(u64::MAX),
         })
     }
 
@@ -166,10 +175,13 @@ impl CodeFolder {
         };
         let paths = entries.map(|entry| entry.map(|entry| entry.path()));
         let paths: io::Result<Vec<_>> = paths.collect();
-        Ok(paths?.into_iter().filter(|path| !unfinished(path)).collect())
+        Ok(paths?
+            .into_iter()
+            .filter(|path| !unfinished(path))
+            .collect())
     }
 
-    fn read(&self, digest: &Digest) -> io::Result<Result<(Vec<u8>, Vec<u8>), Kept>> {
+    fn read(&self, digest: &Digest) -> io::Result<Result<Files, Kept>> {
         let (Some(wasm), Some(label)) = (
             found(fs::read(self.wasm_path(digest)))?,
             found(fs::read(self.label_path(digest)))?,
@@ -180,7 +192,7 @@ impl CodeFolder {
         if !readable || digest_of(&wasm) != *digest {
             return Ok(Err(Kept::Damaged));
         }
-        Ok(Ok((wasm, label)))
+        Ok(Ok(Files { wasm, label }))
     }
 
     fn wasm_path(&self, digest: &Digest) -> PathBuf {

@@ -31,7 +31,7 @@ mod worker;
 pub use child::ChildCompiler;
 pub use compile::{Compiled, Compiler, InProcessCompiler};
 pub use engine::{NoPool, PoolReport, Wipe, probe};
-pub use kept::{CodeFolder, KeyState, Kept};
+pub use kept::{CodeFolder, Kept, KeyState};
 pub use wire::Needs;
 pub use worker::{WORKER_COMMAND, worker_main};
 
@@ -282,7 +282,6 @@ impl Runtime {
     async fn ready(&self, digest: Digest) -> Result<Ready<'_>, Outcome> {
         let begun = Instant::now();
         let (loaded, temperature) = self.inner.codes.get(digest).await.map_err(|error| {
-            tracing::error!(code.digest = %digest, "code cannot be loaded: {error}");
             Outcome::Fault(format!("the function's code cannot be loaded: {error}"))
         })?;
         let init_duration = match temperature {

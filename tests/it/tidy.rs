@@ -98,7 +98,12 @@ fn sources() -> Vec<Source> {
     let tests = test_only(&sources);
     for source in &mut sources {
         let stem = source.path.with_extension("");
-        let named_so = stem.file_name().unwrap().to_str().unwrap().ends_with("tests");
+        let named_so = stem
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .ends_with("tests");
         source.is_test = named_so || stem.ancestors().any(|part| tests.contains(part));
     }
     assert!(sources.len() > 20, "found no sources to look at");

@@ -41,7 +41,9 @@ pub enum CopyError {
     #[error("{} holds no database of Pelton's", .0.display())]
     NoDatabase(PathBuf),
     /// A newer Pelton wrote it.
-    #[error("its schema has version {found}, and this Pelton knows versions up to {supported}: use a newer Pelton")]
+    #[error(
+        "its schema has version {found}, and this Pelton knows versions up to {supported}: use a newer Pelton"
+    )]
     FromFuture {
         /// Its schema version.
         found: i64,
@@ -132,7 +134,11 @@ pub fn digests(dir: &Path) -> Result<HashSet<Digest>, CopyError> {
 ///
 /// # Errors
 /// [`CopyError`]; what was written so far is the caller's to remove.
-pub fn copy(from: &Path, to: &Path, progress: &mut dyn FnMut(Pages)) -> Result<Contents, CopyError> {
+pub fn copy(
+    from: &Path,
+    to: &Path,
+    progress: &mut dyn FnMut(Pages),
+) -> Result<Contents, CopyError> {
     let contents = copy_as(from, &to.join(DATABASE), progress)?;
     sync(to)?;
     Ok(contents)
@@ -188,7 +194,7 @@ fn copy_pages(
                 StepResult::Done => break,
                 StepResult::More => {}
                 // Busy or locked: the connection has waited its time already.
-                _ => {
+                StepResult::Busy | StepResult::Locked | _ => {
                     let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
                     return Err(rusqlite::Error::SqliteFailure(busy, None));
                 }

@@ -88,7 +88,7 @@ impl Shared {
             is_first
         });
         if is_first {
-            tracing::error!(%reason, "a write failed: the store takes no writes until a restart");
+            tracing::error!(error = %reason, "a write failed: the store takes no writes until a restart");
         }
         let first = self.poison.borrow().clone().unwrap_or(reason);
         self.inbox.end(Error::Poisoned(Arc::clone(&first)));

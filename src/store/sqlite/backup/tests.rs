@@ -22,7 +22,10 @@ fn write_mib(dir: &Path, seq: i64) {
     let connection = Connection::open(dir.join(DATABASE)).unwrap();
     let body = vec![7_u8; 1 << 20];
     connection
-        .execute("INSERT INTO inputs (seq, body) VALUES (?1, ?2)", rusqlite::params![seq, body])
+        .execute(
+            "INSERT INTO inputs (seq, body) VALUES (?1, ?2)",
+            rusqlite::params![seq, body],
+        )
         .unwrap();
 }
 
