@@ -117,6 +117,8 @@ fn command(marker: &str) -> Vec<u8> {
 async fn code_that_no_version_names_is_removed_once_it_is_old() {
     let folder = tempfile::tempdir().unwrap();
     let plane = Plane::start(folder.path()).await;
+    // An error says that another test did it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let used = plane.deploy(&http, "used", command("used")).await;
     let deleted = plane.deploy(&http, "deleted", command("deleted")).await;
