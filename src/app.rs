@@ -1,13 +1,14 @@
 //! The composition root: builds a plane out of its parts, serves it, and takes it down in order.
 //!
 //! A start goes from the inside out: store, runtime, registry, scheduler (which finds all promised work
-//! again), API, listeners. A stop goes the other way. What runs beside the calls is in [`maintenance`].
+//! again), API, listeners. A stop goes the other way. What runs beside the calls is in `maintenance`.
 //!
 //! **Invariant:** the only place that knows which implementation stands behind a trait; decides nothing
 //! about calls.
 
 pub mod backup;
 pub mod doctor;
+mod hooks;
 mod listener;
 mod maintenance;
 mod settings;
@@ -99,9 +100,10 @@ impl App {
         config: &Config,
         compiler: CompilerProgram,
         clock: Clock,
-        store: Arc<dyn Store>,
+        sqlite: Arc<SqliteStore>,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
+        let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
         let metrics = Metrics::default();
         let runtime = open_runtime(config, compiler)?;
         let endpoint = Endpoint::new(settings::endpoint(config));
@@ -122,10 +124,13 @@ impl App {
             clock: clock.clone(),
             store: Arc::clone(&store),
             registry: registry.clone(),
-            runner: Arc::new(PlaneRunner {
-                runtime: runtime.clone(),
-                endpoint,
-            }),
+            runner: hooks::runner(
+                config,
+                PlaneRunner {
+                    runtime: runtime.clone(),
+                    endpoint,
+                },
+            ),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         };
@@ -133,16 +138,16 @@ impl App {
         let scheduler = Scheduler::start(settings::scheduler(config, guests_max), parts)
             .await
             .context("cannot find the work that was promised")?;
-        let upkeep = maintenance::Upkeep {
+        let upkeep = maintenance::Parts {
             clock,
-            store: Arc::clone(&store),
+            store: Arc::clone(&sqlite),
             registry: registry.clone(),
             runtime,
             scheduler: scheduler.clone(),
             metrics: metrics.clone(),
             retention_ms: config.limits.retention_ms,
         };
-        upkeep.start(tasks);
+        maintenance::start(upkeep, tasks);
         let state = api::State::new(
             registry,
             scheduler.clone(),
@@ -150,16 +155,7 @@ impl App {
             Arc::clone(&store),
             settings::api(config),
         );
-        let routes = api::router(Arc::clone(&state));
-        let bounds = settings::api_bounds(config);
-        let api = Listener::open(config.listen, bounds, routes, tasks)
-            .await
-            .with_context(|| format!("cannot listen on {}", config.listen))?;
-        let routes = api::management_router(state);
-        let bounds = settings::management_bounds(config);
-        let management = Listener::open(config.management_listen, bounds, routes, tasks)
-            .await
-            .with_context(|| format!("cannot listen on {}", config.management_listen))?;
+        let (api, management) = listen(config, &state, tasks).await?;
         Ok(Self {
             api,
             management,
@@ -228,7 +224,26 @@ impl App {
     }
 }
 
-async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+/// The API's listener and the management's.
+async fn listen(
+    config: &Config,
+    state: &Arc<api::State>,
+    tasks: &Tasks,
+) -> anyhow::Result<(Listener, Listener)> {
+    let routes = api::router(Arc::clone(state));
+    let bounds = settings::api_bounds(config);
+    let api = Listener::open(config.listen, bounds, routes, tasks)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let routes = api::management_router(Arc::clone(state));
+    let bounds = settings::management_bounds(config);
+    let management = Listener::open(config.management_listen, bounds, routes, tasks)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.management_listen))?;
+    Ok((api, management))
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {
     let options = settings::store(config);
     // Opening reads, and may migrate or wait for the disk: not on a thread that serves.
     let store = tokio::task::spawn_blocking(|| SqliteStore::open(options))

@@ -53,7 +53,7 @@ pub enum Movement {
 }
 
 /// Where the harness keeps what is durable.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub enum Home {
     /// In memory; gone with the harness.
     #[default]
@@ -64,6 +64,9 @@ pub enum Home {
     /// The embedded database in this folder, not synced: it survives the harness, not the machine. The code
     /// lies beside it.
     Folder(std::path::PathBuf),
+    /// A store of the tester's own: one that fails or stalls, or one that is looked into. As with a disk, the
+    /// code is elsewhere.
+    Store(Arc<dyn Store>),
 }
 
 /// How a harness is set up.
@@ -77,6 +80,8 @@ pub struct Setup {
     pub clock: Clock,
     /// The scheduler's settings; `manual` is set from `movement`.
     pub scheduler: scheduler::Options,
+    /// The settings of the registry of functions.
+    pub registry: registry::Options,
     /// The settings of calls to services behind a URL.
     pub endpoint: endpoint::Options,
     /// A runtime to use instead of the one that all harnesses of a process share.
@@ -90,6 +95,7 @@ impl Default for Setup {
             home: Home::Memory,
             clock: Clock::manual(START),
             scheduler: scheduler::Options::default(),
+            registry: registry::Options::default(),
             endpoint: endpoint::Options {
                 loopback: Loopback::Allowed,
                 ..endpoint::Options::default()
@@ -132,7 +138,7 @@ impl Harness {
         let (runtime, shared) = match (setup.runtime, &setup.home) {
             (Some(runtime), _) => (runtime, None),
             (None, Home::Folder(dir)) => (open_runtime(&dir.join("code"))?, None),
-            (None, Home::Memory | Home::Disk(_)) => {
+            (None, Home::Memory | Home::Disk(_) | Home::Store(_)) => {
                 let shared = SharedRuntime::get()?;
                 (shared.runtime.clone(), Some(shared))
             }
@@ -142,7 +148,7 @@ impl Harness {
         let endpoint = Endpoint::new(setup.endpoint);
         let metrics = Metrics::new(1_000);
         let registry = Registry::open(
-            registry::Options::default(),
+            setup.registry,
             Arc::clone(&store),
             Arc::new(PlaneCode {
                 runtime: runtime.clone(),
@@ -347,6 +353,7 @@ async fn open_store(home: Home) -> anyhow::Result<Arc<dyn Store>> {
     Ok(match home {
         Home::Memory => Arc::new(MemoryStore::open(&Disk::default())),
         Home::Disk(disk) => Arc::new(MemoryStore::open(&disk)),
+        Home::Store(store) => store,
         Home::Folder(dir) => {
             let options = sqlite::Options {
                 synchronous: Synchronous::Off,

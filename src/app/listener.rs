@@ -73,7 +73,8 @@ impl Listener {
         let listener = TcpListener::bind(addr).await?;
         let handle = Self {
             addr: listener.local_addr()?,
-            closing: CancellationToken::new(),
+            // Whoever stops everything closes this too.
+            closing: tasks.stop_token().child_token(),
             places: Arc::new(Semaphore::new(places(bounds.connections_max))),
             places_max: bounds.connections_max,
         };

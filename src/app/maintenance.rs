@@ -5,7 +5,7 @@
 //! next turn, and never ends the loop.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -15,6 +15,7 @@ use crate::registry::Registry;
 use crate::runtime::{Runtime, Wipe};
 use crate::scheduler::Scheduler;
 use crate::shutdown::Tasks;
+use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{self, Retention, Store};
 
 /// Between two looks for what is old; a shorter retention is looked after more often.
@@ -27,10 +28,9 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 const SWEEP_EVERY_MS: u64 = 3_600_000;
 
 /// What upkeep works with.
-#[derive(Clone)]
-pub(super) struct Upkeep {
+pub(super) struct Parts {
     pub(super) clock: Clock,
-    pub(super) store: Arc<dyn Store>,
+    pub(super) store: Arc<SqliteStore>,
     pub(super) registry: Registry,
     pub(super) runtime: Runtime,
     pub(super) scheduler: Scheduler,
@@ -38,32 +38,43 @@ pub(super) struct Upkeep {
     pub(super) retention_ms: u64,
 }
 
-impl Upkeep {
-    /// Starts the loops; they end when all tasks are told to stop.
-    pub(super) fn start(self, tasks: &Tasks) {
-        let sampler = self.clone();
-        self.metrics
-            .sample_with(move |metrics| sampler.sample(metrics));
-        let (purging, sweeping) = (self.clone(), self);
-        let until_stop = tasks.stop_token().clone();
-        drop(tasks.spawn(async move {
-            let loops = async {
-                tokio::join!(
-                    purging.purge_again_and_again(),
-                    sweeping.sweep_again_and_again()
-                )
-            };
-            tokio::select! {
-                () = until_stop.cancelled() => {}
-                _ = loops => {}
-            }
-        }));
-    }
+/// Starts the loops, which end when all tasks are told to stop, and the sampling of figures.
+pub(super) fn start(parts: Parts, tasks: &Tasks) {
+    let metrics = parts.metrics.clone();
+    let upkeep = Arc::new(Upkeep {
+        parts,
+        counted: Mutex::default(),
+    });
+    // The metrics must not keep alive what they measure, for that keeps them too.
+    let weak = Arc::downgrade(&upkeep);
+    metrics.sample_with(move |metrics| {
+        if let Some(upkeep) = weak.upgrade() {
+            upkeep.sample(metrics);
+        }
+    });
+    let stop = tasks.stop_token().clone();
+    drop(tasks.spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = upkeep.purge_again_and_again() => {}
+            () = upkeep.sweep_again_and_again() => {}
+        }
+    }));
+}
 
+struct Upkeep {
+    parts: Parts,
+    /// What the store's counters stood at when they were last sampled.
+    counted: Mutex<sqlite::Stats>,
+}
+
+impl Upkeep {
     async fn purge_again_and_again(&self) {
-        let pause_ms = PURGE_EVERY_MS.min(self.retention_ms / 10).max(100);
+        let Parts { clock, metrics, .. } = &self.parts;
+        let pause_ms = PURGE_EVERY_MS.min(self.parts.retention_ms / 10).max(100);
         loop {
-            let now = self.clock.now();
+            let now = clock.now();
+            metrics.set_gauge(Gauge::PurgeProgress, u64::try_from(now.0).unwrap_or(0));
             match tokio::time::timeout(STEP_TIMEOUT, self.purge(now)).await {
                 Ok(Ok(0)) => {}
                 // Perhaps there is more.
@@ -72,30 +83,28 @@ impl Upkeep {
                 Ok(Err(error)) => tracing::warn!(%error, "old executions could not be removed"),
                 Err(_) => tracing::warn!("removing old executions takes too long"),
             }
-            self.clock.sleep_until(now.plus_ms(pause_ms)).await;
+            clock.sleep_until(now.plus_ms(pause_ms)).await;
         }
     }
 
     async fn purge(&self, now: Timestamp) -> store::Result<u32> {
-        let removed = self
-            .store
-            .purge(Retention {
-                executions_before: before(now, self.retention_ms),
-                keys_before: now,
-                rows_max: PURGE_ROWS_MAX,
-            })
-            .await?;
-        self.metrics.add(Counter::StoreRowsPurged, removed.into());
+        let Parts { store, metrics, .. } = &self.parts;
+        let retention = Retention {
+            executions_before: before(now, self.parts.retention_ms),
+            keys_before: now,
+            rows_max: PURGE_ROWS_MAX,
+        };
+        let removed = store.purge(retention).await?;
+        metrics.add(Counter::StoreRowsPurged, removed.into());
         Ok(removed)
     }
 
     async fn sweep_again_and_again(&self) {
+        let Parts { clock, runtime, .. } = &self.parts;
         loop {
-            let next = self.clock.now().plus_ms(SWEEP_EVERY_MS);
-            self.clock.sleep_until(next).await;
-            let (runtime, used) = (self.runtime.clone(), self.digests_in_use());
-            let swept = tokio::task::spawn_blocking(move || runtime.sweep(&used)).await;
-            match swept {
+            clock.sleep_until(clock.now().plus_ms(SWEEP_EVERY_MS)).await;
+            let (runtime, used) = (runtime.clone(), self.digests_in_use());
+            match tokio::task::spawn_blocking(move || runtime.sweep(&used)).await {
                 Ok(Ok(0)) => {}
                 Ok(Ok(files)) => tracing::info!(files, "removed code that no version names"),
                 Ok(Err(error)) => tracing::warn!(%error, "old code could not be removed"),
@@ -105,7 +114,7 @@ impl Upkeep {
     }
 
     fn digests_in_use(&self) -> HashSet<Digest> {
-        let functions = self.registry.list();
+        let functions = self.parts.registry.list();
         let versions = functions.iter().flat_map(|function| &function.versions);
         versions
             .filter_map(|version| match version.code {
@@ -116,32 +125,57 @@ impl Upkeep {
     }
 
     fn sample(&self, metrics: &Metrics) {
+        let Parts {
+            store,
+            registry,
+            runtime,
+            scheduler,
+            ..
+        } = &self.parts;
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        let load = self.scheduler.load();
-        let runtime = self.runtime.stats();
+        let (load, runtime, stats) = (scheduler.load(), runtime.stats(), store.stats());
         let figures = [
-            (Gauge::Functions, count(self.registry.list().len())),
+            (Gauge::Functions, count(registry.list().len())),
+            (Gauge::LiveExecutions, count(load.queued + load.running)),
+            (Gauge::QueuedInputBytes, load.queued_input_bytes),
             (
-                Gauge::LiveExecutions,
-                count(load.queued.saturating_add(load.running)),
+                Gauge::GuestsRunning,
+                count(load.running - load.endpoint_calls),
             ),
-            (Gauge::GuestsRunning, runtime.permits_used.into()),
             (Gauge::GuestsMax, runtime.permits_max.into()),
-            (Gauge::LoadedCodeBytes, runtime.loaded_bytes),
-            (Gauge::CompilationsWaiting, count(runtime.compiling)),
+            (Gauge::EndpointCallsRunning, count(load.endpoint_calls)),
             (Gauge::PoolSlots, runtime.pool.slots.into()),
             (
                 Gauge::PoolPagemapScan,
                 u64::from(runtime.pool.wipe == Wipe::TouchedPages),
             ),
-            (
-                Gauge::StorePoisoned,
-                u64::from(self.store.poisoned().is_some()),
-            ),
+            (Gauge::LoadedCodeBytes, runtime.loaded_bytes),
+            (Gauge::CompilationsWaiting, count(runtime.compiling)),
+            (Gauge::StoreWritesWaiting, stats.queue_ops),
+            (Gauge::StoreBufferBytes, stats.write_behind_bytes),
+            (Gauge::StorePoisoned, u64::from(store.poisoned().is_some())),
         ];
         for (gauge, value) in figures {
             metrics.set_gauge(gauge, value);
         }
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let grown = [
+            (Counter::StoreCommits, stats.commits, counted.commits),
+            (
+                Counter::StoreRowsSummarised,
+                stats.summarised_records,
+                counted.summarised_records,
+            ),
+            (
+                Counter::StoreRowsDropped,
+                stats.dropped_records,
+                counted.dropped_records,
+            ),
+        ];
+        for (counter, now, before) in grown {
+            metrics.add(counter, now.saturating_sub(before));
+        }
+        *counted = stats;
     }
 }
 

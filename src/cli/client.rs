@@ -46,10 +46,13 @@ impl Answer {
     /// The body as JSON of this form.
     ///
     /// # Errors
-    /// [`Failure::Other`] if it is none.
+    /// [`Failure::Garbled`] if it is none.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        let read = serde_json::from_slice(&self.body);
-        Ok(read.context("the server's answer cannot be read: is it a Pelton of another version?")?)
+        serde_json::from_slice(&self.body).map_err(|error| {
+            Failure::Garbled(format!(
+                "the server's answer cannot be read ({error}): is it a Pelton of another version?"
+            ))
+        })
     }
 }
 

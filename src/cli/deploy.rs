@@ -46,7 +46,7 @@ impl Args {
         let answer = match &self.file {
             Some(file) => {
                 let wasm = std::fs::read(file)
-                    .with_context(|| format!("cannot read {}", file.display()))?;
+                    .map_err(|error| input::unreadable(&file.display().to_string(), &error))?;
                 upload(&context.client, &self.function, wasm.into(), spec).await?
             }
             None => create(&context.client, &self.function, spec.unwrap_or_default()).await?,
@@ -76,7 +76,7 @@ impl Args {
         let mut spec = Map::new();
         if let Some(file) = &self.spec {
             let text = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read {}", file.display()))?;
+                .map_err(|error| input::unreadable(&file.display().to_string(), &error))?;
             spec = serde_json::from_str(&text).map_err(|error| {
                 Failure::Usage(format!("{} is no JSON object: {error}", file.display()))
             })?;

@@ -59,6 +59,8 @@ pub(crate) enum Failure {
         /// Why there was none.
         cause: String,
     },
+    /// The server's answer makes no sense: a Pelton of another version, or no Pelton.
+    Garbled(String),
     /// Standard output took no more; a closed pipe is no failure.
     Output(io::Error),
     /// Anything else that stopped the command.
@@ -88,7 +90,7 @@ impl Failure {
         match self {
             Self::Usage(_) => Exit::Usage,
             Self::Answered(answer) if (400..500).contains(&answer.status) => Exit::Refused,
-            Self::Answered(_) | Self::Unreachable { .. } => Exit::Unavailable,
+            Self::Answered(_) | Self::Unreachable { .. } | Self::Garbled(_) => Exit::Unavailable,
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Success,
             Self::Output(_) | Self::Other(_) => Exit::Failed,
         }
@@ -121,7 +123,7 @@ impl Failure {
             text.push('\n');
         };
         match self {
-            Self::Usage(message) => line("error: ", message),
+            Self::Usage(message) | Self::Garbled(message) => line("error: ", message),
             Self::Answered(answer) => {
                 let Answered {
                     status,

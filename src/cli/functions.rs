@@ -134,8 +134,8 @@ fn print_versions(answer: &Answer) -> Result<(), Failure> {
                 },
                 version
                     .digest
-                    .or(version.image)
                     .or(version.endpoint_url)
+                    .or(version.image)
                     .unwrap_or_default(),
                 version.created_at.unwrap_or_default(),
             ]

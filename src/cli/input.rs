@@ -4,7 +4,6 @@
 
 use std::io::Read as _;
 
-use anyhow::Context as _;
 use serde_json::value::RawValue;
 
 use super::exit::Failure;
@@ -21,7 +20,7 @@ impl Payload {
     /// Reads the payload and checks that it is JSON.
     ///
     /// # Errors
-    /// [`Failure::Usage`] if it is not; [`Failure::Other`] if it cannot be read.
+    /// [`Failure::Usage`] if it is not, or cannot be read.
     pub(crate) fn read(&self) -> Result<Box<RawValue>, Failure> {
         let text = match self.data.strip_prefix('@') {
             None => self.data.clone(),
@@ -30,11 +29,12 @@ impl Payload {
                 std::io::stdin()
                     .lock()
                     .read_to_string(&mut text)
-                    .context("cannot read standard input as text")?;
+                    .map_err(|error| unreadable("standard input", &error))?;
                 text
             }
-            Some(path) => std::fs::read_to_string(path)
-                .with_context(|| format!("cannot read {path} as text"))?,
+            Some(path) => {
+                std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?
+            }
         };
         RawValue::from_string(text).map_err(|error| {
             Failure::Usage(format!(
@@ -42,6 +42,11 @@ impl Payload {
             ))
         })
     }
+}
+
+/// What is said of a file that somebody named and that cannot be read.
+pub(crate) fn unreadable(what: &str, error: &std::io::Error) -> Failure {
+    Failure::Usage(format!("cannot read {what}: {error}"))
 }
 
 /// Splits `name=value`.

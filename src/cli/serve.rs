@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal as _};
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -34,11 +35,25 @@ impl Args {
             data.dir = data_dir,
             "starting"
         );
+        raise_file_limit();
         let runtime = runtime()?;
         let ended = runtime.block_on(serve(config));
         // What still runs was either waited for, or given up for good by a second signal.
         runtime.shutdown_background();
         ended
+    }
+}
+
+/// Lets the process hold as many connections and files as it is allowed to; many systems start programs
+/// with a tenth of that.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, open_files = limit.current, "the limit of open files could not be raised");
     }
 }
 

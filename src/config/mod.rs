@@ -51,6 +51,9 @@ pub struct Config {
     pub idempotency_ttl_ms: u64,
     /// All other limits, each within its range.
     pub limits: Limits,
+    /// For crash tests: see [`Options::test_abort_on`].
+    #[cfg(debug_assertions)]
+    pub test_abort_on: Option<String>,
 }
 
 /// Everything that is wrong with what was typed, a sentence each.
@@ -101,6 +104,8 @@ impl TryFrom<Options> for Config {
                 private_ranges,
                 idempotency_ttl_ms,
                 limits: typed.limits,
+                #[cfg(debug_assertions)]
+                test_abort_on: typed.test_abort_on,
             }),
             _ => Err(complaints),
         }

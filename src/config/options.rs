@@ -41,6 +41,11 @@ pub struct Options {
     /// How logs are written.
     #[command(flatten)]
     pub log: LogOptions,
+    /// For crash tests, in debug builds alone: the process aborts when the input of an attempt has this
+    /// text in it
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "TEXT", hide = true)]
+    pub test_abort_on: Option<String>,
 }
 
 impl Default for Options {
@@ -56,6 +61,8 @@ impl Default for Options {
             idempotency_ttl_ms: None,
             limits: Limits::default(),
             log: LogOptions::default(),
+            #[cfg(debug_assertions)]
+            test_abort_on: None,
         }
     }
 }

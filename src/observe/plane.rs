@@ -44,7 +44,7 @@ figures! {
         StoreWritesWaiting = "pelton_store_writes_waiting", "Writes that wait for their batch";
         StoreBufferBytes = "pelton_store_buffer_bytes", "Bytes in the write-behind buffer";
         StorePoisoned = "pelton_store_poisoned", "1 once the store takes no writes any more";
-        SchedulerProgress = "pelton_scheduler_progress_timestamp_ms", "When the scheduler last finished a turn, in ms since 1970";
+        PurgeProgress = "pelton_purge_progress_timestamp_ms", "When old executions were last looked for, in ms since 1970";
     }
 }
 
@@ -55,9 +55,6 @@ figures! {
         StoreRowsSummarised = "pelton_store_rows_summarised_total", "Ended executions kept as a summary because the write-behind buffer was half full";
         StoreRowsDropped = "pelton_store_rows_dropped_total", "Ended executions not kept because the write-behind buffer was full";
         StoreRowsPurged = "pelton_store_rows_purged_total", "Rows removed by retention";
-        Compilations = "pelton_compilations_total", "Files compiled";
-        CodeLoads = "pelton_code_loads_total", "Times that compiled code was read into memory";
-        PoolExhausted = "pelton_pool_exhausted_total", "Attempts that found no free slot in the pool";
     }
 }
 

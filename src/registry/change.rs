@@ -202,7 +202,7 @@ impl Registry {
     ) -> Result<Arc<Function>, Error> {
         let functions_max = self.inner.options.functions_max as usize;
         if self.read().by_name.len() >= functions_max {
-            return Err(Error::TooMany(format!(
+            return Err(Error::TooManyFunctions(format!(
                 "there are {functions_max} functions, as many as this server takes: delete some, or raise --functions-max"
             )));
         }
@@ -234,7 +234,7 @@ impl Registry {
     ) -> Result<Arc<Function>, Error> {
         let versions_max = self.inner.options.versions_max as usize;
         if function.versions.len() >= versions_max {
-            return Err(Error::TooMany(format!(
+            return Err(Error::TooManyVersions(format!(
                 "{} has {versions_max} versions, as many as this server keeps: delete the function and deploy it again, or raise --versions-max",
                 function.name
             )));

@@ -76,7 +76,10 @@ pub enum Error {
     Refused(#[from] crate::runtime::Refused),
     /// The plane is full of functions (the limit is named).
     #[error("{0}")]
-    TooMany(String),
+    TooManyFunctions(String),
+    /// The function has as many versions as are kept (the limit is named).
+    #[error("{0}")]
+    TooManyVersions(String),
     /// The store refused.
     #[error(transparent)]
     Store(#[from] crate::store::Error),

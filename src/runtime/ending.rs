@@ -8,6 +8,7 @@ use std::time::Duration;
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
+use super::engine::TABLE_ELEMENTS_MAX;
 use super::host_limits::FAILURE_MESSAGE_BYTES_MAX;
 use super::limits::Denial;
 use super::output::Capture;
@@ -91,14 +92,7 @@ impl Witness<'_> {
     fn cut(&self, cut: Cut) -> Outcome {
         match cut {
             Cut::Stopped => Outcome::Interrupted,
-            Cut::TimedOut => Outcome::TimedOut(Failure::new(
-                code::TIMEOUT,
-                format!(
-                    "the attempt was stopped when its {} ms were over (timeoutMs is {})",
-                    self.attempt.time_limit.as_millis(),
-                    self.attempt.version.spec.timeout_ms,
-                ),
-            )),
+            Cut::TimedOut => Outcome::TimedOut(Failure::new(code::TIMEOUT, self.timed_out())),
             Cut::CpuSpent => Outcome::Limit(Failure::new(
                 code::CPU_LIMIT,
                 format!(
@@ -106,6 +100,19 @@ impl Witness<'_> {
                     self.attempt.version.spec.cpu_ms.unwrap_or_default(),
                 ),
             )),
+        }
+    }
+
+    fn timed_out(&self) -> String {
+        let given_ms = self.attempt.version.spec.timeout_ms;
+        let left_ms = self.attempt.time_limit.as_millis();
+        if left_ms < u128::from(given_ms) {
+            // Its caller waits for less, or loading its code took a part.
+            format!(
+                "the attempt was stopped after the {left_ms} ms that were left to it (timeoutMs is {given_ms})"
+            )
+        } else {
+            format!("the attempt was stopped when its time was over (timeoutMs is {given_ms})")
         }
     }
 
@@ -118,7 +125,7 @@ impl Witness<'_> {
             return self.output_too_large(overflow.0);
         }
         if let Some(denial) = self.denial {
-            return Outcome::Limit(self.memory_limit(denial));
+            return Outcome::Limit(self.denied(denial));
         }
         if is_answer_too_large(error) {
             return self.output_too_large(self.attempt.version.spec.output_bytes_max);
@@ -144,7 +151,7 @@ impl Witness<'_> {
 
     /// A sentence about memory for failures that may have come of it, if growth was ever refused.
     pub(super) fn denial_note(&self) -> Option<String> {
-        self.denial.map(|denial| self.memory_limit(denial).message)
+        self.denial.map(|denial| self.denied(denial).message)
     }
 
     /// The last lines of stderr, on one line; empty if there are none.
@@ -152,15 +159,26 @@ impl Witness<'_> {
         self.capture.written().last_words(LAST_WORDS_BYTES_MAX)
     }
 
-    fn memory_limit(&self, denial: Denial) -> Failure {
-        let message = format!(
-            "the function's memories and tables may take {} MiB together (memoryMb): it had {} KiB and \
-             asked for {} KiB more",
-            self.attempt.version.spec.memory_mb,
-            denial.used.div_ceil(1024),
-            denial.wanted.div_ceil(1024),
-        );
-        Failure::new(code::MEMORY_LIMIT, message)
+    fn denied(&self, denial: Denial) -> Failure {
+        match denial {
+            Denial::Memory { used, wanted } => Failure::new(
+                code::MEMORY_LIMIT,
+                format!(
+                    "the function's memories and tables may take {} MiB together (memoryMb): it had {} KiB \
+                     and asked for {} KiB more",
+                    self.attempt.version.spec.memory_mb,
+                    used.div_ceil(1024),
+                    wanted.div_ceil(1024),
+                ),
+            ),
+            Denial::Table { wanted } => Failure::new(
+                code::HOST_LIMIT,
+                format!(
+                    "a table may have {TABLE_ELEMENTS_MAX} elements, whatever memoryMb allows: the function \
+                     asked for {wanted}"
+                ),
+            ),
+        }
     }
 
     fn trap(&self, error: &wasmtime::Error) -> String {

@@ -5,20 +5,28 @@
 
 use wasmtime::ResourceLimiter;
 
-use super::engine::{CORE_INSTANCES_PER_GUEST_MAX, MEMORIES_PER_GUEST_MAX, TABLES_PER_GUEST_MAX};
+use super::engine::{
+    CORE_INSTANCES_PER_GUEST_MAX, MEMORIES_PER_GUEST_MAX, TABLE_ELEMENTS_MAX, TABLES_PER_GUEST_MAX,
+};
 
 /// Bytes that one table element costs the host.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
 /// A growth that was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Denial {
-    /// Bytes that were in use.
-    pub(super) used: usize,
-    /// Bytes that the guest wanted beside them.
-    pub(super) wanted: usize,
-    /// Bytes that it may have in all.
-    pub(super) limit: usize,
+pub(super) enum Denial {
+    /// It would have passed the attempt's limit.
+    Memory {
+        /// Bytes that were in use.
+        used: usize,
+        /// Bytes that the guest wanted beside them.
+        wanted: usize,
+    },
+    /// No slot of the pool has room for so large a table.
+    Table {
+        /// Elements that the table was to have.
+        wanted: usize,
+    },
 }
 
 /// Counts the memories and tables of one attempt.
@@ -68,10 +76,9 @@ impl MemoryLimit {
                 true
             }
             Some(_) | None => {
-                self.denial = Some(Denial {
+                self.denial = Some(Denial::Memory {
                     used: self.used,
                     wanted: more,
-                    limit: self.limit,
                 });
                 false
             }
@@ -95,6 +102,11 @@ impl ResourceLimiter for MemoryLimit {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        // The pool's bound arrives as the table's own maximum; what is beyond it fails without us.
+        if desired > TABLE_ELEMENTS_MAX && maximum.is_none_or(|own| own >= TABLE_ELEMENTS_MAX) {
+            self.denial = Some(Denial::Table { wanted: desired });
+            return Ok(false);
+        }
         Ok(self.grow_to(current, desired, maximum, TABLE_ELEMENT_BYTES))
     }
 
@@ -122,13 +134,23 @@ mod tests {
         assert!(limit.table_growing(0, 2, None).unwrap());
         assert_eq!(limit.denial(), None);
         assert!(!limit.memory_growing(60, 85, None).unwrap());
-        let denial = Denial {
+        let denial = Denial::Memory {
             used: 76,
             wanted: 25,
-            limit: 100,
         };
         assert_eq!(limit.denial(), Some(denial));
         assert!(limit.memory_growing(60, 84, None).unwrap());
+    }
+
+    #[test]
+    fn a_table_beyond_the_pools_bound_is_told_apart_from_one_beyond_its_own() {
+        let mut limit = MemoryLimit::new(usize::MAX);
+        let (bound, beyond) = (TABLE_ELEMENTS_MAX, TABLE_ELEMENTS_MAX + 1);
+        assert!(limit.table_growing(0, bound, Some(bound)).unwrap());
+        assert!(limit.table_growing(bound, beyond, Some(10)).unwrap());
+        assert_eq!(limit.denial(), None);
+        assert!(!limit.table_growing(bound, beyond, Some(bound)).unwrap());
+        assert_eq!(limit.denial(), Some(Denial::Table { wanted: beyond }));
     }
 
     #[test]

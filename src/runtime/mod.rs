@@ -1,7 +1,7 @@
 //! Runs wasm: compiles it in a child process, keeps the code, gives every attempt a fresh instance.
 //!
 //! **Invariant:** the only folder that names wasmtime; knows no store, no queue, no HTTP server. Whatever a
-//! guest does ends as an [`Outcome`](crate::execution::Outcome), never as a panic or a hang.
+//! guest does ends as an [`Outcome`], never as a panic or a hang.
 
 mod cache;
 mod child;
@@ -38,10 +38,12 @@ pub use worker::{WORKER_COMMAND, worker_main};
 use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::poll_immediate;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
@@ -252,25 +254,34 @@ impl Runtime {
             return Ran::bare(Outcome::Fault("this version has no wasm to run".to_owned()));
         };
         let begun = Instant::now();
-        let ready = tokio::select! {
-            biased;
-            () = stop.cancelled() => Err(Outcome::Interrupted),
-            ready = self.ready(*digest) => ready,
-            () = tokio::time::sleep(attempt.time_limit) => {
-                Err(Outcome::TimedOut(never_started(attempt)))
+        let mut readying = pin!(self.ready(*digest));
+        // Nearly always there is nothing to wait for, and then nothing that waiting needs is made.
+        let (ready, shortened) = match poll_immediate(&mut readying).await {
+            Some(ready) => (ready, None),
+            None => {
+                let ready = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => Err(Outcome::Interrupted),
+                    ready = readying => ready,
+                    () = tokio::time::sleep(attempt.time_limit) => {
+                        Err(Outcome::TimedOut(never_started(attempt)))
+                    }
+                };
+                let time_limit = attempt.time_limit.saturating_sub(begun.elapsed());
+                let shortened = Attempt {
+                    time_limit,
+                    ..attempt.clone()
+                };
+                (ready, Some(shortened))
             }
         };
         let ready = match ready {
             Ok(ready) => ready,
             Err(outcome) => return Ran::bare(outcome),
         };
-        let time_limit = attempt.time_limit.saturating_sub(begun.elapsed());
-        let attempt = Attempt {
-            time_limit,
-            ..attempt.clone()
-        };
+        let attempt = shortened.as_ref().unwrap_or(attempt);
         let runner = &self.inner.runner;
-        let mut ran = runner.run(&ready.loaded.runnable, &attempt, stop).await;
+        let mut ran = runner.run(&ready.loaded.runnable, attempt, stop).await;
         if ready.init_duration.is_some() {
             ran.cold_start = true;
             ran.init_duration = ready.init_duration;

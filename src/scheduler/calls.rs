@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::decide::store_panicked;
 use super::queue::{Bounds, Full};
 use super::rate::{Limited, Limiter};
-use super::state::{FunctionState, Home, Live, Settling, State, Waiter};
+use super::state::{ClaimLog, FunctionState, Home, Live, Settling, State, Waiter};
 use super::waits::CallerGuard;
 use super::{Call, CallError, Enqueued, Invoked, Scheduler};
 use crate::execution::Execution;
@@ -180,6 +180,9 @@ impl Scheduler {
         let function = found.ok_or_else(|| CallError::UnknownFunction(call.function.clone()))?;
         let mut state = self.lock();
         self.ensure_function(&mut state, &function)?;
+        // It may have seen raised bounds before whoever raised them says so.
+        let claims = self.claim_ready(&mut state);
+        self.spawn_dispatches(claims);
         let Some(known) = state.functions.get(&function.id) else {
             return Ok(Arc::clone(&function));
         };
@@ -319,6 +322,7 @@ impl Scheduler {
             };
             (taken, self.claim_ready(&mut state))
         };
+        self.inner.calmer.notify_waiters();
         self.spawn_dispatches(claims);
         taken
     }
@@ -342,6 +346,7 @@ fn new_live(function: &Function, call: Call, id: ExecutionId, now: Timestamp, ho
         version: Arc::clone(&function.active),
         execution: Execution::queued(now),
         home,
+        claim_log: ClaimLog::Behind,
         request: Some(Arc::new(request)),
         input_bytes,
         trace_id: call.trace_id,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::decide::{Change, Decided};
-use super::state::{Home, Live, Settling};
+use super::state::{ClaimLog, Home, Live, Settling};
 use super::{CallError, Completed, Scheduler};
 use crate::execution::{Completion, Event, Rejected, step};
 use crate::model::{ExecutionId, Fence, FunctionName, Output, VersionNumber};
@@ -118,7 +118,7 @@ impl Scheduler {
             }
             state.insert(live);
         }
-        let applied = self.inner.store.transition(transition).await;
+        let applied = self.write(transition).await;
         let applied = applied.inspect_err(|_| self.forget(&mut self.lock(), id))?;
         match self.finish_settling(id, stepped, None, Ok(applied))? {
             Decided::Done(record) => Ok(Some(record)),
@@ -202,6 +202,7 @@ pub(super) fn live_from(record: &ExecutionRecord, function: &Function) -> Live {
         version: Arc::clone(version.unwrap_or(&function.active)),
         execution: record.execution.clone(),
         home: Home::Durable,
+        claim_log: ClaimLog::Ahead,
         request: None,
         input_bytes: record.input_bytes,
         trace_id: record.trace_id.clone(),

@@ -175,10 +175,14 @@ impl Scheduler {
     async fn settle(&self, transition: Transition, stepped: Stepped) -> Result<Decided, CallError> {
         let id = transition.id;
         let output = transition.output.clone();
-        // A panic of the store must not leave the decision on its way for ever.
-        let applied = AssertUnwindSafe(self.inner.store.transition(transition)).catch_unwind();
-        let applied = applied.await.unwrap_or_else(|_| Err(store_panicked()));
+        let applied = self.write(transition).await;
         self.finish_settling(id, stepped, output, applied)
+    }
+
+    /// Makes a decision durable. A panic of the store must not leave it on its way for ever.
+    pub(super) async fn write(&self, transition: Transition) -> store::Result<Applied> {
+        let written = AssertUnwindSafe(self.inner.store.transition(transition)).catch_unwind();
+        written.await.unwrap_or_else(|_| Err(store_panicked()))
     }
 
     /// Applies an event that must not be lost: while the store refuses just this write, tries again until
@@ -197,7 +201,10 @@ impl Scheduler {
             };
             tracing::warn!(execution.id = %id, error = %why, "a decision could not be recorded: trying again");
             tokio::select! {
-                () = self.inner.tasks.stop_token().cancelled() => return decided,
+                // The last chance before the store closes.
+                () = self.inner.tasks.stop_token().cancelled() => {
+                    return self.decide(id, Change::of(event)).await;
+                }
                 () = tokio::time::sleep(delay) => {}
             }
             delay = (delay * 2).min(INSIST_DELAY_MAX);
@@ -247,15 +254,16 @@ impl Scheduler {
 
     /// Applies many events, a batch's worth at once; a failure does not keep the rest from being applied.
     pub(super) async fn decide_all(&self, events: Vec<(ExecutionId, Event)>) -> store::Result<()> {
-        let decided = stream::iter(events)
+        let mut deciding = stream::iter(events)
             .map(|(id, event)| self.insist(id, Change::of(event)))
             .buffer_unordered(DECIDED_AT_ONCE);
-        let failed = decided.filter_map(async |decided| match decided {
-            Err(CallError::Store(error)) => Some(error),
-            Ok(_) | Err(_) => None,
-        });
-        let failed: Vec<_> = failed.collect().await;
-        failed.into_iter().next().map_or(Ok(()), Err)
+        let mut result = Ok(());
+        while let Some(decided) = deciding.next().await {
+            if let Err(CallError::Store(error)) = decided {
+                result = Err(error);
+            }
+        }
+        result
     }
 
     /// The timer looks again once the lock is free, if work was deferred.
@@ -269,6 +277,7 @@ impl Scheduler {
     pub(super) fn forget(&self, state: &mut State, id: ExecutionId) {
         if let Some(live) = state.remove(id) {
             wake_settled(live.settling);
+            self.inner.calmer.notify_waiters();
         }
     }
 

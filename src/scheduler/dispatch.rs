@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::decide::{Change, Decided};
 use super::output::classify;
 use super::runner::class_of;
-use super::state::{Home, Removed, Run, Settling, State};
+use super::state::{ClaimLog, Home, Removed, Run, Settling, State};
 use super::{CallError, Finalized, Scheduler};
 use crate::execution::{
     Attempt, ClaimWhen, Event, Outcome, Ran, Rejected, State as ExecutionState, Status, step,
@@ -36,6 +36,7 @@ pub(super) struct Claimed {
     request: Option<Arc<Request>>,
     trace_id: Option<Arc<str>>,
     caller_until: Option<Instant>,
+    claim_log: ClaimLog,
     stop: CancellationToken,
     began_at: Timestamp,
     began: Instant,
@@ -140,6 +141,7 @@ impl Scheduler {
             request: live.request.clone(),
             trace_id: live.trace_id.clone(),
             caller_until: live.caller_until,
+            claim_log: live.claim_log,
             stop: stop.clone(),
             began_at: now,
             began,
@@ -147,10 +149,9 @@ impl Scheduler {
                 .functions
                 .get(&live.function_id)
                 .map(|function| Arc::clone(&function.metrics)),
-            kind: if too_old {
-                ClaimKind::AgeOut
-            } else {
-                ClaimKind::Run
+            kind: match too_old {
+                true => ClaimKind::AgeOut,
+                false => ClaimKind::Run,
             },
         };
         if too_old {
@@ -233,6 +234,13 @@ impl Scheduler {
     }
 
     async fn run(&self, claimed: &Claimed) -> Ran {
+        if claimed.claim_log == ClaimLog::Ahead
+            && let Err(error) = self.inner.store.flush().await
+        {
+            return Ran::bare(Outcome::Fault(format!(
+                "its claim could not be recorded: {error}"
+            )));
+        }
         let request = match &claimed.request {
             Some(request) => Arc::clone(request),
             None => match self.inner.store.request(claimed.id).await {
@@ -358,7 +366,9 @@ impl Scheduler {
             // It ended another way meanwhile: say how.
             None => match self.execution(id).await {
                 Ok(Some(record)) => record.execution.status(),
-                Ok(None) | Err(_) => Status::Running,
+                // Nobody knows it any more: it lived in memory, and a stop has let it go.
+                Ok(None) => Status::Cancelled,
+                Err(_) => Status::Running,
             },
         };
         Finalized {

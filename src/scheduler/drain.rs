@@ -7,14 +7,23 @@ use std::collections::HashSet;
 
 use tokio::task::JoinHandle;
 
+use super::dispatch::Claimed;
 use super::queue::{Early, Taken};
+use super::state::State;
 use super::{CallError, DrainOptions, Drained, Finalized, Scheduler};
 use crate::execution::{ClaimWhen, Status};
-use crate::model::{ExecutionId, FunctionName};
+use crate::model::{ExecutionId, FunctionId, FunctionName};
 
 /// What one tick did.
 pub(super) enum Ticked {
     Dispatched(JoinHandle<Finalized>),
+    Busy,
+    Empty,
+}
+
+/// What there was to take.
+enum ByHand {
+    Claimed(Box<Claimed>),
     Busy,
     Empty,
 }
@@ -38,29 +47,46 @@ impl Scheduler {
     ) -> Result<Ticked, CallError> {
         let found = self.inner.registry.get(function);
         let function = found.ok_or_else(|| CallError::UnknownFunction(function.clone()))?;
-        let claimed = {
+        let (taken, claims) = {
             let mut state = self.lock();
             if state.stopping {
                 return Err(CallError::Stopping);
             }
             self.promote_due(&mut state);
-            let when = match early {
-                Early::DueOnly => ClaimWhen::Due,
-                Early::AnyTime => ClaimWhen::Now,
-            };
-            loop {
-                match state.queues.take_of(function.id, early, skip) {
-                    Taken::Busy => return Ok(Ticked::Busy),
-                    Taken::Empty => return Ok(Ticked::Empty),
-                    Taken::Next(id) => {
-                        if let Some(claimed) = self.claim_locked(&mut state, id, when) {
-                            break claimed;
-                        }
+            let taken = self.take_by_hand(&mut state, function.id, early, skip);
+            // What came due just now may be of other functions, too.
+            (taken, self.claim_ready(&mut state))
+        };
+        self.spawn_dispatches(claims);
+        Ok(match taken {
+            ByHand::Claimed(claimed) => Ticked::Dispatched(self.spawn_dispatch(*claimed)),
+            ByHand::Busy => Ticked::Busy,
+            ByHand::Empty => Ticked::Empty,
+        })
+    }
+
+    fn take_by_hand(
+        &self,
+        state: &mut State,
+        function: FunctionId,
+        early: Early,
+        skip: &HashSet<ExecutionId>,
+    ) -> ByHand {
+        let when = match early {
+            Early::DueOnly => ClaimWhen::Due,
+            Early::AnyTime => ClaimWhen::Now,
+        };
+        loop {
+            match state.queues.take_of(function, early, skip) {
+                Taken::Busy => return ByHand::Busy,
+                Taken::Empty => return ByHand::Empty,
+                Taken::Next(id) => {
+                    if let Some(claimed) = self.claim_locked(state, id, when) {
+                        return ByHand::Claimed(Box::new(claimed));
                     }
                 }
             }
-        };
-        Ok(Ticked::Dispatched(self.spawn_dispatch(claimed)))
+        }
     }
 
     /// Dispatches by hand and waits for every dispatch to be recorded: ready work first, then the earliest

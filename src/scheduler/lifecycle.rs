@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::queue::Queues;
 use super::runner::Runner;
-use super::state::{Home, Live, Settling, State};
+use super::state::{ClaimLog, Home, Live, Settling, State};
 use super::{Inner, Options, Scheduler};
 use crate::clock::Clock;
 use crate::execution::{Event, State as ExecutionState, Status};
@@ -310,6 +310,7 @@ fn recovered(found: LiveExecution, function: &Function) -> Live {
         version: Arc::clone(version),
         execution: found.execution,
         home: Home::Durable,
+        claim_log: ClaimLog::Ahead,
         request: None,
         input_bytes: found.input_bytes,
         trace_id: found.trace_id,

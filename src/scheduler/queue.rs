@@ -313,6 +313,11 @@ impl Queues {
         self.running.iter().map(HashMap::len).sum()
     }
 
+    /// Attempts of one class that run in the whole plane.
+    pub(super) fn running_in(&self, class: Class) -> usize {
+        self.running[class as usize].len()
+    }
+
     fn plane_has_slot(&self, class: Class) -> bool {
         self.running[class as usize].len() < self.running_max[class as usize]
     }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::queue::Class;
 use super::state::Home;
 use super::{CallError, Scheduler};
 use crate::execution::Status;
@@ -18,6 +19,10 @@ pub struct Load {
     pub queued: usize,
     /// Attempts that run.
     pub running: usize,
+    /// How many of them run at services behind a URL.
+    pub endpoint_calls: usize,
+    /// Bytes of the inputs that are kept in memory for executions that are on disk too.
+    pub queued_input_bytes: u64,
 }
 
 impl Scheduler {
@@ -79,6 +84,8 @@ impl Scheduler {
         Load {
             queued: state.count(Status::Queued),
             running: state.queues.running_all(),
+            endpoint_calls: state.queues.running_in(Class::Endpoint),
+            queued_input_bytes: state.queued_input_bytes(),
         }
     }
 

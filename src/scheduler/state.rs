@@ -44,6 +44,16 @@ pub(super) enum Settling {
     Deciding(Vec<oneshot::Sender<()>>),
 }
 
+/// When an execution's claim has to be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClaimLog {
+    /// Soon: a claim that a crash loses costs another run and nothing else.
+    Behind,
+    /// Before the attempt runs. It was found in the store, so an earlier process may have died of it,
+    /// faster than a claim goes out behind: faults that are never counted would let it do so for ever.
+    Ahead,
+}
+
 /// An attempt under way.
 #[derive(Debug)]
 pub(super) struct Run {
@@ -60,6 +70,7 @@ pub(super) struct Live {
     /// What the world may know: the last committed state, or `running`.
     pub(super) execution: Execution,
     pub(super) home: Home,
+    pub(super) claim_log: ClaimLog,
     /// Absent: to be read from the store at its turn.
     pub(super) request: Option<Arc<Request>>,
     pub(super) input_bytes: u64,
@@ -204,6 +215,11 @@ impl State {
     pub(super) fn next_fence(&mut self) -> Fence {
         self.claims += 1;
         Fence::new(self.boot, self.claims)
+    }
+
+    /// Bytes of the inputs that are kept in memory for executions that are durable.
+    pub(super) fn queued_input_bytes(&self) -> u64 {
+        self.queued_input_bytes
     }
 
     /// Adds an execution that is not in its queue yet.

@@ -56,13 +56,9 @@ impl Scheduler {
         until: Instant,
     ) -> JoinHandle<Result<Arc<ExecutionRecord>, CallError>> {
         let scheduler = self.clone();
-        let stop = self.inner.tasks.stop_token().clone();
-        self.inner.tasks.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => Err(CallError::Stopping),
-                seen = scheduler.result_or_expire(id, until) => seen,
-            }
-        })
+        self.inner
+            .tasks
+            .spawn(async move { scheduler.result_or_expire(id, until).await })
     }
 
     async fn result_or_expire(
@@ -70,10 +66,15 @@ impl Scheduler {
         id: ExecutionId,
         until: Instant,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
-        match self.subscribe(id) {
+        let result = match self.subscribe(id) {
             Subscribed::Stopping => return Err(CallError::Stopping),
             Subscribed::Ended => return self.must_exist(id).await,
-            Subscribed::Waits(result) => match tokio::time::timeout_at(until, result).await {
+            Subscribed::Waits(result) => result,
+        };
+        // A stop ends the wait only: a decision that has begun is seen through.
+        tokio::select! {
+            () = self.inner.tasks.stop_token().cancelled() => return Err(CallError::Stopping),
+            ended = tokio::time::timeout_at(until, result) => match ended {
                 Ok(Ok(execution)) => return Ok(execution),
                 Ok(Err(_)) if !self.is_accepting() => return Err(CallError::Stopping),
                 Ok(Err(_)) => return self.must_exist(id).await,

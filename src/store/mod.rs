@@ -346,7 +346,8 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a function, its versions and its keys. Executions stay until they are old.
     async fn delete_function(&self, id: FunctionId) -> Result<()>;
 
-    /// Makes a new execution durable, with its key.
+    /// Makes a new execution durable, with its key. The key decides: if an earlier execution holds it at
+    /// `execution.created_at`, nothing is written. Of several that arrive at once with one key, one wins.
     async fn accept(&self, new: NewExecution) -> Result<Accepted>;
 
     /// Who holds this key at this time.
@@ -361,13 +362,17 @@ pub trait Store: Send + Sync + 'static {
     /// that is not logged when the process dies costs the execution nothing but another run.
     fn log_claim(&self, claim: ClaimRecord);
 
-    /// Writes a decided transition.
+    /// Writes a decided transition. The claim of [`Guard::Claim`] counts as logged from then on; a run
+    /// recorded again under the same claim replaces the first record of it. [`Guard::Redrivable`] also
+    /// removes the result and the deadline of the life before.
     async fn transition(&self, transition: Transition) -> Result<Applied>;
 
-    /// Writes many, in batches; the answers in the same order.
+    /// Writes many, in batches; the answers in the same order. On an error some may have been written:
+    /// writing them again is harmless, because the guards turn those away.
     async fn transition_all(&self, transitions: Vec<Transition>) -> Result<Vec<Applied>>;
 
-    /// Takes an ended execution into the write-behind buffer, as much of it as there is room for.
+    /// Takes an ended execution into the write-behind buffer, as much of it as there is room for: a
+    /// summary has no input, output, runs or logs. An id that is known already is not recorded again.
     fn record_ended(&self, ended: EndedExecution);
 
     /// One execution; sees the write-behind buffer.
@@ -379,7 +384,7 @@ pub trait Store: Send + Sync + 'static {
     /// What the caller sent, where it is kept.
     async fn request(&self, id: ExecutionId) -> Result<Option<Request>>;
 
-    /// The runs of an execution, oldest first; sees the write-behind buffer.
+    /// The runs of an execution, oldest first, at most the latest 1,000; sees the write-behind buffer.
     async fn attempts(&self, id: ExecutionId) -> Result<Vec<AttemptRecord>>;
 
     /// Durable executions that have not ended, ids greater than `after`, ascending.
@@ -389,7 +394,8 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Vec<LiveExecution>>;
 
-    /// Removes one step's worth of what is old; returns how many rows went.
+    /// Removes one step's worth of what is old; returns how many rows (executions, attempts and keys)
+    /// went. 0 means that nothing old is left.
     async fn purge(&self, retention: Retention) -> Result<u32>;
 
     /// Waits until everything handed over before this call is committed.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use pelton::guests::{ALL, Guest, Kind};
 
+use crate::cases::THROUGH_THE_PLANE;
 use crate::support::guests;
 
 /// The first bytes of a component and of a core module: magic, version, layer.
@@ -29,6 +30,19 @@ fn every_guest_is_listed() {
         folders, listed,
         "folders on the left, `guests::ALL` on the right"
     );
+    let tried: BTreeSet<String> = THROUGH_THE_PLANE.map(str::to_owned).into();
+    assert_eq!(
+        folders, tried,
+        "folders on the left, guests with a test through the plane (cases.rs) on the right"
+    );
+    let cases = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/cases.rs"))
+        .unwrap();
+    for name in tried {
+        assert!(
+            cases.contains(&format!("with(\"{name}\").await")),
+            "no test of cases.rs starts with the guest {name}"
+        );
+    }
 }
 
 #[test]

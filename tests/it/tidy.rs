@@ -398,7 +398,7 @@ fn there_is_one_integration_test_binary() {
 #[test]
 fn no_file_names_a_path_of_somebodys_machine() {
     let mut files = Vec::new();
-    for folder in ["src", "tests", "docs", "guest-functions", ".ci", "wit"] {
+    for folder in ["src", "tests", "docs", "guest-functions", ".ci", "wit", "deploy"] {
         files_below(&root().join(folder), &mut files);
     }
     files.extend(["README.md", "Cargo.toml", "clippy.toml"].map(|name| root().join(name)));
@@ -425,6 +425,38 @@ fn no_file_names_a_path_of_somebodys_machine() {
         "no file names a path that exists on one machine only",
         offences,
     );
+}
+
+#[test]
+fn documents_point_at_what_exists() {
+    let mut documents = Vec::new();
+    files_below(&root().join("docs"), &mut documents);
+    documents.extend(["README.md", "guest-functions/README.md"].map(|name| root().join(name)));
+    let mut offences = Vec::new();
+    for document in documents
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "md"))
+    {
+        let text = fs::read_to_string(document).unwrap();
+        let folder = document.parent().unwrap();
+        let links = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next());
+        let links = links
+            .filter(|link| !link.contains("://") && !link.starts_with('#'))
+            .map(|link| folder.join(link.split('#').next().unwrap()));
+        let named = text.split('`').filter(|word| {
+            let starts = ["src/", "tests/", "docs/", "guest-functions/", ".ci/"];
+            starts.iter().any(|start| word.starts_with(start)) && !word.contains([' ', '*', '<'])
+        });
+        for path in links.chain(named.map(|name| root().join(name))) {
+            if !path.exists() {
+                offences.push(format!("{}: {}", document.display(), path.display()));
+            }
+        }
+    }
+    none("documents point at files that exist", offences);
 }
 
 /// The rows of the first table whose heading starts with `Flag`: their cells, without backquotes.

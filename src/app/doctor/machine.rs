@@ -89,7 +89,8 @@ fn files(limits: &Limits) -> Finding {
     let needed = u64::from(limits.connections_max)
         .saturating_add(u64::from(limits.endpoint_calls_max))
         .saturating_add(FILES_BESIDE);
-    match getrlimit(Resource::Nofile).current {
+    // A plane raises its own limit as far as it may.
+    match getrlimit(Resource::Nofile).maximum {
         None => Finding::ok(subject, "no limit"),
         Some(limit) if limit >= needed => {
             Finding::ok(subject, format!("{limit} may be open, {needed} are enough"))
@@ -97,7 +98,7 @@ fn files(limits: &Limits) -> Finding {
         Some(limit) => Finding::warn(
             subject,
             format!(
-                "{limit} may be open, and {needed} are needed at full load: ulimit -n {needed} (LimitNOFILE={needed}), or lower --connections-max"
+                "{limit} may be open, and {needed} are needed at full load: ulimit -Hn {needed} (LimitNOFILE={needed}), or lower --connections-max"
             ),
         ),
     }

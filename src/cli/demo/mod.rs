@@ -39,13 +39,16 @@ impl Args {
         })?;
         let guests = build_guests(self.guests)?;
         let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
-        let config = Config::try_from(Options {
+        let mut options = Options {
             listen: "127.0.0.1:0".to_owned(),
             management_listen: "127.0.0.1:0".to_owned(),
             data_dir: folder.path().to_owned(),
             ..Options::default()
-        })
-        .map_err(|complaints| Failure::Usage(complaints.to_string()))?;
+        };
+        // Nobody waits for what is called here.
+        options.limits.shutdown_grace_ms = 1000;
+        let config = Config::try_from(options)
+            .map_err(|complaints| Failure::Usage(complaints.to_string()))?;
         let runtime = serve::runtime()?;
         let exit = runtime.block_on(async {
             let app = App::start(config).await?;

@@ -26,11 +26,6 @@ impl Queues {
         self.functions.values().map(|queue| queue.reserved).sum()
     }
 
-    /// Whether a claim holds a slot.
-    pub(in crate::scheduler) fn holds_slot(&self, fence: Fence) -> bool {
-        self.running.iter().any(|class| class.contains_key(&fence))
-    }
-
     /// Panics where the parts contradict each other.
     #[track_caller]
     pub(in crate::scheduler) fn check(&self) {

@@ -62,12 +62,12 @@ pub(super) fn failure() -> Failure {
     Failure::new("SCRIPTED", "as the script says")
 }
 
-/// Counts a run for as long as it lives.
-struct Running<'a>(&'a watch::Sender<u32>);
+/// One of those that a number counts, for as long as it lives.
+struct Counted<'a>(&'a watch::Sender<u32>);
 
-impl Drop for Running<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|running| *running -= 1);
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -75,7 +75,7 @@ impl Drop for Running<'_> {
 impl Runner for ScriptedRunner {
     async fn run(&self, attempt: &Attempt, stop: &CancellationToken) -> Ran {
         self.running.send_modify(|running| *running += 1);
-        let _running = Running(&self.running);
+        let _running = Counted(&self.running);
         self.runs
             .send_modify(|runs| runs.push(attempt.execution_id));
         if take_one(&self.panics) {
@@ -187,8 +187,9 @@ impl FaultyStore {
     async fn gate(&self) -> StoreResult<()> {
         let mut stalled = self.orders.stalled.subscribe();
         self.orders.waiting.send_modify(|waiting| *waiting += 1);
+        let waiting = Counted(&self.orders.waiting);
         let _ = stalled.wait_for(|stalled| !*stalled).await;
-        self.orders.waiting.send_modify(|waiting| *waiting -= 1);
+        drop(waiting);
         // A write takes its time: what comes in between sees it on its way.
         tokio::task::yield_now().await;
         assert!(

@@ -13,7 +13,7 @@ pub(crate) mod keys;
 pub(crate) mod lists;
 pub(crate) mod restart;
 pub(crate) mod retention;
-mod world;
+pub(crate) mod world;
 
 use std::sync::Arc;
 

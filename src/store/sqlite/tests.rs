@@ -1,9 +1,17 @@
-//! The conformance suite on SQLite.
+//! The conformance suite on SQLite, and what is true of this implementation only.
+
+mod batches;
+mod buffering;
+mod faults;
+mod folder;
+mod gate;
+mod stored;
+mod stress;
 
 use std::sync::Arc;
 
 use crate::store::Store;
-use crate::store::conformance::{Opener, suite};
+use crate::store::conformance::{Opener, World, suite};
 
 use super::{Options, SqliteStore};
 
@@ -16,3 +24,11 @@ fn new_place() -> Opener {
 }
 
 suite!(new_place);
+
+/// A store that both the world and the test hold: the test for its figures.
+fn world_of(options: Options) -> (World, Arc<SqliteStore>) {
+    let store = Arc::new(SqliteStore::open(options).expect("open"));
+    let shared = Arc::clone(&store);
+    let world = World::new(Box::new(move || Arc::clone(&shared) as Arc<dyn Store>));
+    (world, store)
+}

@@ -84,41 +84,45 @@ impl Server {
         Self::start_as(shell, folder, &[])
     }
 
+    /// Starts one on this folder; none if it dies before it listens.
     #[track_caller]
-    fn start_as(mut command: Command, folder: &Path, flags: &[&str]) -> Self {
-        let log = folder.with_extension("log");
-        let mut child = command
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--management-listen",
-                "127.0.0.1:0",
-            ])
-            .arg("--data-dir")
-            .arg(folder)
-            .args(flags)
-            .stdout(Stdio::piped())
-            .stderr(
-                File::options()
-                    .create(true)
-                    .append(true)
-                    .open(&log)
-                    .unwrap(),
-            )
-            .spawn()
-            .unwrap();
+    pub(crate) fn try_start(folder: &Path, flags: &[&str]) -> Option<Self> {
+        let (child, log) = spawn(pelton(), folder, flags);
+        Self::listening(child, log).ok()
+    }
+
+    /// Starts one on this folder and kills it after a while, wherever it is then.
+    pub(crate) fn stillborn(folder: &Path, flags: &[&str], lives: Duration) {
+        let (mut child, _) = spawn(pelton(), folder, flags);
+        std::thread::sleep(lives);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[track_caller]
+    fn start_as(command: Command, folder: &Path, flags: &[&str]) -> Self {
+        let (child, log) = spawn(command, folder, flags);
+        let said = Self::listening(child, log.clone());
+        said.unwrap_or_else(|first| panic!("first line {first:?}; log: {}", read(&log)))
+    }
+
+    /// Waits for the first line; gives back what came instead of it.
+    #[track_caller]
+    fn listening(mut child: Child, log: PathBuf) -> Result<Self, String> {
         let mut first = String::new();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         stdout.read_line(&mut first).unwrap();
-        let url = first.strip_prefix("listening on ").map(str::trim_end);
-        let url = url.unwrap_or_else(|| panic!("first line {first:?}; log: {}", read(&log)));
+        let Some(url) = first.strip_prefix("listening on ").map(str::trim_end) else {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return Err(first);
+        };
         assert!(url.starts_with("http://127.0.0.1:"), "{first:?}");
-        Self {
+        Ok(Self {
             url: url.to_owned(),
             child,
             log,
-        }
+        })
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -211,6 +215,12 @@ impl Server {
         }
     }
 
+    /// Kills it where it stands: `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// How it ended.
     #[track_caller]
     pub(crate) fn ended(&mut self) -> ExitStatus {
@@ -233,6 +243,24 @@ impl Drop for Server {
             eprintln!("the server's log:\n{}", read(&self.log));
         }
     }
+}
+
+/// Starts `serve`; its log goes to the file that is named.
+fn spawn(mut command: Command, folder: &Path, flags: &[&str]) -> (Child, PathBuf) {
+    let log = folder.with_extension("log");
+    let mut options = File::options();
+    options.create(true).append(true);
+    let child = command
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(["--management-listen", "127.0.0.1:0"])
+        .arg("--data-dir")
+        .arg(folder)
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(options.open(&log).unwrap())
+        .spawn()
+        .unwrap();
+    (child, log)
 }
 
 fn read(path: &Path) -> String {

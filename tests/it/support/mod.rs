@@ -3,6 +3,7 @@
 pub(crate) mod api;
 pub(crate) mod binary;
 pub(crate) mod guests;
+pub(crate) mod load;
 pub(crate) mod programs;
 pub(crate) mod service;
 pub(crate) mod world;

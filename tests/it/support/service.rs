@@ -162,6 +162,18 @@ impl Service {
         seen.unwrap()[number - 1].clone()
     }
 
+    /// The call with this input, once it is here.
+    pub(crate) async fn asked(&self, input: &Value) -> Seen {
+        let find = |seen: &[Seen]| {
+            seen.iter()
+                .find(|call| call.body["input"] == *input)
+                .cloned()
+        };
+        let mut seen = self.shared.seen.subscribe();
+        let seen = within("a call", seen.wait_for(|seen| find(seen).is_some())).await;
+        find(&seen.unwrap()).unwrap()
+    }
+
     /// Returns once no call is under way, by an answer or because its caller hung up.
     pub(crate) async fn idle(&self) {
         let mut under_way = self.shared.under_way.subscribe();

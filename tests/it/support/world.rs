@@ -1,4 +1,5 @@
-//! A plane with the real runtime whose API is called in process: built in a sentence, asked in sentences.
+//! A plane with the real runtime and the embedded store, whose API is called in process: built in a sentence,
+//! asked in sentences.
 //!
 //! ```ignore
 //! let world = World::new().function("echo", guests::wasm("echo")).spec(json!({"maxRetries": 1})).await;
@@ -20,7 +21,7 @@ use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use pelton::api;
 use pelton::runtime::Runtime;
-use pelton::testing::{Harness, Movement, Setup, open_runtime};
+use pelton::testing::{Harness, Home, Movement, Setup, open_runtime};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -47,10 +48,12 @@ pub(crate) struct World {
     pub(crate) plane: Harness,
     router: axum::Router,
     movement: Movement,
+    _folder: tempfile::TempDir,
 }
 
 /// A world to be: `.await` makes it.
 pub(crate) struct Builder {
+    folder: tempfile::TempDir,
     setup: Setup,
     options: api::Options,
     functions: Vec<Planned>,
@@ -69,17 +72,21 @@ enum Code {
 }
 
 impl World {
-    /// A world in which nothing moves unless it is drained, with the real limits of the API.
+    /// A world in which nothing moves unless it is drained, with the real limits of the API, in a folder of
+    /// its own.
     #[expect(
         clippy::new_ret_no_self,
         reason = "reads as a sentence: World::new().background().await"
     )]
     pub(crate) fn new() -> Builder {
+        let folder = tempfile::tempdir().unwrap();
         Builder {
             setup: Setup {
+                home: Home::Folder(folder.path().to_owned()),
                 runtime: Some(RUNTIME.clone()),
                 ..Setup::default()
             },
+            folder,
             options: api::Options::default(),
             functions: Vec::new(),
         }
@@ -149,6 +156,7 @@ impl Builder {
             plane,
             router: api::router(state),
             movement,
+            _folder: self.folder,
         };
         for planned in self.functions {
             world.plant(planned).await;

@@ -1,0 +1,53 @@
+//! The server that the others are compared with: axum, one route, JSON in and the same JSON out.
+//!
+//! It checks that the body is JSON without making values of it, which is the least that an echo of JSON does.
+//!
+//! **Invariant:** it runs on as many threads as Pelton does (tokio's default, for both), and ends with the
+//! process that started it.
+
+use std::io::{self, Read as _, Write as _};
+use std::thread;
+
+use anyhow::{Context as _, Result};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::value::RawValue;
+
+/// Where it takes calls.
+pub(crate) const PATH: &str = "/echo";
+
+/// Serves on a free port of loopback until standard input ends. The first line on standard output is
+/// `listening on http://ADDR`, as with Pelton.
+pub(crate) fn serve() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    thread::spawn(move || {
+        // The end of the parent, however it ends, closes the pipe.
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        let _ = stop.send(());
+    });
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .context("cannot listen on loopback")?;
+        writeln!(
+            io::stdout(),
+            "listening on http://{}",
+            listener.local_addr()?
+        )?;
+        let echo = async |body: Json<Box<RawValue>>| body;
+        let server = axum::serve(
+            axum::serve::ListenerExt::tap_io(listener, |stream| {
+                // As Pelton does; with the delay on, small answers would wait for acknowledgements.
+                let _ = stream.set_nodelay(true);
+            }),
+            Router::new().route(PATH, post(echo)),
+        );
+        tokio::select! {
+            served = server => Ok(served?),
+            _ = stopped => Ok(()),
+        }
+    })
+}

@@ -1,0 +1,123 @@
+//! What a client asks of Pelton: deploy, call, count, look at a result.
+//!
+//! **Invariant:** whatever is asked here is part of the public HTTP API.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::http::Connection;
+use crate::load::Check;
+
+/// Calls that may run at once: more than any load here has connections, so that slots are no bottleneck.
+const CONCURRENCY: u32 = 64;
+
+/// A connection for what is no load.
+pub(crate) struct Client {
+    connection: Connection,
+}
+
+impl Client {
+    pub(crate) async fn new(address: SocketAddr) -> Result<Self> {
+        let connection = Connection::open(address).await?;
+        Ok(Self { connection })
+    }
+
+    /// Deploys code under a name, with room for `queue` waiting calls.
+    pub(crate) async fn deploy(&mut self, name: &str, wasm: &[u8], queue: u32) -> Result<()> {
+        let path = format!("/v1/functions/{name}");
+        let answer = self
+            .connection
+            .send("PUT", &path, "application/wasm", wasm)
+            .await?;
+        answer.expect(&[201])?;
+        let spec = json!({"concurrency": CONCURRENCY, "queueSize": queue}).to_string();
+        let answer = self.json("PATCH", &path, spec.as_bytes()).await?;
+        answer.expect(&[200])
+    }
+
+    /// Calls a function and waits for its result, which must be its input.
+    pub(crate) async fn invoke(&mut self, name: &str, call: &Value) -> Result<()> {
+        let check = echoed(call);
+        let body = call.to_string();
+        let answer = self
+            .json("POST", &invoke_path(name), body.as_bytes())
+            .await?;
+        answer.expect(&[200])?;
+        check(&answer)
+    }
+
+    /// How many executions of a function ended well, by the metrics.
+    pub(crate) async fn succeeded(&mut self, name: &str) -> Result<u64> {
+        let series = format!("function_success_total{{function=\"{name}\"}} ");
+        let answer = self.json("GET", "/actuator/prometheus", b"").await?;
+        answer.expect(&[200])?;
+        let metrics = str::from_utf8(answer.body)?;
+        let Some(line) = metrics.lines().find_map(|line| line.strip_prefix(&series)) else {
+            // A series appears with its first event.
+            return Ok(0);
+        };
+        line.trim()
+            .parse()
+            .with_context(|| format!("no count: {line}"))
+    }
+
+    /// Compares the newest executions of a function, one page of them, with what was sent.
+    pub(crate) async fn check_newest(&mut self, name: &str, call: &Value) -> Result<()> {
+        let path = format!("/v1/executions?function={name}&status=success&limit=20");
+        let page = self.json("GET", &path, b"").await?.json(&[200])?;
+        let items = page["items"].as_array().context("no items in the list")?;
+        ensure!(!items.is_empty(), "the list of executions is empty");
+        for item in items {
+            let id = item["executionId"].as_str().context("no executionId")?;
+            let path = format!("/v1/executions/{id}");
+            let answer = self.json("GET", &path, b"").await?;
+            answer.expect(&[200])?;
+            echoed(call)(&answer)?;
+        }
+        Ok(())
+    }
+
+    async fn json(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> Result<crate::http::Answer<'_>> {
+        self.connection
+            .send(method, path, crate::http::JSON, body)
+            .await
+    }
+}
+
+pub(crate) fn invoke_path(name: &str) -> String {
+    format!("/v1/functions/{name}:invoke")
+}
+
+pub(crate) fn enqueue_path(name: &str) -> String {
+    format!("/v1/functions/{name}:enqueue")
+}
+
+/// Checks that an execution ended well and its output is its input.
+pub(crate) fn echoed(call: &Value) -> Check {
+    let input = call["input"].clone();
+    Rc::new(move |answer| {
+        let execution: Value = serde_json::from_slice(answer.body)?;
+        ensure!(
+            execution["status"] == "success" && execution["output"] == input,
+            "not what was sent: {execution}"
+        );
+        Ok(())
+    })
+}
+
+/// Checks that an answer names an execution.
+pub(crate) fn accepted() -> Check {
+    Rc::new(|answer| {
+        let execution: Value = serde_json::from_slice(answer.body)?;
+        ensure!(execution["executionId"].is_string(), "no id: {execution}");
+        Ok(())
+    })
+}

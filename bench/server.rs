@@ -1,0 +1,115 @@
+//! A server as a child process: started, its address read from its first line, stopped.
+//!
+//! **Invariant:** no child outlives this program's interest in it: dropped, it is killed.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::say;
+
+/// Time that a stop may take before the process is killed.
+const STOP_MAX: Duration = Duration::from_secs(60);
+
+/// A running server.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    /// Kept open: the server may write on.
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Server {
+    /// The server of [`crate::axum_echo`].
+    pub(crate) fn axum_echo() -> Result<Self> {
+        let own = std::env::current_exe().context("cannot find this program")?;
+        let mut command = Command::new(own);
+        command.args(["--role", "axum-echo"]);
+        Self::start(command).context("the bare axum server")
+    }
+
+    /// `pelton serve` of the binary at `path`, as it comes, on free ports. Data and log go into `folder`.
+    pub(crate) fn pelton(path: &Path, folder: &Path) -> Result<Self> {
+        let log = folder.join("serve.log");
+        let mut command = Command::new(path);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["--management-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(folder.join("data"))
+            .stderr(File::create(&log).context("cannot write the server's log")?);
+        // Defaults are measured, not what this shell happens to set.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PELTON_") {
+                command.env_remove(name);
+            }
+        }
+        Self::start(command).with_context(|| {
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            format!("{} serve did not start:\n{log}", path.display())
+        })
+    }
+
+    fn start(mut command: Command) -> Result<Self> {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        let mut server = Self {
+            child,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            stdout: BufReader::new(stdout),
+        };
+        let mut line = String::new();
+        server.stdout.read_line(&mut line)?;
+        server.address = line
+            .trim_end()
+            .strip_prefix("listening on http://")
+            .and_then(|address| address.parse().ok())
+            .with_context(|| format!("its first line was {line:?}"))?;
+        Ok(server)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the server to stop and waits for it.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        // The bare server ends with its input, Pelton at a signal.
+        drop(self.child.stdin.take());
+        let pid = i32::try_from(self.child.id())?;
+        let pid = rustix::process::Pid::from_raw(pid).context("no process id")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let asked = Instant::now();
+        while asked.elapsed() < STOP_MAX {
+            if self.child.try_wait()?.is_some() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        say("the server did not stop in a minute and is killed");
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A folder for one server, on the disk that the build is on: a folder for temporary files may be in memory,
+/// where nothing has to be written durably.
+pub(crate) fn folder() -> Result<tempfile::TempDir> {
+    let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    std::fs::create_dir_all(parent)?;
+    tempfile::tempdir_in(parent).context("cannot make a folder to work in")
+}
