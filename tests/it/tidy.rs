@@ -406,6 +406,7 @@ fn no_file_names_a_path_of_somebodys_machine() {
         "examples",
         ".ci",
         "wit",
+        "deploy",
     ] {
         files_below(&root().join(folder), &mut files);
     }
