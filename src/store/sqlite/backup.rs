@@ -22,7 +22,7 @@ use crate::model::Digest;
 use crate::store::lock::{FILE_NAME as LOCK_FILE, FolderLock, LockError};
 
 /// Pages copied in one step: 4 MiB.
-const PAGES_A_STEP: i32 = 1024;
+const PAGES_A_STEP: i32 = 512;
 /// The copy's pages are brought to the disk after so many steps, so that no long sync at the end keeps the
 /// writer's own waiting.
 const STEPS_A_SYNC: u32 = 8;

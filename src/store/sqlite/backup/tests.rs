@@ -125,13 +125,21 @@ fn a_damaged_source_is_told_from_a_good_one() {
         write_mib(live.path(), seq);
     }
     let path = live.path().join(DATABASE);
-    Connection::open(&path)
-        .unwrap()
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-        .unwrap();
+    let connection = Connection::open(&path).unwrap();
+    // The plane's threads may take a moment to let go of the log.
+    let is_busy = || {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let busy: i64 = connection
+            .query_row(checkpoint, [], |row| row.get(0))
+            .unwrap();
+        busy != 0
+    };
+    while is_busy() {
+        std::thread::yield_now();
+    }
     // The second half of the schema's tables: whatever page it is, it is none any more.
     let mut bytes = fs::read(&path).unwrap();
-    for byte in &mut bytes[4096..40 * 4096] {
+    for byte in &mut bytes[8192..40 * 8192] {
         *byte = 0xee;
     }
     fs::write(&path, bytes).unwrap();
