@@ -61,6 +61,17 @@ pub(super) fn open_reading(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
+/// A connection to a copy that nobody else knows of yet. It is not synced: whoever made it does that once.
+pub(super) fn open_copy(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    prepare(&connection, -16_384)?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    Ok(connection)
+}
+
 /// `cache_size` is negative, in KiB.
 fn prepare(connection: &Connection, cache_size: i64) -> rusqlite::Result<()> {
     connection.busy_timeout(BUSY_MAX)?;
