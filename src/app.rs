@@ -28,7 +28,7 @@ use crate::endpoint::Endpoint;
 use crate::observe::Metrics;
 use crate::registry::{PlaneCode, Registry};
 use crate::runtime::{ChildCompiler, Runtime};
-use crate::scheduler::{Parts, PlaneRunner, Scheduler};
+use crate::scheduler::{Parts, Scheduler};
 use crate::shutdown::Tasks;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -124,13 +124,7 @@ impl App {
             clock: clock.clone(),
             store: Arc::clone(&store),
             registry: registry.clone(),
-            runner: hooks::runner(
-                config,
-                PlaneRunner {
-                    runtime: runtime.clone(),
-                    endpoint,
-                },
-            ),
+            runner: hooks::runner(config, runtime.clone(), endpoint),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         };

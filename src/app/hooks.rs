@@ -5,17 +5,20 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::scheduler::Runner;
+use crate::endpoint::Endpoint;
+use crate::runtime::Runtime;
+use crate::scheduler::{PlaneRunner, Runner};
 
-/// The runner as the tests want it.
+/// The plane's runner.
 #[cfg(not(debug_assertions))]
-pub(super) fn runner(_: &Config, runner: impl Runner) -> Arc<dyn Runner> {
-    Arc::new(runner)
+pub(super) fn runner(_: &Config, runtime: Runtime, endpoint: Endpoint) -> Arc<dyn Runner> {
+    Arc::new(PlaneRunner { runtime, endpoint })
 }
 
-/// The runner as the tests want it.
+/// The plane's runner, as the tests want it.
 #[cfg(debug_assertions)]
-pub(super) fn runner(config: &Config, runner: impl Runner) -> Arc<dyn Runner> {
+pub(super) fn runner(config: &Config, runtime: Runtime, endpoint: Endpoint) -> Arc<dyn Runner> {
+    let runner = PlaneRunner { runtime, endpoint };
     match &config.test_abort_on {
         None => Arc::new(runner),
         Some(text) => Arc::new(aborting::Aborting {

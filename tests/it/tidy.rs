@@ -403,6 +403,7 @@ fn no_file_names_a_path_of_somebodys_machine() {
         "tests",
         "docs",
         "guest-functions",
+        "examples",
         ".ci",
         "wit",
         "deploy",

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use sha2::{Digest as _, Sha256};
 
 use crate::api::error::{Error, quoted};
 use crate::api::options::Options;
+use crate::scheduler::body_hash;
 
 /// What a caller sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,21 +99,9 @@ impl CallBody {
         })
     }
 
-    /// What two calls with the same idempotency key have to agree in: SHA-256 of the input as it was written
-    /// and of the metadata in the order of its names.
+    /// What two calls with the same idempotency key have to agree in.
     pub(in crate::api) fn hash(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        let mut add = |bytes: &[u8]| {
-            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            hash.update(length.to_le_bytes());
-            hash.update(bytes);
-        };
-        add(&self.input);
-        for (name, value) in self.metadata.iter() {
-            add(name.as_bytes());
-            add(value.as_bytes());
-        }
-        hash.finalize().into()
+        body_hash(&self.input, &self.metadata)
     }
 }
 

@@ -212,23 +212,16 @@ async fn a_function_made_again_has_series_of_its_own() {
     let world = World::new(by_hand()).await;
     world.function("f", |_| {}).await;
     world.enqueue("f", "ok").await;
-    // The deletion is held up while the name is taken again.
-    world.ground.orders.stalled.send_replace(true);
-    let name = named("f");
-    let mut removing = Box::pin(world.scheduler.remove_function(&name));
-    assert!(poll!(&mut removing).is_pending());
-    world.pass(20).await;
+    // The name is taken again before the scheduler hears of the deletion.
+    let removed = world.registry.remove(&named("f")).await.unwrap();
     world.function("f", |_| {}).await;
     let mut invoking = Box::pin(world.scheduler.invoke(call("f", "ok")));
     assert!(poll!(&mut invoking).is_pending());
-    world.ground.orders.stalled.send_replace(false);
-    removing.await.unwrap();
-    let text = world.scheduler.inner.metrics.render();
-    assert!(
-        text.contains("function_enqueue_total{function=\"f\"} 1"),
-        "{text}"
-    );
+    world.scheduler.end_work_of(&removed).await.unwrap();
     assert_eq!(world.drain_all("f").await.items.len(), 1);
+    let text = world.scheduler.inner.metrics.render();
+    let dispatched = "function_dispatch_total{function=\"f\"} 1";
+    assert!(text.contains(dispatched), "{text}");
     assert_eq!(
         invoking.await.unwrap().execution.execution.status(),
         Status::Success

@@ -460,24 +460,24 @@ impl World {
         execution.failure().expect("a failure").code.to_string()
     }
 
-    /// Waits until this many runs have begun.
+    /// Waits until this many runs have begun. Time jumps to the limit once everybody waits in vain.
     pub(super) async fn runs(&self, count: usize) -> Vec<ExecutionId> {
         let mut runs = self.ground.runner.runs.subscribe();
-        runs.wait_for(|runs| runs.len() >= count)
-            .await
-            .unwrap()
-            .clone()
+        let begun = runs.wait_for(|runs| runs.len() >= count);
+        let begun = tokio::time::timeout(Duration::from_secs(86_400), begun).await;
+        begun.expect("no run begins any more").unwrap().clone()
     }
 
-    /// Waits until an execution has ended.
+    /// Waits until an execution has ended; it must not take for ever.
     pub(super) async fn ended(&self, id: ExecutionId) -> Execution {
-        loop {
+        for _ in 0..1_000 {
             let execution = self.execution(id).await;
             if execution.status().is_terminal() {
                 return execution;
             }
             self.pass(20).await;
         }
+        panic!("{id} does not end: {:?}", self.execution(id).await);
     }
 
     /// Lets the other tasks go on for a while.
