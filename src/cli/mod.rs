@@ -117,7 +117,11 @@ pub fn command() -> clap::Command {
                     .action(clap::ArgAction::SetTrue),
             )
     };
+    let without_server =
+        |command: clap::Command| command.arg(clap::Arg::new("server").long("server").hide(true));
     Cli::command()
+        .mut_subcommand("backup", without_server)
+        .mut_subcommand("restore", without_server)
         .mut_subcommand("serve", without_client_flags)
         .mut_subcommand("demo", without_client_flags)
 }

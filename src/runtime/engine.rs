@@ -89,7 +89,7 @@ pub(super) fn serving(guests_max: u32) -> Result<(Engine, PoolReport), NoPool> {
 /// What the pool would come to on this machine right now. Reserves it for a moment.
 ///
 /// # Errors
-/// See [`serving`].
+/// [`NoPool`] if there is no room for a single guest.
 pub fn probe(guests_max: u32) -> Result<PoolReport, NoPool> {
     serving(guests_max).map(|(_, report)| report)
 }

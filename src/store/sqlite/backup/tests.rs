@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::Store as _;
 use crate::store::sqlite::{Options, SqliteStore, Synchronous};
 
 /// A folder with a database of this build's schema whose plane is down or, while the store lives, up.
@@ -15,6 +16,14 @@ fn plane(dir: &Path) -> SqliteStore {
         ..Options::new(dir)
     };
     SqliteStore::open(options).unwrap()
+}
+
+/// Takes a plane down in order: nothing of it writes any more.
+fn down(plane: &SqliteStore) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(plane.close()).unwrap();
 }
 
 /// Writes a mebibyte into the database of a folder, as a plane would.
@@ -69,7 +78,7 @@ fn a_copy_is_one_moment_though_the_writer_goes_on() {
 #[test]
 fn a_copy_never_writes_over_a_file() {
     let (live, copied) = folders();
-    drop(plane(live.path()));
+    down(&plane(live.path()));
     fs::write(copied.path().join(DATABASE), "precious").unwrap();
     let refused = copy(live.path(), copied.path(), &mut |_| {}).unwrap_err();
     assert!(matches!(refused, CopyError::Io { .. }), "{refused}");
@@ -80,7 +89,7 @@ fn a_copy_never_writes_over_a_file() {
 #[test]
 fn a_restore_moves_the_boot_number_ahead_and_gives_free_pages_back() {
     let (live, restored) = folders();
-    drop(plane(live.path()));
+    down(&plane(live.path()));
     for seq in 0..8 {
         write_mib(live.path(), seq);
     }
@@ -98,7 +107,7 @@ fn a_restore_moves_the_boot_number_ahead_and_gives_free_pages_back() {
     let bytes = fs::metadata(dir.join(DATABASE)).unwrap().len();
     assert!(bytes < 1 << 20, "{bytes} bytes for nothing");
     // And a plane starts on it.
-    drop(plane(&dir));
+    down(&plane(&dir));
 }
 
 #[test]
@@ -120,7 +129,7 @@ fn a_folder_that_is_not_empty_or_in_use_is_not_restored_into() {
 #[test]
 fn a_damaged_source_is_told_from_a_good_one() {
     let (live, copied) = folders();
-    drop(plane(live.path()));
+    down(&plane(live.path()));
     for seq in 0..2 {
         write_mib(live.path(), seq);
     }
