@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::decide::store_panicked;
 use super::queue::{Bounds, Full};
 use super::rate::{Limited, Limiter};
-use super::state::{ClaimLog, FunctionState, Home, Live, Settling, State, Waiter};
+use super::state::{FunctionState, Home, Live, Settling, State, Waiter};
 use super::waits::CallerGuard;
 use super::{Call, CallError, Enqueued, Invoked, Scheduler};
 use crate::execution::Execution;
@@ -329,7 +329,6 @@ impl Scheduler {
 }
 
 fn new_live(function: &Function, call: Call, id: ExecutionId, now: Timestamp, home: Home) -> Live {
-    let real_now = Instant::now();
     let input_bytes = call.input.body.len() as u64;
     let request = Request {
         input: call.input,
@@ -339,28 +338,13 @@ fn new_live(function: &Function, call: Call, id: ExecutionId, now: Timestamp, ho
         idempotency_key: call.key.map(|(key, _)| key),
         parent: call.parent,
     };
+    let identity = (function.id, function.name.clone());
+    let version = Arc::clone(&function.active);
     Live {
-        id,
-        function_id: function.id,
-        function: function.name.clone(),
-        version: Arc::clone(&function.active),
-        execution: Execution::queued(now),
-        home,
-        claim_log: ClaimLog::Behind,
         request: Some(Arc::new(request)),
         input_bytes,
         trace_id: call.trace_id,
         parent: call.parent,
-        place: None,
-        caller_until: None,
-        accepted: real_now,
-        ready: real_now,
-        run: None,
-        waiters: Vec::new(),
-        attempts: Vec::new(),
-        settling: Settling::No,
-        unspent: false,
-        cold_start: false,
-        init_ms: None,
+        ..Live::new(id, identity, version, Execution::queued(now), home)
     }
 }

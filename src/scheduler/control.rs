@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::decide::{Change, Decided};
 use super::state::{ClaimLog, Home, Live, Settling};
 use super::{CallError, Completed, Scheduler};
@@ -193,31 +191,18 @@ impl Scheduler {
 
 /// A live entry for an execution that is known from the store only.
 pub(super) fn live_from(record: &ExecutionRecord, function: &Function) -> Live {
-    let now = Instant::now();
+    let identity = (record.function_id, record.function.clone());
     let version = function.version(record.version);
+    let version = Arc::clone(version.unwrap_or(&function.active));
+    let execution = record.execution.clone();
     Live {
-        id: record.id,
-        function_id: record.function_id,
-        function: record.function.clone(),
-        version: Arc::clone(version.unwrap_or(&function.active)),
-        execution: record.execution.clone(),
-        home: Home::Durable,
         claim_log: ClaimLog::Ahead,
-        request: None,
         input_bytes: record.input_bytes,
         trace_id: record.trace_id.clone(),
         parent: record.parent,
-        place: None,
-        caller_until: None,
-        accepted: now,
-        ready: now,
-        run: None,
-        waiters: Vec::new(),
-        attempts: Vec::new(),
-        settling: Settling::No,
-        unspent: false,
         cold_start: record.cold_start,
         init_ms: record.init_ms,
+        ..Live::new(record.id, identity, version, execution, Home::Durable)
     }
 }
 

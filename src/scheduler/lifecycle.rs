@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::queue::Queues;
 use super::runner::Runner;
-use super::state::{ClaimLog, Home, Live, Settling, State};
+use super::state::{ClaimLog, Home, Live, State};
 use super::{Inner, Options, Scheduler};
 use crate::clock::Clock;
 use crate::execution::{Event, State as ExecutionState, Status};
@@ -301,30 +301,12 @@ fn recovery_event(
 }
 
 fn recovered(found: LiveExecution, function: &Function) -> Live {
-    let now = Instant::now();
-    let version = function.version(found.version).unwrap_or(&function.active);
+    let identity = (found.function_id, found.function);
+    let version = Arc::clone(function.version(found.version).unwrap_or(&function.active));
     Live {
-        id: found.id,
-        function_id: found.function_id,
-        function: found.function,
-        version: Arc::clone(version),
-        execution: found.execution,
-        home: Home::Durable,
         claim_log: ClaimLog::Ahead,
-        request: None,
         input_bytes: found.input_bytes,
         trace_id: found.trace_id,
-        parent: None,
-        place: None,
-        caller_until: None,
-        accepted: now,
-        ready: now,
-        run: None,
-        waiters: Vec::new(),
-        attempts: Vec::new(),
-        settling: Settling::No,
-        unspent: false,
-        cold_start: false,
-        init_ms: None,
+        ..Live::new(found.id, identity, version, found.execution, Home::Durable)
     }
 }

@@ -93,6 +93,41 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// An execution that nothing has happened to here yet: without input, waiters and a place.
+    pub(super) fn new(
+        id: ExecutionId,
+        (function_id, function): (FunctionId, FunctionName),
+        version: Arc<Version>,
+        execution: Execution,
+        home: Home,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            id,
+            function_id,
+            function,
+            version,
+            execution,
+            home,
+            claim_log: ClaimLog::Behind,
+            request: None,
+            input_bytes: 0,
+            trace_id: None,
+            parent: None,
+            place: None,
+            caller_until: None,
+            accepted: now,
+            ready: now,
+            run: None,
+            waiters: Vec::new(),
+            attempts: Vec::new(),
+            settling: Settling::No,
+            unspent: false,
+            cold_start: false,
+            init_ms: None,
+        }
+    }
+
     /// What is told of it.
     pub(super) fn record(&self, output: Option<Output>) -> ExecutionRecord {
         ExecutionRecord {
