@@ -16,7 +16,7 @@ use super::state::Live;
 use super::{CallError, Scheduler};
 use crate::execution::{Event, Status};
 use crate::model::ExecutionId;
-use crate::store::{self, ExecutionRecord};
+use crate::store::ExecutionRecord;
 
 /// How long a run may take to end once its caller's time is over. Its own limit is the same moment; guests
 /// and calls to services end a millisecond or two after it.
@@ -143,16 +143,13 @@ impl Scheduler {
         Subscribed::Waits(result)
     }
 
-    /// An execution that somebody was told of.
+    /// An execution that somebody was told of; keys can be remembered for longer.
     pub(super) async fn must_exist(
         &self,
         id: ExecutionId,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
         let found = self.execution(id).await?;
-        found.ok_or_else(|| {
-            let text = format!("execution {id} is not in the store any more");
-            CallError::Store(store::Error::Failed(text.into()))
-        })
+        found.ok_or(CallError::Forgotten(id))
     }
 }
 

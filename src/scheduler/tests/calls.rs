@@ -224,6 +224,27 @@ async fn a_key_with_another_body_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_outlives_its_execution_says_so_and_runs_nothing() {
+    let world = World::new(background()).await;
+    world.function("f", |_| {}).await;
+    let first = world.scheduler.invoke(keyed("f", "key", "ok")).await;
+    let first = first.unwrap().execution.id;
+    world.advance(1_000).await;
+    let retention = store::Retention {
+        executions_before: world.ground.clock.now(),
+        keys_before: world.ground.clock.now(),
+        rows_max: 10,
+    };
+    assert!(world.store.purge(retention).await.unwrap() > 0);
+    let queued = world.scheduler.enqueue(keyed("f", "key", "ok")).await;
+    assert!(matches!(queued, Err(CallError::Forgotten(id)) if id == first));
+    let invoked = world.scheduler.invoke(keyed("f", "key", "ok")).await;
+    assert!(matches!(invoked, Err(CallError::Forgotten(id)) if id == first));
+    assert_eq!(world.ground.runner.runs.borrow().len(), 1);
+    world.scheduler.check_at_rest();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_new_work_only_and_keeps_nothing_of_it() {
     let world = World::new(by_hand()).await;
     world
