@@ -6,6 +6,8 @@
 //! **Invariant:** the only place that knows which implementation stands behind a trait; decides nothing
 //! about calls.
 
+pub mod backup;
+pub mod doctor;
 mod hooks;
 mod listener;
 mod maintenance;
@@ -69,9 +71,21 @@ impl App {
     /// # Errors
     /// See [`App::start`].
     pub async fn start_with(config: Config, compiler: CompilerProgram) -> anyhow::Result<Self> {
+        Self::start_at(config, compiler, Clock::system()).await
+    }
+
+    /// [`App::start_with`] with a clock, which a test may move.
+    ///
+    /// # Errors
+    /// See [`App::start`].
+    pub async fn start_at(
+        config: Config,
+        compiler: CompilerProgram,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let tasks = Tasks::default();
         let store = open_store(&config).await?;
-        let started = Self::compose(&config, compiler, Arc::clone(&store), &tasks).await;
+        let started = Self::compose(&config, compiler, clock, Arc::clone(&store), &tasks).await;
         if started.is_err() {
             // What was started so far ends again, and the folder is free for the next one.
             tasks.stop().await;
@@ -85,11 +99,11 @@ impl App {
     async fn compose(
         config: &Config,
         compiler: CompilerProgram,
+        clock: Clock,
         sqlite: Arc<SqliteStore>,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let store: Arc<dyn Store> = Arc::clone(&sqlite) as _;
-        let clock = Clock::system();
         let metrics = Metrics::default();
         let runtime = open_runtime(config, compiler)?;
         let endpoint = Endpoint::new(settings::endpoint(config));
@@ -135,16 +149,7 @@ impl App {
             Arc::clone(&store),
             settings::api(config),
         );
-        let routes = api::router(Arc::clone(&state));
-        let bounds = settings::api_bounds(config);
-        let api = Listener::open(config.listen, bounds, routes, tasks)
-            .await
-            .with_context(|| format!("cannot listen on {}", config.listen))?;
-        let routes = api::management_router(state);
-        let bounds = settings::management_bounds(config);
-        let management = Listener::open(config.management_listen, bounds, routes, tasks)
-            .await
-            .with_context(|| format!("cannot listen on {}", config.management_listen))?;
+        let (api, management) = listen(config, &state, tasks).await?;
         Ok(Self {
             api,
             management,
@@ -211,6 +216,25 @@ impl App {
             .await
             .context("the store did not close in order")
     }
+}
+
+/// The API's listener and the management's.
+async fn listen(
+    config: &Config,
+    state: &Arc<api::State>,
+    tasks: &Tasks,
+) -> anyhow::Result<(Listener, Listener)> {
+    let routes = api::router(Arc::clone(state));
+    let bounds = settings::api_bounds(config);
+    let api = Listener::open(config.listen, bounds, routes, tasks)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let routes = api::management_router(Arc::clone(state));
+    let bounds = settings::management_bounds(config);
+    let management = Listener::open(config.management_listen, bounds, routes, tasks)
+        .await
+        .with_context(|| format!("cannot listen on {}", config.management_listen))?;
+    Ok((api, management))
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Arc<SqliteStore>> {

@@ -57,9 +57,17 @@ pub enum Kind {
 }
 
 /// Every guest, by name. A test compares it with the folders.
-pub const ALL: [Guest; 4] = [
+pub const ALL: [Guest; 7] = [
     Guest {
         name: "echo",
+        kind: Kind::Handler,
+    },
+    Guest {
+        name: "flaky",
+        kind: Kind::Command,
+    },
+    Guest {
+        name: "json-transform",
         kind: Kind::Handler,
     },
     Guest {
@@ -69,6 +77,10 @@ pub const ALL: [Guest; 4] = [
     Guest {
         name: "roman-numeral",
         kind: Kind::Command,
+    },
+    Guest {
+        name: "slow",
+        kind: Kind::Handler,
     },
     Guest {
         name: "word-stats",

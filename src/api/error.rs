@@ -266,7 +266,9 @@ impl Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let parts = *self.0;
-        if parts.status.is_server_error() {
+        // Only what no other place has a line of: that the store fails or the plane stops is said once, where
+        // it happens, and not by every request that comes to feel it.
+        if parts.status == StatusCode::INTERNAL_SERVER_ERROR {
             let inside = parts.inside.as_deref().unwrap_or_default();
             tracing::error!(
                 error.code = parts.code,

@@ -3,7 +3,7 @@
 //! A synchronous caller that hangs up drops its handler, and with it the call (unless a key was given). An
 //! asynchronous one does not: once its body has been read the execution is accepted.
 //!
-//! **Invariant:** a payload is neither copied nor parsed into values on its way in; a function's failure is
+//! **Invariant:** a large payload is not copied, and none is parsed into values, on its way in; a function's failure is
 //! a result (200), never an error of the API.
 
 use axum::body::Body;

@@ -1,7 +1,7 @@
 //! HTTP: nanofaas's API, completed (`docs/api.md` is its reference).
 //!
 //! A handler translates and calls; what happens is decided by the registry and the scheduler. Bodies are in
-//! [`wire`], the words for what went wrong in [`error`], the list of routes in [`router`].
+//! `wire`, the words for what went wrong in `error`, the list of routes in [`router()`].
 //!
 //! **Invariant:** the only folder that names axum. Every answer with a status of 400 or more has the one
 //! shape `{"error", "message", "details"?}`, and one of 500 or more never says what went wrong inside.
@@ -48,7 +48,7 @@ impl fmt::Debug for State {
 }
 
 impl State {
-    /// The state of one plane's API, shared by [`router`] and [`management_router`].
+    /// The state of one plane's API, shared by [`router()`] and [`management_router`].
     pub fn new(
         registry: Registry,
         scheduler: Scheduler,

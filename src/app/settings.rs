@@ -12,7 +12,7 @@ use crate::{api, endpoint, registry, runtime, scheduler};
 /// Connections to the management port: health checks and one or two scrapers.
 const MANAGEMENT_CONNECTIONS_MAX: u32 = 64;
 /// The folder of wasm and compiled code below the data folder.
-const CODE_DIR: &str = "code";
+pub(super) const CODE_DIR: &str = "code";
 
 pub(super) fn store(config: &Config) -> sqlite::Options {
     sqlite::Options::new(&config.data_dir)

@@ -1,13 +1,17 @@
 //! The command line: one file per command, each a set of flags and an `execute`.
 //!
-//! Client commands talk HTTP to a server and know nothing of its insides; `serve` and `demo` start one.
+//! Client commands talk HTTP to a server and know nothing of its insides; `serve` and `demo` start one;
+//! `backup`,
+//! `restore` and `doctor` work on its folder.
 //!
 //! **Invariant:** the only code that writes to standard output, and the only one that decides exit codes.
 
+mod backup;
 mod call;
 mod client;
 mod demo;
 mod deploy;
+mod doctor;
 mod drain;
 mod enqueue;
 mod executions;
@@ -44,13 +48,15 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 success; 1 the execution did not end in success (serve, demo: failed); \
+const EXIT_CODES: &str = "Exit codes: 0 success; 1 the execution did not end in success (serve, demo: failed; doctor: something fails); \
 2 usage; 3 refused (4xx); 4 unreachable or 5xx; 74 the store failed";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Args>),
     Demo(demo::Args),
+    Backup(backup::BackupArgs),
+    Restore(backup::RestoreArgs),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -67,6 +73,7 @@ enum ClientCommand {
     #[command(subcommand)]
     Executions(executions::Command),
     Logs(logs::Args),
+    Doctor(doctor::Args),
 }
 
 /// What every client command is given.
@@ -110,24 +117,31 @@ pub fn command() -> clap::Command {
                     .action(clap::ArgAction::SetTrue),
             )
     };
+    let without_server =
+        |command: clap::Command| command.arg(clap::Arg::new("server").long("server").hide(true));
     Cli::command()
+        .mut_subcommand("backup", without_server)
+        .mut_subcommand("restore", without_server)
         .mut_subcommand("serve", without_client_flags)
         .mut_subcommand("demo", without_client_flags)
 }
 
 fn execute(cli: Cli) -> Result<Exit, Failure> {
+    let format = if cli.json {
+        Format::Json
+    } else {
+        Format::Human
+    };
     let command = match cli.command {
         Command::Serve(args) => return args.execute(),
         Command::Demo(args) => return args.execute(),
+        Command::Backup(args) => return args.execute(format),
+        Command::Restore(args) => return args.execute(format),
         Command::Client(command) => command,
     };
     let context = Context {
         client: Client::new(&cli.server)?,
-        format: if cli.json {
-            Format::Json
-        } else {
-            Format::Human
-        },
+        format,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -146,6 +160,7 @@ impl ClientCommand {
             Self::Functions(command) => command.execute(context).await,
             Self::Executions(command) => command.execute(context).await,
             Self::Logs(args) => args.execute(context).await,
+            Self::Doctor(args) => args.execute(context).await,
         }
     }
 }

@@ -25,9 +25,16 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn execute(self) -> Result<Exit, Failure> {
         let log = self.options.log.clone();
+        let data_dir = self.options.data_dir.display().to_string();
         let config = Config::try_from(self.options)
             .map_err(|complaints| Failure::Usage(complaints.to_string()))?;
         start_logging(&log)?;
+        log_panics();
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            data.dir = data_dir,
+            "starting"
+        );
         raise_file_limit();
         let runtime = runtime()?;
         let ended = runtime.block_on(serve(config));
@@ -60,19 +67,26 @@ async fn serve(config: Config) -> Result<Exit, Failure> {
         tracing::warn!("nobody reads standard output; serving all the same");
     }
     tracing::info!(api = %app.addr(), management = %app.management_addr(), "listening");
-    let exit = tokio::select! {
-        () = signals.next() => Exit::Success,
-        cause = app.store_failed() => {
-            tracing::error!(%cause, "the store takes no writes any more: stopping, so that a supervisor starts afresh");
-            Exit::StoreFailed
-        }
+    // What the store failed of is in the log already.
+    let (exit, reason) = tokio::select! {
+        () = signals.next() => (Exit::Success, "asked to"),
+        _ = app.store_failed() => (Exit::StoreFailed, "the store failed"),
     };
-    tracing::info!("stopping; a second signal quits at once");
+    tracing::info!(
+        stop.reason = reason,
+        "stopping; a second signal quits at once"
+    );
     tokio::select! {
-        stopped = app.stop() => match (stopped, exit) {
-            (Err(error), Exit::Success) => Err(error.into()),
-            (_, exit) => Ok(exit),
-        },
+        stopped = app.stop() => {
+            let ended = match (stopped, exit) {
+                (Err(error), Exit::Success) => Err(error.into()),
+                (_, exit) => Ok(exit),
+            };
+            if let Ok(exit) = &ended {
+                tracing::info!(exit.code = exit.code(), "stopped");
+            }
+            ended
+        }
         () = signals.next() => {
             tracing::warn!("quitting at once");
             Ok(Exit::Failed)
@@ -119,6 +133,17 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     Ok(runtime.context("cannot start the threads of the server")?)
 }
 
+/// Makes a panic a line of the log like any other; where it is caught, its execution is named as well.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let text = panic
+            .payload_as_str()
+            .unwrap_or("a panic without a message");
+        tracing::error!(panic.place = place.as_deref(), "a thread panicked: {text}");
+    }));
+}
+
 /// Sends logs to standard error.
 ///
 /// # Errors
@@ -136,7 +161,7 @@ pub(super) fn start_logging(options: &LogOptions) -> Result<(), Failure> {
         .with_writer(io::stderr);
     let started = match options.log_format {
         LogFormat::Pretty => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}").into())
 }

@@ -192,7 +192,8 @@ impl Inner {
                     .or_else(|error| {
                         let cause = chain(&error);
                         tracing::warn!(
-                            "https services cannot be verified, http ones can be called: {cause}"
+                            error = cause,
+                            "https services cannot be verified, http ones can be called"
                         );
                         builder().tls_certs_only([]).build()
                     })

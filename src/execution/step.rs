@@ -39,8 +39,10 @@ pub enum Requeued {
     Retry(Timestamp),
     /// The function asked to be run later.
     Later(Timestamp),
-    /// We failed it, or a planned stop cut it.
+    /// We failed it.
     Fault(Timestamp),
+    /// A planned stop cut it.
+    Interrupt(Timestamp),
     /// An operator sent it back.
     Redrive(Timestamp),
 }
@@ -49,7 +51,11 @@ impl Requeued {
     /// When it may be claimed.
     pub fn due(self) -> Timestamp {
         match self {
-            Self::Retry(due) | Self::Later(due) | Self::Fault(due) | Self::Redrive(due) => due,
+            Self::Retry(due)
+            | Self::Later(due)
+            | Self::Fault(due)
+            | Self::Interrupt(due)
+            | Self::Redrive(due) => due,
         }
     }
 }
@@ -221,7 +227,7 @@ impl Case<'_> {
             let failure = reason::removed_meanwhile("the attempt was interrupted");
             return self.end(given_back, State::Error(failure));
         }
-        self.put_back(given_back, Requeued::Fault(self.now))
+        self.put_back(given_back, Requeued::Interrupt(self.now))
     }
 
     fn complete(self, fence: Option<Fence>, completion: &Completion) -> Result<Stepped, Rejected> {

@@ -225,6 +225,7 @@ fn printed(result: &Result<Stepped, Rejected>) -> String {
         Some(Requeued::Retry(_)) => line.push_str("; requeue (retry)"),
         Some(Requeued::Later(_)) => line.push_str("; requeue (later)"),
         Some(Requeued::Fault(_)) => line.push_str("; requeue (fault)"),
+        Some(Requeued::Interrupt(_)) => line.push_str("; requeue (interrupt)"),
         Some(Requeued::Redrive(_)) => line.push_str("; requeue (redrive)"),
     }
     line

@@ -79,8 +79,9 @@ impl ExecutionId {
     /// A new id for an execution created at `now`; the random part keeps ids of one millisecond apart.
     pub fn new(now: Timestamp) -> Self {
         let ms = u64::try_from(now.0).unwrap_or(0);
-        let time = uuid::Timestamp::from_unix_time(ms / 1000, (ms % 1000) as u32 * 1_000_000, 0, 0);
-        Self(Uuid::new_v7(time))
+        // Seeded once a thread: asking the system for ten bytes at every call would cost a system call.
+        let random: [u8; 10] = rand::random();
+        Self(uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid())
     }
 
     /// The 16 bytes of the id, in sorting order.

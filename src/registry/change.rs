@@ -173,6 +173,7 @@ impl Registry {
             let function = registry.must_get(&name)?;
             registry.inner.store.delete_function(function.id).await?;
             registry.write().remove(&function);
+            log(&function, "a function was deleted");
             Ok(function)
         })
         .await
@@ -220,6 +221,7 @@ impl Registry {
         let function = Function::from_record(record).map(Arc::new);
         let function = function.ok_or_else(|| lost(name))?;
         self.write().insert(Arc::clone(&function));
+        log(&function, "a function was created");
         Ok(function)
     }
 
@@ -259,6 +261,7 @@ impl Registry {
             created_at: function.created_at,
         });
         self.write().insert(Arc::clone(&function));
+        log(&function, "a new version is active");
         Ok(function)
     }
 
@@ -282,6 +285,10 @@ impl Registry {
             ..function.clone()
         });
         self.write().insert(Arc::clone(&function));
+        log(
+            &function,
+            "a function's settings or active version were set",
+        );
         Ok(function)
     }
 
@@ -336,6 +343,20 @@ impl Registry {
             Error::UnknownImage(format!("no image {image:?} is known here: {how_to}"))
         })
     }
+}
+
+/// A line for a change that is committed and shown.
+fn log(function: &Function, what: &'static str) {
+    let digest = match &function.active.code {
+        Code::Wasm { digest, .. } => Some(digest.to_string()),
+        Code::Echo | Code::Endpoint { .. } => None,
+    };
+    tracing::info!(
+        function.name = %function.name,
+        function.version = function.active.number.0,
+        code.digest = digest.as_deref(),
+        "{what}"
+    );
 }
 
 fn wasm_code(prepared: &Prepared) -> Code {

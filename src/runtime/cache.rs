@@ -25,13 +25,13 @@ use crate::model::Digest;
 /// wasmtime's own check compares only the first number; a test compares this with the lock file.
 pub(super) const WASMTIME_VERSION: &str = "48.0.8";
 /// Holds the secret that machine code is signed with.
-const KEY_FILE: &str = "cache.key";
+pub(super) const KEY_FILE: &str = "cache.key";
 /// Begins the name of a file that is not finished.
-const UNFINISHED: &str = ".unfinished-";
+pub(super) const UNFINISHED: &str = ".unfinished-";
 /// How long a file that nothing refers to is left alone: a deploy may be about to refer to it.
 const GRACE: Duration = Duration::from_secs(60 * 60);
 /// Digits of a digest at the beginning of a file's name.
-const DIGEST_DIGITS: usize = 64;
+pub(super) const DIGEST_DIGITS: usize = 64;
 
 /// The folder of uploads and machine code.
 pub(super) struct Cache {
@@ -83,7 +83,7 @@ impl Cache {
                 Ok(rustix::fs::futimens(&file, &times)?)
             });
         if let Err(error) = renewed {
-            tracing::warn!(code.digest = %digest, "a kept file cannot be renewed: {error}");
+            tracing::warn!(code.digest = %digest, %error, "a kept file cannot be renewed");
         }
         Some(label)
     }
@@ -263,7 +263,7 @@ impl Cache {
     }
 }
 
-fn has_extension(path: &Path, extension: &str) -> bool {
+pub(super) fn has_extension(path: &Path, extension: &str) -> bool {
     path.extension().is_some_and(|found| found == extension)
 }
 
@@ -272,7 +272,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 }
 
 /// `None` for what is not there.
-fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -131,20 +131,18 @@ impl Starter {
     }
 
     async fn compile(&self, wasm: Bytes) -> Result<Compiled, Refused> {
-        let mut child = self.start().map_err(|error| {
-            tracing::error!("the compiling child cannot be started: {error}");
-            Refused::Failed("the compiler cannot be started".to_owned())
-        })?;
+        let mut child = self
+            .start()
+            .map_err(|error| Refused::Failed(format!("the compiler cannot be started: {error}")))?;
         let conversed = tokio::time::timeout(self.timeout, converse(&mut child, &wasm)).await;
         match conversed {
             Ok(Ok(answer)) => read_answer(answer, &wasm),
-            Ok(Err(error)) => {
-                tracing::error!("talking to the compiling child failed: {error}");
-                Err(Refused::Failed("the compiler did not answer".to_owned()))
-            }
+            Ok(Err(error)) => Err(Refused::Failed(format!(
+                "the compiler did not answer: {error}"
+            ))),
             Err(_) => {
                 if let Err(error) = child.kill().await {
-                    tracing::warn!("the compiling child cannot be killed: {error}");
+                    tracing::warn!(%error, "the compiling child cannot be killed");
                 }
                 Err(Refused::TooExpensive(format!(
                     "compiling this file takes longer than {} s; split the program or build it smaller",

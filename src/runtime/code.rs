@@ -214,7 +214,7 @@ impl Shelf {
             Ok(Some(loaded)) => return Ok(Found::Code(Box::new(loaded))),
             Ok(None) => {}
             Err(error) => {
-                tracing::warn!(code.digest = %digest, "kept machine code does not load: {error:#}");
+                tracing::warn!(code.digest = %digest, error = %format_args!("{error:#}"), "kept machine code does not load");
             }
         }
         let wasm = self.cache.wasm(digest).ok_or_else(gone)?;
@@ -316,12 +316,12 @@ fn does_not_fit(error: &wasmtime::Error) -> Refused {
             about_pool.join(": ")
         ));
     }
-    tracing::error!("fresh machine code does not load: {error:#}");
-    Refused::Failed("the compiler's code cannot be loaded here".to_owned())
+    Refused::Failed(format!(
+        "the compiler's code cannot be loaded here: {error:#}"
+    ))
 }
 
 fn disk(error: std::io::Error) -> Refused {
-    tracing::error!("the folder of code cannot be used: {error}");
     Refused::Failed(format!("the code cannot be kept: {error}"))
 }
 

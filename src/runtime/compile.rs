@@ -67,7 +67,7 @@ impl Compiler for InProcessCompiler {
         tokio::task::spawn_blocking(move || toolchain.compile(&wasm))
             .await
             .unwrap_or_else(|error| {
-                tracing::warn!("the compiler panicked: {error}");
+                tracing::warn!(%error, "the compiler panicked");
                 Err(gave_up())
             })
     }

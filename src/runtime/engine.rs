@@ -86,6 +86,14 @@ pub(super) fn serving(guests_max: u32) -> Result<(Engine, PoolReport), NoPool> {
     serving_with(guests_max, safest_fast_wipe())
 }
 
+/// What the pool would come to on this machine right now. Reserves it for a moment.
+///
+/// # Errors
+/// [`NoPool`] if there is no room for a single guest.
+pub fn probe(guests_max: u32) -> Result<PoolReport, NoPool> {
+    serving(guests_max).map(|(_, report)| report)
+}
+
 /// [`serving`] with the way of wiping given.
 pub(super) fn serving_with(guests_max: u32, wipe: Wipe) -> Result<(Engine, PoolReport), NoPool> {
     let mut guests = guests_max.max(1);
@@ -107,7 +115,8 @@ pub(super) fn serving_with(guests_max: u32, wipe: Wipe) -> Result<(Engine, PoolR
             Err(error) => {
                 tracing::warn!(
                     pool.guests = guests,
-                    "no room for this many guests, trying half: {error:#}"
+                    error = %format_args!("{error:#}"),
+                    "no room for this many guests, trying half"
                 );
                 guests /= 2;
             }

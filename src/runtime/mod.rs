@@ -16,6 +16,7 @@ mod handler;
 mod host;
 mod host_limits;
 mod imports;
+mod kept;
 mod limits;
 mod output;
 mod run;
@@ -29,7 +30,8 @@ mod worker;
 
 pub use child::ChildCompiler;
 pub use compile::{Compiled, Compiler, InProcessCompiler};
-pub use engine::{NoPool, PoolReport, Wipe};
+pub use engine::{NoPool, PoolReport, Wipe, probe};
+pub use kept::{CodeFolder, Kept, KeyState};
 pub use wire::Needs;
 pub use worker::{WORKER_COMMAND, worker_main};
 
@@ -291,7 +293,6 @@ impl Runtime {
     async fn ready(&self, digest: Digest) -> Result<Ready<'_>, Outcome> {
         let begun = Instant::now();
         let (loaded, temperature) = self.inner.codes.get(digest).await.map_err(|error| {
-            tracing::error!(code.digest = %digest, "code cannot be loaded: {error}");
             Outcome::Fault(format!("the function's code cannot be loaded: {error}"))
         })?;
         let init_duration = match temperature {

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::execution::Status;
 use crate::model::{ExecutionId, FunctionName, IdempotencyKey, Input};
 use crate::store::{self, ExecutionRecord};
@@ -58,6 +60,23 @@ pub struct Call {
     pub wait: Option<Duration>,
     /// The execution that makes this call, if one does.
     pub parent: Option<ExecutionId>,
+}
+
+/// What two calls with the same idempotency key have to agree in: SHA-256 of the input as it was written
+/// and of the metadata in the order of its names.
+pub fn body_hash(input: &[u8], metadata: &[(String, String)]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        hash.update(length.to_le_bytes());
+        hash.update(bytes);
+    };
+    add(input);
+    for (name, value) in metadata {
+        add(name.as_bytes());
+        add(value.as_bytes());
+    }
+    hash.finalize().into()
 }
 
 /// A queued call.

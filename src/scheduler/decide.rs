@@ -199,7 +199,7 @@ impl Scheduler {
             let Err(CallError::Store(store::Error::Failed(why))) = &decided else {
                 return decided;
             };
-            tracing::warn!(execution.id = %id, %why, "a decision could not be recorded: trying again");
+            tracing::warn!(execution.id = %id, error = %why, "a decision could not be recorded: trying again");
             tokio::select! {
                 // The last chance before the store closes.
                 () = self.inner.tasks.stop_token().cancelled() => {

@@ -34,6 +34,7 @@ pub(super) struct Claimed {
     number: u32,
     requeues: u32,
     request: Option<Arc<Request>>,
+    trace_id: Option<Arc<str>>,
     caller_until: Option<Instant>,
     claim_log: ClaimLog,
     stop: CancellationToken,
@@ -50,6 +51,35 @@ enum ClaimKind {
     Run,
     /// It is too old to run: end it. Takes no slot.
     AgeOut,
+}
+
+impl Claimed {
+    /// What became of an attempt: a fault of ours is for whoever runs the plane to see, the rest is a matter
+    /// between the function and its callers. Nothing that a guest said is in it.
+    fn log(&self, event: &Event, outcome: &'static str) {
+        let trace_id = self.trace_id.as_deref();
+        if let Event::Fault { cause, .. } = event {
+            tracing::warn!(
+                execution.id = %self.id,
+                function.name = %self.function,
+                function.version = self.version.number.0,
+                attempt = self.number,
+                trace.id = trace_id,
+                error = cause,
+                "an attempt failed through a fault of ours"
+            );
+        } else {
+            tracing::debug!(
+                execution.id = %self.id,
+                function.name = %self.function,
+                function.version = self.version.number.0,
+                attempt = self.number,
+                trace.id = trace_id,
+                outcome,
+                "an attempt ended"
+            );
+        }
+    }
 }
 
 impl Scheduler {
@@ -109,6 +139,7 @@ impl Scheduler {
             number: live.execution.attempts,
             requeues: live.execution.requeues,
             request: live.request.clone(),
+            trace_id: live.trace_id.clone(),
             caller_until: live.caller_until,
             claim_log: live.claim_log,
             stop: stop.clone(),
@@ -118,10 +149,9 @@ impl Scheduler {
                 .functions
                 .get(&live.function_id)
                 .map(|function| Arc::clone(&function.metrics)),
-            kind: if too_old {
-                ClaimKind::AgeOut
-            } else {
-                ClaimKind::Run
+            kind: match too_old {
+                true => ClaimKind::AgeOut,
+                false => ClaimKind::Run,
             },
         };
         if too_old {
@@ -258,6 +288,7 @@ impl Scheduler {
             metrics.ran(run_time, cold);
         }
         let event = self.event_of(claimed, &ran.outcome);
+        claimed.log(&event, ran.outcome.word());
         let attempt = AttemptRecord {
             fence: claimed.fence,
             number: claimed.number,

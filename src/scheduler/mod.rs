@@ -31,6 +31,7 @@ use tokio::sync::Notify;
 
 pub use call::{
     Call, CallError, Completed, DrainOptions, Drained, Enqueued, Finalized, Invoked, Options,
+    body_hash,
 };
 pub use lifecycle::Parts;
 pub use output::classify;

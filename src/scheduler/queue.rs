@@ -216,6 +216,15 @@ impl Queues {
         self.due.first().map(|&(due, _, _)| due)
     }
 
+    /// When the next execution of one function is due: `now` if one is ready.
+    pub(super) fn next_due_of(&self, function: FunctionId, now: Timestamp) -> Option<Timestamp> {
+        let queue = self.functions.get(&function)?;
+        if !queue.ready.is_empty() {
+            return Some(now);
+        }
+        queue.deferred.first_key_value().map(|(&(due, _), _)| due)
+    }
+
     /// The next execution in fair order, if a slot is free; it has left its queue.
     pub(super) fn take_any(&mut self) -> Option<(FunctionId, ExecutionId, Class)> {
         for class in [Class::Guest, Class::Endpoint] {

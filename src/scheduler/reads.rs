@@ -9,7 +9,7 @@ use super::queue::Class;
 use super::state::Home;
 use super::{CallError, Scheduler};
 use crate::execution::Status;
-use crate::model::ExecutionId;
+use crate::model::{ExecutionId, FunctionName, Timestamp};
 use crate::store::{AttemptRecord, ExecutionRecord, Filter};
 
 /// How much is going on.
@@ -76,6 +76,14 @@ impl Scheduler {
             return Ok(live.attempts.clone());
         }
         Ok(self.inner.store.attempts(id).await?)
+    }
+
+    /// When the next execution that waits in a function's queue is due; now if one is ready. `None`: none
+    /// waits, or there is no such function.
+    pub fn next_due(&self, function: &FunctionName) -> Option<Timestamp> {
+        let function = self.inner.registry.get(function)?;
+        let now = self.inner.clock.now();
+        self.lock().queues.next_due_of(function.id, now)
     }
 
     /// How much is going on in the whole plane.

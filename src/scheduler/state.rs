@@ -293,7 +293,7 @@ impl State {
             .map(|run| run.stop);
         live.unspent = matches!(
             effects.requeue,
-            Some(Requeued::Later(_) | Requeued::Fault(_))
+            Some(Requeued::Later(_) | Requeued::Fault(_) | Requeued::Interrupt(_))
         );
         if let Some(requeued) = effects.requeue {
             self.count_requeue(id, requeued);
@@ -339,7 +339,7 @@ impl State {
             Requeued::Retry(_) => function.metrics.retried(),
             Requeued::Later(_) => function.metrics.requeued(),
             Requeued::Fault(_) => function.metrics.faulted(),
-            Requeued::Redrive(_) => {}
+            Requeued::Interrupt(_) | Requeued::Redrive(_) => {}
         }
     }
 

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// Name of the lock file.
-const FILE_NAME: &str = "pelton.lock";
+pub(crate) const FILE_NAME: &str = "pelton.lock";
 
 /// The right to use a folder, until it is dropped.
 #[derive(Debug)]

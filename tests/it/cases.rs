@@ -8,8 +8,15 @@ use crate::support::guests;
 use crate::support::world::World;
 
 /// The guests that this file runs through the plane; `guests.rs` compares it with the folders.
-pub(crate) const THROUGH_THE_PLANE: [&str; 4] =
-    ["echo", "order-intake", "roman-numeral", "word-stats"];
+pub(crate) const THROUGH_THE_PLANE: [&str; 7] = [
+    "echo",
+    "flaky",
+    "json-transform",
+    "order-intake",
+    "roman-numeral",
+    "slow",
+    "word-stats",
+];
 
 /// A world with this guest and nothing else.
 async fn with(name: &str) -> World {
@@ -34,6 +41,12 @@ async fn check_cases(world: &World, name: &str, guest: &str) {
 async fn word_stats_counts() {
     let world = with("word-stats").await;
     check_cases(&world, "word-stats", "word-stats").await;
+}
+
+#[tokio::test]
+async fn json_transform_groups() {
+    let world = with("json-transform").await;
+    check_cases(&world, "json-transform", "json-transform").await;
 }
 
 #[tokio::test]
@@ -241,4 +254,123 @@ async fn an_order_waits_for_the_opening_and_spends_no_attempt() {
         (&json!(1), &json!(1))
     );
     assert_eq!(execution["output"]["requeues"], 1);
+}
+
+/// Waits and computes as it was asked to; a limit of processor time minds only the computing.
+#[tokio::test]
+async fn slow_takes_its_time_and_limits_cut_it() {
+    let world = with("slow").await;
+    for case in guests::cases("slow") {
+        if case.get("attempt").is_some() {
+            continue;
+        }
+        let answer = world
+            .invoke("slow", case["input"].clone())
+            .await
+            .expect(200);
+        let outcome = case["outcome"].as_str().unwrap_or("success");
+        assert_eq!(answer["status"], outcome, "{case}: {answer}");
+        assert_eq!(answer["output"], case["output"], "{case}: {answer}");
+        assert_eq!(answer["error"]["code"], case["code"], "{case}: {answer}");
+    }
+    let wasm = guests::wasm("slow");
+    for (name, spec) in [
+        ("frugal", json!({"cpuMs": 50, "maxRetries": 1})),
+        ("brief", json!({"timeoutMs": 100, "maxRetries": 1})),
+    ] {
+        world.upload_with(name, &spec, &wasm).await.expect(201);
+    }
+    for (name, input, status, code) in [
+        ("frugal", json!({"waitMs": 100}), "success", Value::Null),
+        (
+            "frugal",
+            json!({"computeMs": 20_000}),
+            "error",
+            json!("CPU_LIMIT"),
+        ),
+        (
+            "brief",
+            json!({"waitMs": 20_000}),
+            "timeout",
+            json!("TIMEOUT"),
+        ),
+        (
+            "brief",
+            json!({"computeMs": 20_000}),
+            "timeout",
+            json!("TIMEOUT"),
+        ),
+    ] {
+        let id = world.enqueue(name, input.clone()).await;
+        assert_eq!(world.drain(name).await, status, "{name} {input}");
+        let execution = world.execution(&id).await;
+        assert_eq!(execution["error"]["code"], code, "{name} {input}");
+    }
+}
+
+/// As a core module its exit codes mean what they say; as a component every failure is a retry.
+#[tokio::test]
+async fn flaky_fails_as_it_is_told_and_says_so_where_exit_codes_arrive() {
+    let world = with("flaky").await;
+    let core = guests::core_wasm("flaky");
+    world.upload("flaky-core", core).await.expect(201);
+    for case in guests::cases("flaky") {
+        if case.get("attempt").is_some() {
+            continue;
+        }
+        let outcome = case["outcome"].as_str().unwrap_or("success");
+        let code = case["code"].as_str();
+        expect_attempt(&world, "flaky-core", &case, (outcome, code)).await;
+        let (outcome, code) = match (outcome, code) {
+            ("success", _) => ("success", None),
+            ("retry", Some("TRAP")) => ("retry", Some("TRAP")),
+            _ => ("retry", Some("EXIT_1")),
+        };
+        expect_attempt(&world, "flaky", &case, (outcome, code)).await;
+    }
+}
+
+/// Queues a case, drains it once, and compares the attempt's outcome and code.
+async fn expect_attempt(world: &World, name: &str, case: &Value, expected: (&str, Option<&str>)) {
+    let id = world.enqueue(name, case["input"].clone()).await;
+    world.drain(name).await;
+    let attempts = world.attempts(&id).await;
+    let seen = (
+        attempts[0]["outcome"].as_str().unwrap(),
+        attempts[0]["error"]["code"].as_str(),
+    );
+    assert_eq!(seen, expected, "{name} {case}: {attempts:?}");
+    let execution = world.execution(&id).await;
+    if expected.0 == "success" {
+        assert_eq!(execution["output"], case["output"], "{name} {case}");
+    }
+    let path = format!("/v1/executions/{id}:cancel");
+    world.post(&path, json!({})).await.expect(200);
+}
+
+#[tokio::test]
+async fn flaky_succeeds_in_the_end_hangs_and_hoards() {
+    let world = with("flaky").await;
+    let core = guests::core_wasm("flaky");
+    let spec = json!({"timeoutMs": 500, "memoryMb": 16, "maxRetries": 3});
+    world.upload_with("core", &spec, &core).await.expect(201);
+    let id = world.enqueue("core", json!({"succeedAt": 3})).await;
+    for status in ["queued", "queued", "success"] {
+        assert_eq!(world.drain("core").await, status);
+    }
+    let execution = world.execution(&id).await;
+    assert_eq!(execution["attempts"], 3);
+    assert_eq!(execution["output"], json!({"attempt": 3}));
+    let attempts = world.attempts(&id).await;
+    assert_eq!(
+        attempts[1]["lines"][0]["text"],
+        "attempt 2: fails on purpose"
+    );
+    for (how, outcome, code) in [
+        ("hang", "timeout", "TIMEOUT"),
+        ("hoard", "limit", "MEMORY_LIMIT"),
+    ] {
+        let case = json!({"input": {"how": how}});
+        expect_attempt(&world, "core", &case, (outcome, Some(code))).await;
+    }
 }

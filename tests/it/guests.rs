@@ -90,6 +90,16 @@ fn echo_passes_its_own_tests() {
 }
 
 #[test]
+fn flaky_passes_its_own_tests() {
+    own_tests_pass("flaky");
+}
+
+#[test]
+fn json_transform_passes_its_own_tests() {
+    own_tests_pass("json-transform");
+}
+
+#[test]
 fn order_intake_passes_its_own_tests() {
     own_tests_pass("order-intake");
 }
@@ -97,6 +107,11 @@ fn order_intake_passes_its_own_tests() {
 #[test]
 fn roman_numeral_passes_its_own_tests() {
     own_tests_pass("roman-numeral");
+}
+
+#[test]
+fn slow_passes_its_own_tests() {
+    own_tests_pass("slow");
 }
 
 #[test]

@@ -25,7 +25,7 @@ async fn word_stats_answers_and_waits_in_its_queue() {
     );
     let output = plane.output_json(id).await.unwrap();
     assert_eq!(output["wordCount"], 4);
-    let called = plane.invoke_draining("word-stats", input).await.unwrap();
+    let called = plane.invoke("word-stats", input).await.unwrap();
     assert_eq!(
         called.output.as_ref().unwrap().body.len(),
         output.to_string().len()

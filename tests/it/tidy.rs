@@ -398,7 +398,16 @@ fn there_is_one_integration_test_binary() {
 #[test]
 fn no_file_names_a_path_of_somebodys_machine() {
     let mut files = Vec::new();
-    for folder in ["src", "tests", "docs", "guest-functions", ".ci", "wit"] {
+    for folder in [
+        "src",
+        "tests",
+        "docs",
+        "guest-functions",
+        "examples",
+        ".ci",
+        "wit",
+        "deploy",
+    ] {
         files_below(&root().join(folder), &mut files);
     }
     files.extend(["README.md", "Cargo.toml", "clippy.toml"].map(|name| root().join(name)));

@@ -1,7 +1,6 @@
 //! The body of a call: `{"input": …, "metadata": {…}}`.
 //!
-//! **Invariant:** the input is a slice of the body as it arrived: not parsed into values, not copied, not
-//! reformatted.
+//! **Invariant:** the input is what the caller wrote, byte for byte: not parsed into values, not reformatted.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,10 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use sha2::{Digest as _, Sha256};
 
 use crate::api::error::{Error, quoted};
 use crate::api::options::Options;
+use crate::scheduler::body_hash;
 
 /// What a caller sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +71,19 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
+/// Inputs up to this size are copied out of the body they came in, in bytes. A slice would keep alive the
+/// connection's whole read buffer (8 KiB and more) for as long as the call waits in its queue.
+const COPIED_BYTES_MAX: usize = 64 * 1024;
+
+/// `input`, which was parsed out of `body` and so lies within it.
+fn taken_out(body: &Bytes, input: &[u8]) -> Bytes {
+    if input.len() <= COPIED_BYTES_MAX {
+        Bytes::copy_from_slice(input)
+    } else {
+        body.slice_ref(input)
+    }
+}
+
 impl CallBody {
     /// Reads a call.
     ///
@@ -93,27 +105,14 @@ impl CallBody {
             return Err(Error::invalid(complaints));
         }
         Ok(Self {
-            // `input` was parsed out of `body`, so it lies within it.
-            input: body.slice_ref(input.get().as_bytes()),
+            input: taken_out(body, input.get().as_bytes()),
             metadata: metadata.into(),
         })
     }
 
-    /// What two calls with the same idempotency key have to agree in: SHA-256 of the input as it was written
-    /// and of the metadata in the order of its names.
+    /// What two calls with the same idempotency key have to agree in.
     pub(in crate::api) fn hash(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        let mut add = |bytes: &[u8]| {
-            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            hash.update(length.to_le_bytes());
-            hash.update(bytes);
-        };
-        add(&self.input);
-        for (name, value) in self.metadata.iter() {
-            add(name.as_bytes());
-            add(value.as_bytes());
-        }
-        hash.finalize().into()
+        body_hash(&self.input, &self.metadata)
     }
 }
 
@@ -195,6 +194,11 @@ mod tests {
         let body = Bytes::from_static(b" { \"x\": [1], \"input\" : {\"b\": 1.0,\n \"a\":2e0 } } ");
         let call = CallBody::parse(&body, &Options::default()).unwrap();
         assert_eq!(call.input, "{\"b\": 1.0,\n \"a\":2e0 }");
+        // A small one is its own, so that it does not keep the buffer it came in; a large one is not copied.
+        assert!(!body.as_ptr_range().contains(&call.input.as_ptr()));
+        let large = format!("{{\"input\": \"{}\"}}", "x".repeat(COPIED_BYTES_MAX));
+        let body = Bytes::from(large);
+        let call = CallBody::parse(&body, &Options::default()).unwrap();
         assert!(body.as_ptr_range().contains(&call.input.as_ptr()));
         for input in ["0", "false", "\"\"", "[]", "\"\\u0000\""] {
             assert_eq!(

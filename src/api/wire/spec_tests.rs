@@ -230,12 +230,24 @@ fn any_object() -> impl Strategy<Value = Map<String, Value>> {
         .prop_map(|members| members.into_iter().collect())
 }
 
+fn has_null_inside(value: &Value) -> bool {
+    let is_or_has_null = |value: &Value| value.is_null() || has_null_inside(value);
+    match value {
+        Value::Object(members) => members.values().any(is_or_has_null),
+        Value::Array(items) => items.iter().any(has_null_inside),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
 proptest! {
     #[test]
     fn any_object_is_judged_and_what_is_accepted_reads_back(object in any_object()) {
         if let Ok(spec) = full_spec(object.clone(), &name()) {
             prop_assert_eq!(full_spec(to_object(&spec), &name()), Ok(spec.clone()));
-            prop_assert_eq!(merge_patch(&spec, object, &name()), Ok(spec));
+            // A null inside what is only echoed is a wish to remove it, in a patch.
+            if !object.values().any(has_null_inside) {
+                prop_assert_eq!(merge_patch(&spec, object, &name()), Ok(spec));
+            }
         }
     }
 

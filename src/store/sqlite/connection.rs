@@ -17,12 +17,18 @@ const STATEMENTS_MAX: usize = 64;
 /// The log file is cut back to this size when it starts again from its beginning.
 const WAL_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 
+/// Size of a page of a new database, in bytes. With 8 KiB instead of SQLite's 4 KiB a recorded call of 1 KB
+/// costs the writer a little less: fewer pages split, and a checkpoint copies in larger pieces. An existing
+/// database keeps its size.
+const PAGE_BYTES: i64 = 8 * 1024;
+
 /// A connection that may write; the caller sees to it that one at a time does.
 pub(super) fn open_writing(path: &Path, synchronous: Synchronous) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
+    connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     prepare(&connection, -16_384)?;
     connection.pragma_update(
         None,
@@ -58,6 +64,17 @@ pub(super) fn open_reading(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     prepare(&connection, -2_048)?;
+    Ok(connection)
+}
+
+/// A connection to a copy that nobody else knows of yet. It is not synced: whoever made it does that once.
+pub(super) fn open_copy(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    prepare(&connection, -16_384)?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
     Ok(connection)
 }
 

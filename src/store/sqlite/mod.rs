@@ -7,10 +7,12 @@
 //! **Invariant:** one thread writes; a caller who was answered will find what was answered after any
 //! crash; after a write failed nothing is written until the next start.
 
+mod backup;
 mod buffer;
 mod checkpoint;
 mod connection;
 mod inbox;
+mod inspect;
 mod open;
 mod ops;
 mod options;
@@ -30,6 +32,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+pub use backup::{CopyError, Pages, Target, copy, digests, is_in_use};
+pub use inspect::{Contents, Inspection, inspect};
 pub use options::{OpenError, Options, Synchronous, WriteFaults};
 pub use stats::{COMMIT_US_BUCKETS, STALL_US, Stats};
 
@@ -84,7 +88,7 @@ impl Shared {
             is_first
         });
         if is_first {
-            tracing::error!(%reason, "a write failed: the store takes no writes until a restart");
+            tracing::error!(error = %reason, "a write failed: the store takes no writes until a restart");
         }
         let first = self.poison.borrow().clone().unwrap_or(reason);
         self.inbox.end(Error::Poisoned(Arc::clone(&first)));

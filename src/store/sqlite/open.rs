@@ -26,7 +26,7 @@ use super::{Shared, SqliteStore};
 use crate::store::lock::{FolderLock, LockError};
 
 /// Name of the database in the data folder.
-const DATABASE: &str = "pelton.db";
+pub(super) const DATABASE: &str = "pelton.db";
 /// Bits of a row number below the boot number.
 const SEQ_COUNTER_BITS: u32 = 40;
 
@@ -115,7 +115,7 @@ fn next_boot(connection: &Connection) -> rusqlite::Result<u32> {
 }
 
 /// Makes the folder's entries durable, and the folder's own entry.
-fn sync_folder(dir: &Path) -> Result<(), OpenError> {
+pub(super) fn sync_folder(dir: &Path) -> Result<(), OpenError> {
     let sync = |path: &Path| {
         File::open(path)
             .and_then(|folder| folder.sync_all())

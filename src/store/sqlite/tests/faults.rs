@@ -135,7 +135,7 @@ async fn a_damaged_database_poisons_and_does_not_panic() {
     let path = dir.path().join("pelton.db");
     let mut bytes = std::fs::read(&path).unwrap();
     // The schema's page stays, so that the database opens.
-    bytes[3 * 4096..].fill(0x5a);
+    bytes[3 * 8192..].fill(0x5a);
     std::fs::write(&path, bytes).unwrap();
     let store = SqliteStore::open(Options::new(dir.path())).unwrap();
     let written = store.accept(new_execution(&function, 1_000)).await;

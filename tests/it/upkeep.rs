@@ -1,0 +1,147 @@
+//! What a plane does beside its calls, by its real loops: old executions and code that nobody has any more go.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use pelton::app::{App, CompilerProgram};
+use pelton::clock::Clock;
+use pelton::config::{Config, Options};
+use pelton::testing::START;
+use serde_json::Value;
+
+use crate::support::binary::Server;
+use crate::support::guests;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn echo() -> &'static Path {
+    &guests::built("echo").component
+}
+
+#[test]
+fn executions_are_forgotten_when_they_are_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(
+        &folder.path().join("data"),
+        &["--retention-ms", "1000", "--idempotency-ttl-ms", "1000"],
+    );
+    server.deploy("echo", echo(), &[]);
+    let id = server.enqueue("echo", "1");
+    server.wait_for(&id, |execution| execution["status"] == "success");
+    let begun = Instant::now();
+    while server.run(&["executions", "get", &id]).code != 3 {
+        assert!(begun.elapsed() < PATIENCE, "it is still remembered");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let list = server.run(&["executions", "ls", "--json"]).code(0).json();
+    assert_eq!(list["items"], Value::Array(Vec::new()));
+}
+
+/// A plane in this process, on a clock of ours.
+struct Plane {
+    app: App,
+    clock: Clock,
+    code: PathBuf,
+}
+
+impl Plane {
+    async fn start(data: &Path) -> Self {
+        let clock = Clock::manual(START);
+        let config = Config::try_from(Options {
+            listen: "127.0.0.1:0".to_owned(),
+            management_listen: "127.0.0.1:0".to_owned(),
+            data_dir: data.to_owned(),
+            ..Options::default()
+        });
+        let compiler = CompilerProgram::At(env!("CARGO_BIN_EXE_pelton").into());
+        let app = App::start_at(config.unwrap(), compiler, clock.clone());
+        Self {
+            app: app.await.unwrap(),
+            clock,
+            code: data.join("code"),
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/v1/functions/{path}", self.app.addr())
+    }
+
+    /// The wasm files that are there.
+    fn files(&self) -> BTreeSet<PathBuf> {
+        let files = std::fs::read_dir(&self.code).unwrap();
+        let files = files.map(|file| file.unwrap().path());
+        files
+            .filter(|path| path.extension().is_some_and(|e| e == "wasm"))
+            .collect()
+    }
+
+    /// Makes all files as old as if nobody had touched them for two hours.
+    fn age(&self) {
+        for file in std::fs::read_dir(&self.code).unwrap() {
+            let file = File::options().append(true).open(file.unwrap().path());
+            let now = file
+                .as_ref()
+                .unwrap()
+                .metadata()
+                .unwrap()
+                .modified()
+                .unwrap();
+            let then: SystemTime = now - 2 * HOUR;
+            file.unwrap().set_modified(then).unwrap();
+        }
+    }
+
+    async fn deploy(&self, http: &reqwest::Client, name: &str, wasm: Vec<u8>) -> PathBuf {
+        let before = self.files();
+        let request = http
+            .put(self.url(name))
+            .header("content-type", "application/wasm");
+        let answer = request.body(wasm).send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        let after = self.files();
+        after.difference(&before).next().unwrap().clone()
+    }
+}
+
+fn command(marker: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(module (memory (export "memory") 1) (data (i32.const 0) "{marker}") (func (export "_start")))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_that_no_version_names_is_removed_once_it_is_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::start(folder.path()).await;
+    // An error says that another test did it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let used = plane.deploy(&http, "used", command("used")).await;
+    let deleted = plane.deploy(&http, "deleted", command("deleted")).await;
+    plane.age();
+    // Not yet an hour without a version: its function may be about to be deployed again.
+    let recent = plane.deploy(&http, "recent", command("recent")).await;
+    for name in ["deleted", "recent"] {
+        let answer = http.delete(plane.url(name)).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.status());
+    }
+    let begun = Instant::now();
+    while plane.files().contains(&deleted) {
+        plane.clock.advance(HOUR);
+        assert!(begun.elapsed() < PATIENCE, "its file is still there");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(plane.files(), BTreeSet::from([used, recent]));
+    // What is named still runs.
+    let call = http
+        .post(plane.url("used:invoke"))
+        .header("content-type", "application/json");
+    let answer = call.body(r#"{"input": 1}"#).send().await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    assert_eq!(answer["status"], "success", "{answer}");
+    plane.app.stop().await.unwrap();
+}
