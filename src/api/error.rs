@@ -169,6 +169,10 @@ impl Error {
         Self::new(StatusCode::NOT_FOUND, "EXECUTION_NOT_FOUND", message)
     }
 
+    fn execution_forgotten(message: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "EXECUTION_NOT_FOUND", message)
+    }
+
     /// 405: the path exists, for other methods. `allow` is nothing where the router knows them itself.
     pub(super) fn method_not_allowed(allow: Option<&'static str>) -> Self {
         let message = "this path is not for this method: the header Allow names those it is for";
@@ -300,6 +304,7 @@ impl From<CallError> for Error {
                 Self::rejected(&error, "rate", *retry_after_s)
             }
             CallError::KeyReused(first) => Self::key_reused(error.to_string(), *first),
+            CallError::Forgotten(_) => Self::execution_forgotten(error.to_string()),
             CallError::NotRedrivable(_) => {
                 Self::new(StatusCode::CONFLICT, "NOT_REDRIVABLE", error.to_string())
             }
@@ -437,6 +442,7 @@ mod tests {
             full.into(),
             limited.into(),
             CallError::KeyReused(id).into(),
+            CallError::Forgotten(id).into(),
             CallError::NotRedrivable(id).into(),
             CallError::InputNotKept(id).into(),
             CallError::UnknownVersion(unknown_version).into(),

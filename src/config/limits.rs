@@ -85,11 +85,11 @@ limits! {
     body_bytes_max: u64 = 8_388_608, 1024..=1_073_741_824, "PELTON_BODY_BYTES_MAX";
     /// Bytes of one uploaded wasm file; more are answered 413
     upload_bytes_max: u64 = 67_108_864, 1024..=1_073_741_824, "PELTON_UPLOAD_BYTES_MAX";
-    /// Bytes of all uploads that are received at once; one more is answered 429
+    /// Bytes of all uploads that are received at once; one more is answered 503
     upload_bytes_in_flight_max: u64 = 268_435_456, 1024..=68_719_476_736, "PELTON_UPLOAD_BYTES_IN_FLIGHT_MAX";
     /// Time for a request's body to arrive, in ms
     body_timeout_ms: u64 = 120_000, 100..=3_600_000, "PELTON_BODY_TIMEOUT_MS";
-    /// Uploads that wait for the compiler; one more is answered 429
+    /// Uploads that wait for the compiler; one more is answered 503
     compile_queue_max: u32 = 16, 1..=1000, "PELTON_COMPILE_QUEUE_MAX";
     /// Time for compiling one upload, in s
     compile_timeout_s: u64 = 120, 1..=3600, "PELTON_COMPILE_TIMEOUT_S";

@@ -128,6 +128,11 @@ pub enum CallError {
     /// The key belongs to a call with another body.
     #[error("this Idempotency-Key was used for execution {0} with another body: use a new key")]
     KeyReused(ExecutionId),
+    /// The key belongs to a call whose execution is older than the retention.
+    #[error(
+        "execution {0}, which this Idempotency-Key made, is older than the retention: use a new key"
+    )]
+    Forgotten(ExecutionId),
     /// It cannot be sent back to its queue; the text says why.
     #[error("execution {0} cannot be redriven: only one that ended as error or timeout can")]
     NotRedrivable(ExecutionId),

@@ -81,12 +81,13 @@ impl Scheduler {
         }
         let id = ExecutionId::new(self.inner.clock.now());
         let (waiter, result) = oneshot::channel();
-        self.start_in_memory(&function, call, id, waiter, Instant::now() + wait)?;
+        let until = Instant::now() + wait;
+        self.start_in_memory(&function, call, id, waiter, until)?;
         let mut gone = CallerGuard {
             scheduler: self,
             id: Some(id),
         };
-        let execution = self.wait_or_expire(id, result, wait).await;
+        let execution = self.wait_or_expire(id, result, until).await;
         gone.id = None;
         Ok(Invoked {
             execution: execution?,

@@ -181,6 +181,7 @@ impl Queues {
         match place {
             Place::Ready(sequence) => {
                 queue.ready.remove(&sequence);
+                self.enter_ring(function);
             }
             Place::Deferred(due, sequence) => {
                 queue.deferred.remove(&(due, sequence));
@@ -331,17 +332,23 @@ impl Queues {
         self.running[class as usize].len() < self.running_max[class as usize]
     }
 
+    /// Puts a function in the ring of its first ready execution, if it has a slot and is not there yet.
     fn enter_ring(&mut self, function: FunctionId) {
         let Some(queue) = self.functions.get_mut(&function) else {
             return;
         };
-        if queue.ring.is_some() || !queue.has_slot() {
+        let Some((_, Item { class, .. })) = queue.ready.first_key_value() else {
+            return;
+        };
+        let class = *class;
+        if queue.ring == Some(class) || !queue.has_slot() {
             return;
         }
-        if let Some((_, item)) = queue.ready.first_key_value() {
-            queue.ring = Some(item.class);
-            self.rings[item.class as usize].push_back(function);
+        if let Some(other) = queue.ring.replace(class) {
+            // What stood first has left, and what follows runs elsewhere (a version of another kind).
+            self.rings[other as usize].retain(|waiting| *waiting != function);
         }
+        self.rings[class as usize].push_back(function);
     }
 }
 
@@ -476,6 +483,40 @@ mod tests {
             Taken::Next(later)
         );
         assert_eq!(queues.next_due(), None);
+    }
+
+    #[test]
+    fn what_follows_one_of_another_kind_is_not_kept_waiting_by_it() {
+        let mut queues = Queues::new(1, 1);
+        let [busy, mixed] = [FunctionId(1), FunctionId(2)];
+        for function in [busy, mixed] {
+            let bounds = Bounds {
+                concurrency: 2,
+                queue_size: 4,
+            };
+            queues.set_bounds(function, bounds);
+        }
+        let push = |queues: &mut Queues, function, class| {
+            let id = ExecutionId::new(NOW);
+            let place = queues.push(function, id, class, NOW, NOW).unwrap();
+            (id, place)
+        };
+        // The only place for calls to services is taken, so the first one of `mixed` waits.
+        push(&mut queues, busy, Class::Endpoint);
+        let (function, _, class) = queues.take_any().unwrap();
+        queues.claim(function, class, Fence(1));
+        let (_, waiting) = push(&mut queues, mixed, Class::Endpoint);
+        let (guest, _) = push(&mut queues, mixed, Class::Guest);
+        assert_eq!(queues.take_any(), None);
+        // It is cancelled: what follows it is a guest, and there is a place for one.
+        queues.remove(mixed, waiting);
+        assert_eq!(queues.take_any(), Some((mixed, guest, Class::Guest)));
+        // The same where nothing follows yet.
+        let (_, waiting) = push(&mut queues, mixed, Class::Endpoint);
+        assert_eq!(queues.take_any(), None);
+        queues.remove(mixed, waiting);
+        let (guest, _) = push(&mut queues, mixed, Class::Guest);
+        assert_eq!(queues.take_any(), Some((mixed, guest, Class::Guest)));
     }
 
     #[test]

@@ -7,14 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::decide::{Change, Decided};
+use super::state::Live;
 use super::{CallError, Scheduler};
 use crate::execution::{Event, Status};
 use crate::model::ExecutionId;
-use crate::store::{self, ExecutionRecord};
+use crate::store::ExecutionRecord;
+
+/// How long a run may take to end once its caller's time is over. Its own limit is the same moment; guests
+/// and calls to services end a millisecond or two after it.
+const CUT_RUN_ENDS_WITHIN: Duration = Duration::from_millis(50);
 
 /// A result that is on its way.
 type Coming = oneshot::Receiver<Arc<ExecutionRecord>>;
@@ -33,11 +39,11 @@ impl Scheduler {
     pub(super) async fn wait_or_expire(
         &self,
         id: ExecutionId,
-        mut result: oneshot::Receiver<Arc<ExecutionRecord>>,
-        wait: Duration,
+        mut result: Coming,
+        until: Instant,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
-        if let Ok(result) = tokio::time::timeout(wait, &mut result).await {
-            return result.map_err(|_| CallError::Stopping);
+        if let Some(ended) = self.ended_by(id, until, &mut result).await {
+            return ended.map_err(|_| CallError::Stopping);
         }
         match self.decide(id, Change::of(Event::Expire)).await? {
             Decided::Done(execution) => Ok(execution),
@@ -46,6 +52,24 @@ impl Scheduler {
                 result.await.map_err(|_| CallError::Stopping)
             }
         }
+    }
+
+    /// The result, or that there will be none, if that is known when the caller's time is over. A run that
+    /// is being cut for it is waited for a little longer, so that what it wrote is kept.
+    async fn ended_by(
+        &self,
+        id: ExecutionId,
+        until: Instant,
+        result: &mut Coming,
+    ) -> Option<Result<Arc<ExecutionRecord>, RecvError>> {
+        if let Ok(ended) = tokio::time::timeout_at(until, &mut *result).await {
+            return Some(ended);
+        }
+        let live_run = |live: &Live| live.run.is_some();
+        if !self.lock().live.get(&id).is_some_and(live_run) {
+            return None;
+        }
+        tokio::time::timeout(CUT_RUN_ENDS_WITHIN, result).await.ok()
     }
 
     /// Waits for a keyed call's own execution in a task of its own, since the execution ends when the
@@ -66,7 +90,7 @@ impl Scheduler {
         id: ExecutionId,
         until: Instant,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
-        let result = match self.subscribe(id) {
+        let mut result = match self.subscribe(id) {
             Subscribed::Stopping => return Err(CallError::Stopping),
             Subscribed::Ended => return self.must_exist(id).await,
             Subscribed::Waits(result) => result,
@@ -74,11 +98,11 @@ impl Scheduler {
         // A stop ends the wait only: a decision that has begun is seen through.
         tokio::select! {
             () = self.inner.tasks.stop_token().cancelled() => return Err(CallError::Stopping),
-            ended = tokio::time::timeout_at(until, result) => match ended {
-                Ok(Ok(execution)) => return Ok(execution),
-                Ok(Err(_)) if !self.is_accepting() => return Err(CallError::Stopping),
-                Ok(Err(_)) => return self.must_exist(id).await,
-                Err(_) => {}
+            ended = self.ended_by(id, until, &mut result) => match ended {
+                Some(Ok(execution)) => return Ok(execution),
+                Some(Err(_)) if !self.is_accepting() => return Err(CallError::Stopping),
+                Some(Err(_)) => return self.must_exist(id).await,
+                None => {}
             },
         }
         match self.insist(id, Change::of(Event::Expire)).await? {
@@ -119,16 +143,13 @@ impl Scheduler {
         Subscribed::Waits(result)
     }
 
-    /// An execution that somebody was told of.
+    /// An execution that somebody was told of; keys can be remembered for longer.
     pub(super) async fn must_exist(
         &self,
         id: ExecutionId,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
         let found = self.execution(id).await?;
-        found.ok_or_else(|| {
-            let text = format!("execution {id} is not in the store any more");
-            CallError::Store(store::Error::Failed(text.into()))
-        })
+        found.ok_or(CallError::Forgotten(id))
     }
 }
 

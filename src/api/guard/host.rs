@@ -29,11 +29,11 @@ impl Host {
 }
 
 impl Hosts {
-    /// Loopback, the addresses of `listen`, and what `allowed` says as `name` or `name:port`. An allowed
-    /// host that does not parse is logged and left out.
+    /// Loopback, the addresses of `listen`, and what `allowed` says as `name`, `name:port` or an IPv6
+    /// address. An allowed host that does not parse is logged and left out.
     pub(in crate::api) fn new(listen: &[SocketAddr], allowed: &[String]) -> Self {
         let parsed = allowed.iter().filter_map(|text| {
-            let host = parse(text);
+            let host = parse(text).or_else(|| bare_address(text));
             if host.is_none() {
                 tracing::warn!(
                     host = text,
@@ -119,6 +119,12 @@ fn parse(authority: &str) -> Option<(Host, Option<u16>)> {
     Some((host, port))
 }
 
+/// An IPv6 address without the brackets that a `Host` puts around it.
+fn bare_address(text: &str) -> Option<(Host, Option<u16>)> {
+    let address: std::net::Ipv6Addr = text.parse().ok()?;
+    Some((Host::Address(address.to_canonical()), None))
+}
+
 /// Digits only: `parse` would take a sign too.
 fn parse_port(text: &str) -> Option<u16> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -136,6 +142,15 @@ mod tests {
         let hosts = Hosts::new(&[], &["http://x".to_owned(), "*".to_owned()]);
         assert!(hosts.allowed.is_empty());
         assert!(!hosts.answers("x"));
+    }
+
+    #[test]
+    fn an_allowed_address_needs_no_brackets() {
+        let hosts = Hosts::new(&[], &["fd00::1".to_owned()]);
+        assert!(hosts.answers("[fd00::1]:8080"));
+        assert!(!hosts.answers("[fd00::2]:8080"));
+        // In a request it does: without them nobody knows where the port begins.
+        assert!(!hosts.answers("fd00::1"));
     }
 
     proptest! {

@@ -69,6 +69,21 @@ async fn a_call_whose_time_passes_while_it_runs_is_stopped_and_frees_its_slot() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_run_wrote_before_its_callers_time_was_over_is_kept() {
+    let world = World::new(background()).await;
+    world.function("f", |_| {}).await;
+    for call in [call("f", "spin"), keyed("f", "key", "spin")] {
+        let invoked = world.scheduler.invoke(call).await.unwrap().execution;
+        assert_eq!(invoked.execution.status(), Status::Timeout);
+        assert_eq!(world.failure_code(&invoked.execution), "TIMEOUT");
+        let attempts = world.scheduler.attempts(invoked.id).await.unwrap();
+        let outcomes: Vec<_> = attempts.iter().map(|attempt| attempt.outcome).collect();
+        assert_eq!(outcomes, ["timeout"]);
+        world.scheduler.check_at_rest();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_that_hangs_up_ends_its_execution() {
     for options in [by_hand(), background()] {
         let world = World::new(options).await;
@@ -205,6 +220,27 @@ async fn a_key_with_another_body_is_refused() {
     assert!(matches!(other, Err(CallError::KeyReused(id)) if id == first.execution.id));
     let other = world.scheduler.invoke(keyed("f", "key", "retry ok")).await;
     assert!(matches!(other, Err(CallError::KeyReused(_))));
+    world.scheduler.check_at_rest();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_outlives_its_execution_says_so_and_runs_nothing() {
+    let world = World::new(background()).await;
+    world.function("f", |_| {}).await;
+    let first = world.scheduler.invoke(keyed("f", "key", "ok")).await;
+    let first = first.unwrap().execution.id;
+    world.advance(1_000).await;
+    let retention = store::Retention {
+        executions_before: world.ground.clock.now(),
+        keys_before: world.ground.clock.now(),
+        rows_max: 10,
+    };
+    assert!(world.store.purge(retention).await.unwrap() > 0);
+    let queued = world.scheduler.enqueue(keyed("f", "key", "ok")).await;
+    assert!(matches!(queued, Err(CallError::Forgotten(id)) if id == first));
+    let invoked = world.scheduler.invoke(keyed("f", "key", "ok")).await;
+    assert!(matches!(invoked, Err(CallError::Forgotten(id)) if id == first));
+    assert_eq!(world.ground.runner.runs.borrow().len(), 1);
     world.scheduler.check_at_rest();
 }
 

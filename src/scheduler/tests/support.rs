@@ -111,6 +111,11 @@ impl ScriptedRunner {
                 () = stop.cancelled() => Outcome::Interrupted,
                 () = tokio::time::sleep(attempt.time_limit) => Outcome::TimedOut(failure()),
             },
+            // A guest that computes: it is cut at the tick after its time is over.
+            "spin" => {
+                tokio::time::sleep(attempt.time_limit + Duration::from_millis(2)).await;
+                Outcome::TimedOut(failure())
+            }
             "hold" => tokio::select! {
                 () = stop.cancelled() => Outcome::Interrupted,
                 permit = self.held.acquire() => {
