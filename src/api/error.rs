@@ -216,6 +216,12 @@ impl Error {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(BUSY_RETRY_AFTER_S)
     }
 
+    /// 503: the bodies of requests under way take as much memory as the server has for them.
+    pub(super) fn bodies_busy() -> Self {
+        let message = "the requests under way take as much memory as the server has for them: try again in a moment";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(BUSY_RETRY_AFTER_S)
+    }
+
     fn internal(inside: impl Display) -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -437,6 +443,7 @@ mod tests {
             Error::too_large("it", 1),
             Error::unsupported_type("a", None),
             Error::uploads_busy(),
+            Error::bodies_busy(),
             Error::no_replicas(&name()),
             CallError::UnknownFunction(name()).into(),
             full.into(),

@@ -75,7 +75,7 @@ pub(super) async fn complete(
 ) -> Result<Response, Error> {
     let id = segment.execution_for("complete")?;
     let fence = wire::dispatch_attempt(request.headers());
-    let body = guard::json(request, &state.options).await?;
+    let body = guard::json(request, &state.options, &state.bodies).await?;
     let CompletionBody { completion, output } = CompletionBody::parse(&body)?;
     let completed = state
         .scheduler

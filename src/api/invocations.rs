@@ -36,7 +36,8 @@ pub(super) async fn verb(
 
 async fn invoke(state: &Shared, name: FunctionName, request: Request) -> Result<Response, Error> {
     let headers = CallHeaders::parse(request.headers())?;
-    let call = read_call(state, name, headers, request).await?;
+    // The body counts as long as its call waits.
+    let (call, _room) = read_call(state, name, headers, request).await?;
     let invoked = state.scheduler.invoke(call).await?;
     let record = &invoked.execution;
     Ok(json_response(
@@ -48,7 +49,7 @@ async fn invoke(state: &Shared, name: FunctionName, request: Request) -> Result<
 
 async fn enqueue(state: &Shared, name: FunctionName, request: Request) -> Result<Response, Error> {
     let headers = CallHeaders::parse_unwaited(request.headers())?;
-    let call = read_call(state, name, headers, request).await?;
+    let (call, _room) = read_call(state, name, headers, request).await?;
     let enqueued = state.scheduler.enqueue(call).await?;
     let record = &enqueued.execution;
     Ok(json_response(
@@ -63,11 +64,11 @@ async fn read_call(
     function: FunctionName,
     headers: CallHeaders,
     request: Request,
-) -> Result<Call, Error> {
-    let body = guard::json(request, &state.options).await?;
-    let body = CallBody::parse(&body, &state.options)?;
+) -> Result<(Call, guard::Room), Error> {
+    let received = guard::json(request, &state.options, &state.bodies).await?;
+    let body = CallBody::parse(&received, &state.options)?;
     let key = headers.key.map(|key| (key, body.hash()));
-    Ok(Call {
+    let call = Call {
         function,
         input: Input {
             content_type: JSON,
@@ -79,7 +80,8 @@ async fn read_call(
         key,
         wait: headers.wait,
         parent: None,
-    })
+    };
+    Ok((call, received.into_room()))
 }
 
 /// A JSON answer, about an execution or not.

@@ -37,7 +37,8 @@ pub struct State {
     metrics: Metrics,
     /// Asked for one thing only: whether it still takes writes.
     store: Arc<dyn Store>,
-    uploads: upload::Budget,
+    uploads: guard::Budget,
+    bodies: guard::Budget,
     options: Options,
 }
 
@@ -61,7 +62,8 @@ impl State {
             scheduler,
             metrics,
             store,
-            uploads: upload::Budget::new(&options),
+            uploads: upload::budget(&options),
+            bodies: guard::Budget::new(options.body_bytes_in_flight_max, options.body_bytes_max),
             options,
         })
     }

@@ -3,23 +3,17 @@
 //! **Invariant:** the bytes of all uploads under way are bounded together; one that does not fit is refused
 //! before it is read.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest, Multipart, Request};
 use bytes::{Bytes, BytesMut};
 use http_body_util::Limited;
 use serde_json::{Map, Value};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{Error, quoted};
-use super::guard::{content_type, read_within, stated_length, within};
+use super::guard::{Budget, Room, content_type, read_within, stated_length, within};
 use super::options::Options;
 use super::{State, wire};
-
-/// What is counted at once: a permit stands for this many bytes.
-const PERMIT_BYTES: usize = 1024;
 
 /// Room that a multipart body has beside its parts, in bytes.
 const MULTIPART_BYTES: usize = 64 * 1024;
@@ -27,32 +21,16 @@ const MULTIPART_BYTES: usize = 64 * 1024;
 const WASM: &str = "application/wasm";
 const MULTIPART: &str = "multipart/form-data";
 
-/// The memory that uploads may take together.
-#[derive(Debug)]
-pub(super) struct Budget {
-    permits: Arc<Semaphore>,
-    permits_max: usize,
+/// The memory that uploads may take together; one upload of the largest size always fits.
+pub(super) fn budget(options: &Options) -> Budget {
+    Budget::new(
+        options.upload_bytes_in_flight_max,
+        largest_multipart(options),
+    )
 }
 
-impl Budget {
-    pub(super) fn new(options: &Options) -> Self {
-        // One upload of the largest size always fits.
-        let bytes = options
-            .upload_bytes_in_flight_max
-            .max(largest_multipart(options));
-        let permits_max = bytes.div_ceil(PERMIT_BYTES).min(Semaphore::MAX_PERMITS);
-        Self {
-            permits: Arc::new(Semaphore::new(permits_max)),
-            permits_max,
-        }
-    }
-
-    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
-        let permits = bytes.div_ceil(PERMIT_BYTES).clamp(1, self.permits_max);
-        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.permits).try_acquire_many_owned(permits);
-        permit.map_err(|_| Error::uploads_busy())
-    }
+fn take(budget: &Budget, bytes: usize) -> Result<Room, Error> {
+    budget.take(bytes).ok_or_else(Error::uploads_busy)
 }
 
 /// The largest body that a multipart upload may have.
@@ -74,10 +52,7 @@ pub(super) struct Upload {
 ///
 /// # Errors
 /// 415, 413, 408, 503 where too many are under way, and 400 where it cannot be read.
-pub(super) async fn receive(
-    state: &State,
-    request: Request,
-) -> Result<(Upload, OwnedSemaphorePermit), Error> {
+pub(super) async fn receive(state: &State, request: Request) -> Result<(Upload, Room), Error> {
     let options = &state.options;
     let found = content_type(request.headers());
     let (what, limit) = match found.as_deref() {
@@ -89,7 +64,7 @@ pub(super) async fn receive(
         }
     };
     let stated = stated_length(request.headers(), request.body(), what, limit)?;
-    let permit = state.uploads.take(stated.unwrap_or(limit))?;
+    let permit = take(&state.uploads, stated.unwrap_or(limit))?;
     let upload = if found.as_deref() == Some(WASM) {
         let wasm = read_within(request, what, limit, options.body_timeout).await?;
         Upload { wasm, spec: None }
@@ -176,13 +151,13 @@ mod tests {
             upload_bytes_in_flight_max: 100_000,
             ..Options::default()
         };
-        let budget = Budget::new(&options);
+        let budget = budget(&options);
         let first = budget.take(60_000).unwrap();
-        assert!(budget.take(60_000).is_err());
+        assert!(budget.take(60_000).is_none());
         let small = budget.take(10).unwrap();
         drop(first);
-        assert!(budget.take(60_000).is_ok());
+        assert!(budget.take(60_000).is_some());
         drop(small);
-        assert!(budget.take(usize::MAX).is_ok(), "one always fits");
+        assert!(budget.take(usize::MAX).is_some(), "one always fits");
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn api(config: &Config) -> api::Options {
     api::Options {
         body_bytes_max: size(limits.body_bytes_max),
         upload_bytes_max: size(limits.upload_bytes_max),
+        body_bytes_in_flight_max: size(limits.body_bytes_in_flight_max),
         upload_bytes_in_flight_max: size(limits.upload_bytes_in_flight_max),
         body_timeout: Duration::from_millis(limits.body_timeout_ms),
         listen: vec![config.listen, config.management_listen],

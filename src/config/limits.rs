@@ -83,6 +83,8 @@ limits! {
     header_read_timeout_ms: u64 = 30_000, 100..=600_000, "PELTON_HEADER_READ_TIMEOUT_MS";
     /// Bytes of one request's body; more are answered 413
     body_bytes_max: u64 = 8_388_608, 1024..=1_073_741_824, "PELTON_BODY_BYTES_MAX";
+    /// Bytes of all request bodies under way, those of waiting synchronous calls included; one more is answered 503
+    body_bytes_in_flight_max: u64 = 268_435_456, 1024..=68_719_476_736, "PELTON_BODY_BYTES_IN_FLIGHT_MAX";
     /// Bytes of one uploaded wasm file; more are answered 413
     upload_bytes_max: u64 = 67_108_864, 1024..=1_073_741_824, "PELTON_UPLOAD_BYTES_MAX";
     /// Bytes of all uploads that are received at once; one more is answered 503

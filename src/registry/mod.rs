@@ -109,8 +109,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            functions_max: 20_000,
-            versions_max: 10_000,
+            functions_max: 10_000,
+            versions_max: 1_000,
         }
     }
 }

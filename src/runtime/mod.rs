@@ -77,7 +77,7 @@ impl Options {
             code_dir: code_dir.into(),
             guests_max: 256,
             loaded_bytes_max: 512 * 1024 * 1024,
-            compile_queue_max: 32,
+            compile_queue_max: 16,
             compile_timeout_s: 120,
             compile_memory_bytes_max: 2 * 1024 * 1024 * 1024,
         }

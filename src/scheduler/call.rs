@@ -36,7 +36,7 @@ impl Default for Options {
             endpoint_calls_max: 1024,
             faults_max: 20,
             idempotency_ttl_ms: 24 * 60 * 60 * 1000,
-            queued_input_bytes_max: 64 * 1024 * 1024,
+            queued_input_bytes_max: 256 * 1024 * 1024,
         }
     }
 }

@@ -201,7 +201,7 @@ impl Queues {
             if let Some(queue) = self.functions.get_mut(&function)
                 && let Some(item) = queue.deferred.remove(&(due, sequence))
             {
-                // The old number keeps the order among those that come due together.
+                // A new number: behind what is ready already, in order of due times.
                 self.sequence += 1;
                 queue.ready.insert(self.sequence, item);
                 promoted.push((item.id, Place::Ready(self.sequence)));

@@ -1,6 +1,7 @@
 //! Reading bodies: of the right type, within a limit and a time.
 //!
-//! **Invariant:** nothing is read of a body that says itself that it is too large.
+//! **Invariant:** nothing is read of a body that says itself that it is too large, or that the server has no
+//! room for.
 
 use std::time::Duration;
 
@@ -11,8 +12,32 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use super::budget::{Budget, Room};
 use crate::api::error::Error;
 use crate::api::options::Options;
+
+/// A body that was read, and the room that it takes.
+#[derive(Debug)]
+pub(in crate::api) struct Received {
+    bytes: Bytes,
+    /// Counted as long as somebody works with the bytes.
+    room: Room,
+}
+
+impl Received {
+    /// The room alone, for who keeps a part of the bytes in another form.
+    pub(in crate::api) fn into_room(self) -> Room {
+        self.room
+    }
+}
+
+impl std::ops::Deref for Received {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.bytes
+    }
+}
 
 /// The media type of a body without its parameters, in lower case.
 pub(in crate::api) fn content_type(headers: &HeaderMap) -> Option<String> {
@@ -51,10 +76,14 @@ pub(in crate::api) fn require_json(headers: &HeaderMap, others: &[&str]) -> Resu
 /// The bytes of a JSON body.
 ///
 /// # Errors
-/// 415, 413, 408, and 400 where it broke off.
-pub(in crate::api) async fn json(request: Request, options: &Options) -> Result<Bytes, Error> {
+/// 415, 413, 408, 503 where there is no room, and 400 where it broke off.
+pub(in crate::api) async fn json(
+    request: Request,
+    options: &Options,
+    bodies: &Budget,
+) -> Result<Received, Error> {
     require_json(request.headers(), &[])?;
-    body(request, options).await
+    body(request, options, bodies).await
 }
 
 /// The bytes of a body that is JSON or nothing.
@@ -64,9 +93,10 @@ pub(in crate::api) async fn json(request: Request, options: &Options) -> Result<
 pub(in crate::api) async fn optional_json(
     request: Request,
     options: &Options,
-) -> Result<Bytes, Error> {
+    bodies: &Budget,
+) -> Result<Received, Error> {
     let json = require_json(request.headers(), &[]);
-    let body = body(request, options).await?;
+    let body = body(request, options, bodies).await?;
     if !body.is_empty() {
         json?;
     }
@@ -77,13 +107,23 @@ pub(in crate::api) async fn optional_json(
 ///
 /// # Errors
 /// 413, 408, and 400 where it broke off.
-pub(in crate::api) async fn body(request: Request, options: &Options) -> Result<Bytes, Error> {
+pub(in crate::api) async fn body(
+    request: Request,
+    options: &Options,
+    bodies: &Budget,
+) -> Result<Received, Error> {
     let limit = options.body_bytes_max;
-    stated_length(request.headers(), request.body(), "the body", limit)?;
+    let stated = stated_length(request.headers(), request.body(), "the body", limit)?;
+    // One that does not say its length may become as large as any.
+    let room = bodies.take(stated.unwrap_or(limit));
+    let room = room.ok_or_else(Error::bodies_busy)?;
     let body = Limited::new(request.into_body(), limit);
     let collected = within(options.body_timeout, body.collect()).await?;
     match collected {
-        Ok(collected) => Ok(collected.to_bytes()),
+        Ok(collected) => Ok(Received {
+            bytes: collected.to_bytes(),
+            room,
+        }),
         Err(error) if error.is::<LengthLimitError>() => Err(Error::too_large("the body", limit)),
         Err(_) => Err(broke_off()),
     }
@@ -181,6 +221,10 @@ mod tests {
         }
     }
 
+    fn roomy() -> Budget {
+        Budget::new(1 << 20, 8)
+    }
+
     fn status<T: std::fmt::Debug>(result: Result<T, Error>) -> StatusCode {
         result.unwrap_err().into_response().status()
     }
@@ -197,17 +241,17 @@ mod tests {
     #[tokio::test]
     async fn json_comes_as_json() {
         async fn check(
-            read: impl Future<Output = Result<Bytes, Error>>,
+            read: impl Future<Output = Result<Received, Error>>,
             expected: Option<StatusCode>,
         ) {
             match expected {
-                None => assert_eq!(read.await.unwrap(), "{}"),
+                None => assert_eq!(*read.await.unwrap(), "{}"),
                 Some(expected) => assert_eq!(status(read.await), expected),
             }
         }
         let json_body = |content_type| {
             let request = request(content_type, Body::from("{}"));
-            async move { json(request, &small()).await }
+            async move { json(request, &small(), &roomy()).await }
         };
         check(json_body(Some("application/json")), None).await;
         check(json_body(Some("Application/JSON; charset=utf-8")), None).await;
@@ -219,20 +263,25 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_needs_no_type_where_nothing_is_enough() {
-        let empty = optional_json(request(None, Body::empty()), &small()).await;
+        let empty = optional_json(request(None, Body::empty()), &small(), &roomy()).await;
         assert!(empty.unwrap().is_empty());
-        let untyped = optional_json(request(None, Body::from("{}")), &small()).await;
+        let untyped = optional_json(request(None, Body::from("{}")), &small(), &roomy()).await;
         assert_eq!(status(untyped), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     }
 
     #[tokio::test]
     async fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
         let typed = Some("application/json");
-        let fits = json(request(typed, Body::from("12345678")), &small()).await;
-        assert_eq!(fits.unwrap(), "12345678");
-        let stated = json(request(typed, Body::from("123456789")), &small()).await;
+        let fits = json(request(typed, Body::from("12345678")), &small(), &roomy()).await;
+        assert_eq!(*fits.unwrap(), "12345678");
+        let stated = json(request(typed, Body::from("123456789")), &small(), &roomy()).await;
         assert_eq!(status(stated), StatusCode::PAYLOAD_TOO_LARGE);
-        let unstated = json(request(typed, pieces(&["12345", "6789"])), &small()).await;
+        let unstated = json(
+            request(typed, pieces(&["12345", "6789"])),
+            &small(),
+            &roomy(),
+        )
+        .await;
         assert_eq!(status(unstated), StatusCode::PAYLOAD_TOO_LARGE);
         let limit = Duration::from_secs(1);
         let upload = read_within(request(typed, pieces(&["12345", "6789"])), "it", 8, limit).await;
@@ -244,7 +293,20 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_does_not_come_is_not_waited_for() {
         let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        let never = json(request(Some("application/json"), body), &small()).await;
+        let never = json(request(Some("application/json"), body), &small(), &roomy()).await;
         assert_eq!(status(never), StatusCode::REQUEST_TIMEOUT);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_there_is_no_room_for_is_not_read() {
+        let typed = Some("application/json");
+        let one = Budget::new(0, 8);
+        let first = json(request(typed, Body::from("{}")), &small(), &one).await;
+        let never_read = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+        let second = json(request(typed, never_read), &small(), &one).await;
+        assert_eq!(status(second), StatusCode::SERVICE_UNAVAILABLE);
+        drop(first);
+        let third = json(request(typed, Body::from("{}")), &small(), &one).await;
+        assert_eq!(*third.unwrap(), "{}");
     }
 }

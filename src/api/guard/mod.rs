@@ -5,11 +5,13 @@
 //! **Invariant:** every path is guarded but those under `/fn/`, which are the functions' own.
 
 mod body;
+mod budget;
 mod host;
 
 pub(super) use body::{
     body, content_type, json, optional_json, read_within, require_json, stated_length, within,
 };
+pub(super) use budget::{Budget, Room};
 pub(super) use host::Hosts;
 
 use std::future::{Ready, ready};
