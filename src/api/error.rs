@@ -117,7 +117,7 @@ impl Error {
     pub(super) fn host_refused(host: &str) -> Self {
         let message = format!(
             "requests for the host {} are not answered: use a loopback address or the one the \
-             server listens on, or add the host to the allowed hosts of the configuration",
+             server listens on, or start it with --allow-host and this name",
             quoted(host)
         );
         Self::new(StatusCode::FORBIDDEN, "HOST_REFUSED", message)
@@ -126,8 +126,8 @@ impl Error {
     /// 403: the request was made by a web page from elsewhere.
     pub(super) fn origin_refused(origin: &str) -> Self {
         let message = format!(
-            "requests of web pages from {} are not answered: add its host to the allowed hosts of \
-             the configuration if they should be",
+            "requests of web pages from {} are not answered: start the server with --allow-host and \
+             the page's host if they should be",
             quoted(origin)
         );
         Self::new(StatusCode::FORBIDDEN, "ORIGIN_REFUSED", message)

@@ -1,4 +1,4 @@
-//! Executions: one, a list, logs; completed from outside, cancelled.
+//! Executions: one, a list, logs; completed from outside, cancelled, redriven.
 //!
 //! **Invariant:** an id that does not parse is one that does not exist.
 
@@ -8,9 +8,10 @@ use axum::response::Response;
 
 use super::error::Error;
 use super::invocations::{id_header, json_response};
-use super::segment::Segment;
+use super::segment::{ExecutionVerb, Segment};
 use super::wire::{self, CompletionBody, ListQuery, X_EXECUTION_ID};
 use super::{Shared, guard};
+use crate::model::ExecutionId;
 
 /// `GET /v1/executions/{id}`
 pub(super) async fn one(state: Shared, segment: Segment) -> Result<Response, Error> {
@@ -54,10 +55,33 @@ pub(super) async fn logs(state: Shared, segment: Segment) -> Result<Response, Er
     ))
 }
 
-/// `POST /v1/executions/{id}:cancel`
-pub(super) async fn cancel(state: Shared, segment: Segment) -> Result<Response, Error> {
-    let id = segment.execution_for("cancel")?;
+/// `POST /v1/executions/{id}:{verb}`
+pub(super) async fn verb(
+    state: Shared,
+    segment: Segment,
+    request: Request,
+) -> Result<Response, Error> {
+    let (id, verb) = segment.execution_verb()?;
+    match verb {
+        ExecutionVerb::Cancel => cancel(&state, id).await,
+        ExecutionVerb::Redrive => redrive(&state, id, request).await,
+    }
+}
+
+async fn cancel(state: &Shared, id: ExecutionId) -> Result<Response, Error> {
     let record = state.scheduler.cancel(id).await?;
+    let record = record.ok_or_else(|| Error::unknown_execution(&id.to_string()))?;
+    Ok(json_response(
+        StatusCode::OK,
+        wire::execution(&record),
+        Some(id),
+    ))
+}
+
+async fn redrive(state: &Shared, id: ExecutionId, request: Request) -> Result<Response, Error> {
+    let body = guard::optional_json(request, &state.options).await?;
+    let version = wire::redrive_version(&body)?;
+    let record = state.scheduler.redrive(id, version).await?;
     let record = record.ok_or_else(|| Error::unknown_execution(&id.to_string()))?;
     Ok(json_response(
         StatusCode::OK,

@@ -1,7 +1,7 @@
 //! Every route, in one list.
 //!
 //! A path's last part may be `{name}:{verb}`, which the router cannot tell apart: there is one route per
-//! method, and [`super::segment`] splits.
+//! method, and [`super::segment`] splits and knows the methods of each path.
 //!
 //! **Invariant:** a request that no route takes is answered in the error shape too, and so is one whose
 //! handler panics.
@@ -16,6 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Error;
 use super::guard::{GuardLayer, Hosts};
+use super::segment::Segment;
 use super::{State, drain, executions, functions, health, invocations};
 
 /// The API.
@@ -31,14 +32,17 @@ pub fn router(state: Arc<State>) -> Router {
                 .put(functions::deploy)
                 .patch(functions::patch)
                 .delete(functions::remove)
-                .post(invocations::verb),
+                .post(invocations::verb)
+                .fallback(async |segment: Segment| segment.other_method_of_function()),
         )
         .route("/v1/functions/{segment}/versions", get(functions::versions))
         .route("/v1/functions/{segment}/replicas", put(functions::replicas))
         .route("/v1/executions", get(executions::list))
         .route(
             "/v1/executions/{segment}",
-            get(executions::one).post(executions::cancel),
+            get(executions::one)
+                .post(executions::verb)
+                .fallback(async |segment: Segment| segment.other_method_of_execution()),
         )
         .route("/v1/executions/{segment}/logs", get(executions::logs))
         .route("/v1/internal/functions/{segment}", post(drain::once))

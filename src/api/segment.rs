@@ -35,6 +35,34 @@ impl FunctionVerb {
     }
 }
 
+/// What can be done with one execution, beside showing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ExecutionVerb {
+    Cancel,
+    Redrive,
+}
+
+impl ExecutionVerb {
+    const WORDS: &str = "cancel and redrive";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "cancel" => Some(Self::Cancel),
+            "redrive" => Some(Self::Redrive),
+            _ => None,
+        }
+    }
+}
+
+/// The methods of a path that ends in a verb.
+const OF_A_VERB: &str = "POST";
+
+/// The methods of a function's own path.
+const OF_A_FUNCTION: &str = "GET,HEAD,PUT,PATCH,DELETE";
+
+/// The methods of an execution's own path.
+const OF_AN_EXECUTION: &str = "GET,HEAD";
+
 /// The name before the last colon and the verb behind it; all of it is the name where there is no colon.
 fn split(segment: &str) -> (&str, Option<&str>) {
     match segment.rsplit_once(':') {
@@ -53,7 +81,7 @@ impl Segment {
         match verb {
             None => known(name),
             Some(verb) if FunctionVerb::parse(verb).is_some() => {
-                Err(Error::method_not_allowed(Some("POST")))
+                Err(Error::method_not_allowed(Some(OF_A_VERB)))
             }
             Some(_) => Err(Error::unknown_function(&self.0)),
         }
@@ -75,7 +103,7 @@ impl Segment {
     pub(super) fn function_verb(&self) -> Result<(FunctionName, FunctionVerb), Error> {
         let (name, verb) = split(&self.0);
         let verb = match verb {
-            None => return Err(Error::method_not_allowed(Some("GET,HEAD,PUT,PATCH,DELETE"))),
+            None => return Err(Error::method_not_allowed(Some(OF_A_FUNCTION))),
             Some(verb) => FunctionVerb::parse(verb),
         };
         let verb = verb.ok_or_else(|| Error::unknown_verb(&self.0, FunctionVerb::WORDS))?;
@@ -93,19 +121,50 @@ impl Segment {
     /// The execution that a path without a verb names.
     ///
     /// # Errors
-    /// 404: an id that does not parse is unknown.
+    /// 404: an id that does not parse is unknown; 405 where the path is one of a verb.
     pub(super) fn execution(&self) -> Result<ExecutionId, Error> {
+        if split(&self.0).1.and_then(ExecutionVerb::parse).is_some() {
+            return Err(Error::method_not_allowed(Some(OF_A_VERB)));
+        }
         ExecutionId::parse(&self.0).ok_or_else(|| Error::unknown_execution(&self.0))
+    }
+
+    /// The execution and what is to be done with it.
+    ///
+    /// # Errors
+    /// 404 where there is no such verb, or the id does not parse; 405 where the path has no verb.
+    pub(super) fn execution_verb(&self) -> Result<(ExecutionId, ExecutionVerb), Error> {
+        let (id, verb) = split(&self.0);
+        let verb = match verb {
+            None => return Err(Error::method_not_allowed(Some(OF_AN_EXECUTION))),
+            Some(verb) => ExecutionVerb::parse(verb),
+        };
+        let verb = verb.ok_or_else(|| Error::unknown_verb(&self.0, ExecutionVerb::WORDS))?;
+        let id = ExecutionId::parse(id).ok_or_else(|| Error::unknown_execution(id))?;
+        Ok((id, verb))
+    }
+
+    /// What is said of a method that no path of functions has.
+    pub(super) fn other_method_of_function(&self) -> Error {
+        Error::method_not_allowed(Some(match split(&self.0).1 {
+            None => OF_A_FUNCTION,
+            Some(_) => OF_A_VERB,
+        }))
+    }
+
+    /// What is said of a method that no path of executions has.
+    pub(super) fn other_method_of_execution(&self) -> Error {
+        Error::method_not_allowed(Some(match split(&self.0).1 {
+            None => OF_AN_EXECUTION,
+            Some(_) => OF_A_VERB,
+        }))
     }
 
     /// The execution of a path whose only verb is this one.
     ///
     /// # Errors
-    /// 404 where the verb is another, or the id does not parse; 405 where there is no verb.
+    /// 404 where the verb is another or missing, or the id does not parse.
     pub(super) fn execution_for(&self, only: &str) -> Result<ExecutionId, Error> {
-        if split(&self.0).1.is_none() {
-            return Err(Error::method_not_allowed(Some("GET,HEAD")));
-        }
         let id = self.before(only)?;
         ExecutionId::parse(id).ok_or_else(|| Error::unknown_execution(id))
     }
@@ -181,7 +240,9 @@ mod tests {
             let _ = segment.function();
             let _ = segment.new_function();
             let _ = segment.function_verb();
-            let _ = segment.execution_for("cancel");
+            let _ = segment.execution();
+            let _ = segment.execution_verb();
+            let _ = segment.execution_for("complete");
         }
     }
 }

@@ -92,8 +92,9 @@ async fn parts(request: Request, options: &Options, limit: usize) -> Result<Uplo
                 wasm = Some(part(field, "the part wasm", options.upload_bytes_max).await?);
             }
             "spec" if spec.is_none() => {
-                let text = part(field, "the part spec", options.body_bytes_max).await?;
-                spec = Some(wire::object(&text)?);
+                let what = "the part spec";
+                let text = part(field, what, options.body_bytes_max).await?;
+                spec = Some(wire::object_of(what, &text)?);
             }
             "wasm" | "spec" => {
                 return Err(Error::invalid_field(

@@ -1,8 +1,9 @@
-//! `pelton executions`: shows executions and cancels them.
+//! `pelton executions`: shows executions, cancels and redrives them.
 //!
 //! **Invariant:** showing an execution changes nothing and ends with 0, however the execution ended.
 
 use reqwest::header::HeaderMap;
+use serde_json::json;
 
 use super::Context;
 use super::client::action;
@@ -10,7 +11,7 @@ use super::exit::{Exit, Failure};
 use super::output::{self, Format};
 use super::wire::{Execution, Page};
 
-/// List, show and cancel executions
+/// List, show, cancel and redrive executions
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum Command {
     /// List executions, newest first
@@ -26,6 +27,15 @@ pub(crate) enum Command {
         /// The execution's id
         #[arg(value_name = "ID")]
         id: String,
+    },
+    /// Send an execution that ended as error or timeout back to its queue
+    Redrive {
+        /// The execution's id
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Run this version of the function instead of the active one
+        #[arg(long, value_name = "N")]
+        version: Option<u64>,
     },
 }
 
@@ -64,17 +74,10 @@ impl Command {
                     Format::Human => print_one(&answer.read()?)?,
                 }
             }
-            Self::Cancel { id } => {
-                let path = action(&id, "cancel");
-                let answer = context
-                    .client
-                    .post(&["v1", "executions", &path], HeaderMap::new(), "{}")
-                    .await
-                    .map_err(if_unknown)?;
-                match context.format {
-                    Format::Json => output::print(&answer.text())?,
-                    Format::Human => print_one(&answer.read()?)?,
-                }
+            Self::Cancel { id } => order(context, &action(&id, "cancel"), json!({})).await?,
+            Self::Redrive { id, version } => {
+                let body = json!({ "version": version });
+                order(context, &action(&id, "redrive"), body).await?;
             }
         }
         Ok(Exit::Success)
@@ -124,6 +127,23 @@ impl List {
             output::note(&format!("more: --cursor {next}"));
         }
         Ok(())
+    }
+}
+
+/// Gives an order about one execution and shows how it stands then.
+async fn order(context: &Context, segment: &str, body: serde_json::Value) -> Result<(), Failure> {
+    let answer = context
+        .client
+        .post(
+            &["v1", "executions", segment],
+            HeaderMap::new(),
+            body.to_string(),
+        )
+        .await
+        .map_err(if_unknown)?;
+    match context.format {
+        Format::Json => output::print(&answer.text()),
+        Format::Human => print_one(&answer.read()?),
     }
 }
 

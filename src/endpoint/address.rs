@@ -49,8 +49,8 @@ impl fmt::Display for Special {
 /// An address was not called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{ip} is {special}, which functions may not call: use a public address, or have the operator add the \
-     range to the allow-list of the server's configuration"
+    "{ip} is {special}, which functions may not call: use a public address, or have the operator name the \
+     range with --allow-private-range"
 )]
 pub(super) struct Refused {
     ip: IpAddr,

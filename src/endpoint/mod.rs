@@ -86,7 +86,7 @@ impl Endpoint {
     /// connect, not here: what they mean may change.
     ///
     /// # Errors
-    /// A sentence for the author.
+    /// What is wrong with it, to stand after the field's name.
     pub fn check_url(&self, url: &str) -> Result<(), String> {
         self.parse(url).map(drop)
     }
@@ -112,6 +112,7 @@ impl Endpoint {
         let url = match self.parse(url) {
             Ok(url) => url,
             Err(complaint) => {
+                let complaint = format!("endpointUrl: {complaint}");
                 return Ran::bare(Outcome::Error(Failure::new(POOL_ERROR, complaint)));
             }
         };
@@ -151,19 +152,17 @@ impl Endpoint {
     fn parse(&self, url: &str) -> Result<Url, String> {
         let bytes_max = limits::TEXT_BYTES_MAX;
         if url.len() > bytes_max {
-            return Err(format!("endpointUrl is longer than {bytes_max} bytes"));
+            return Err(format!("is longer than {bytes_max} bytes"));
         }
         let url = Url::parse(url).map_err(|error| {
-            format!("endpointUrl is not an absolute URL such as https://example.org/run: {error}")
+            format!("is not an absolute URL such as https://example.org/run: {error}")
         })?;
         if !matches!(url.scheme(), "http" | "https") {
             let scheme = url.scheme();
-            return Err(format!(
-                "endpointUrl starts with {scheme}: use http or https"
-            ));
+            return Err(format!("starts with {scheme}: use http or https"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            let complaint = "endpointUrl contains credentials, which would show up wherever the URL does: \
+            let complaint = "contains credentials, which would show up wherever the URL does: \
                              take them out and let the service check its callers another way";
             return Err(complaint.to_owned());
         }
@@ -174,7 +173,7 @@ impl Endpoint {
                 .check(ip)
                 .map_err(|it| it.to_string())?,
             None if url.host_str().is_none_or(str::is_empty) => {
-                return Err("endpointUrl names no host".to_owned());
+                return Err("names no host".to_owned());
             }
             None => {}
         }

@@ -51,6 +51,14 @@ impl Registry {
                 "endpointUrl: the function has wasm of its own, so it cannot run at {endpoint}: leave one of the two out"
             )]));
         }
+        if let Some(image) = spec.version.image.take()
+            && image != digest_image(&prepared.digest)
+            && Some(&image) != standing.as_deref().and_then(shown_image).as_ref()
+        {
+            return Err(Error::Invalid(vec![format!(
+                "image: the function has wasm of its own, so it does not run {image:?}: leave one of the two out"
+            )]));
+        }
         if spec.version.execution_mode != Some(ExecutionMode::Local) {
             spec.version.execution_mode = None;
         }
@@ -113,6 +121,9 @@ impl Registry {
         let function = self.must_get(name)?;
         let base = function.spec();
         let spec = edit(&base).map_err(Error::Invalid)?;
+        if spec == base {
+            return Ok(function);
+        }
         if spec.version == base.version {
             return self
                 .set(right, &function, spec.settings, function.active.number)
@@ -365,6 +376,20 @@ fn wasm_code(prepared: &Prepared) -> Code {
         shape: prepared.shape,
         size: prepared.size,
     }
+}
+
+/// The image that names uploaded code.
+fn digest_image(digest: &Digest) -> String {
+    format!("sha256:{digest}")
+}
+
+/// The image that clients see of a function: what its author said, else its code.
+fn shown_image(function: &Function) -> Option<String> {
+    let said = function.active.spec.image.clone();
+    said.or_else(|| match &function.active.code {
+        Code::Wasm { digest, .. } => Some(digest_image(digest)),
+        Code::Echo | Code::Endpoint { .. } => None,
+    })
 }
 
 /// The spec of a function that gets wasm now, whatever ran before.

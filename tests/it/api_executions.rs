@@ -223,3 +223,78 @@ async fn a_cancelled_execution_stays_so() {
     );
     assert_eq!(api.drain("echo", ()).await.get("dispatched"), false);
 }
+
+#[tokio::test]
+async fn what_failed_can_be_redriven() {
+    let api = Api::new(Moves::ByHand).await;
+    api.deploy("fails", json!({})).await;
+    let id = api.enqueue("fails", json!(1)).await;
+    let path = format!("/v1/executions/{id}:redrive");
+    let redrive = async |body: &'static str| api.send("POST", &path, body).await;
+    assert_eq!(redrive("").await.error(409), "NOT_REDRIVABLE");
+    api.drain("fails", ()).await.expect(200);
+    assert_eq!(api.execution(&id).await["status"], "error");
+
+    assert_eq!(
+        redrive(r#"{"version":7}"#).await.error(404),
+        "VERSION_NOT_FOUND"
+    );
+    assert_eq!(
+        redrive(r#"{"versoin":1}"#).await.error(400),
+        "VALIDATION_ERROR"
+    );
+    let patch = json!({"timeoutMs": 7});
+    let patched = api.send("PATCH", "/v1/functions/fails", patch).await;
+    assert_eq!(patched.expect(200).get("version"), 2);
+    let redriven = redrive("").await.expect(200);
+    assert_eq!(redriven.header("x-execution-id"), id);
+    assert_eq!(
+        (
+            redriven.get("status"),
+            redriven.get("attempts"),
+            redriven.get("version")
+        ),
+        (json!("queued"), json!(0), json!(2))
+    );
+    assert_eq!(redrive("").await.error(409), "NOT_REDRIVABLE");
+    api.drain("fails", ()).await.expect(200);
+    let again = redrive(r#"{"version":1}"#).await.expect(200);
+    assert_eq!(again.get("version"), 1);
+
+    let nobody = format!("/v1/executions/{NOBODY}:redrive");
+    let unknown = api.send("POST", &nobody, ()).await;
+    assert_eq!(unknown.error(404), "EXECUTION_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn an_input_that_was_not_kept_cannot_be_redriven() {
+    let api = Api::new(Moves::Alone).await;
+    api.deploy("fails", json!({"record": "summary"})).await;
+    let call = json!({"input": 1});
+    let failed = api.send("POST", "/v1/functions/fails:invoke", call).await;
+    let id = failed.expect(200).header("x-execution-id").to_owned();
+    let path = format!("/v1/executions/{id}:redrive");
+    let refused = api.send("POST", &path, ()).await;
+    assert_eq!(refused.error(409), "INPUT_NOT_KEPT");
+}
+
+#[tokio::test]
+async fn methods_that_a_path_allows_are_those_it_takes() {
+    let api = Api::new(Moves::ByHand).await;
+    let plain = format!("/v1/executions/{NOBODY}");
+    let cancel = format!("{plain}:cancel");
+    for (method, path, allowed) in [
+        ("DELETE", plain.as_str(), "GET,HEAD"),
+        ("POST", plain.as_str(), "GET,HEAD"),
+        ("DELETE", cancel.as_str(), "POST"),
+        ("GET", cancel.as_str(), "POST"),
+        ("OPTIONS", "/v1/functions/a", "GET,HEAD,PUT,PATCH,DELETE"),
+        ("POST", "/v1/functions/a", "GET,HEAD,PUT,PATCH,DELETE"),
+        ("OPTIONS", "/v1/functions/a:invoke", "POST"),
+        ("GET", "/v1/functions/a:invoke", "POST"),
+    ] {
+        let refused = api.send(method, path, ()).await;
+        assert_eq!(refused.error(405), "METHOD_NOT_ALLOWED", "{method} {path}");
+        assert_eq!(refused.header("allow"), allowed, "{method} {path}");
+    }
+}

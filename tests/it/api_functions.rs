@@ -193,6 +193,17 @@ async fn a_patch_makes_a_version_only_where_the_version_changes() {
         "sent back as it was shown, nothing changes"
     );
 
+    api.clock.advance(std::time::Duration::from_secs(1));
+    let nothing = patch(json!({"timeoutMs": 8})).await.expect(200);
+    assert_eq!(nothing.json(), same.json(), "not even when it was changed");
+
+    let stray = patch(json!({"version": 7, "digest": "x", "versions": 2, "shape": null})).await;
+    assert_eq!(stray.error(400), "VALIDATION_ERROR");
+    let details = stray.get("details");
+    assert_eq!(details.as_array().unwrap().len(), 2, "{details}");
+    assert!(stray.text().contains("version: is not what GET shows"));
+    assert!(stray.text().contains("echo:rollback"));
+
     let typed = [("content-type", "application/merge-patch+json")];
     let merged = api
         .send_with("PATCH", "/v1/functions/echo", &typed, json!({"burst": 3}))
@@ -268,4 +279,43 @@ async fn replicas_are_told_apart_from_what_there_is() {
         .send("PUT", "/v1/functions/none/replicas", json!({"replicas": 2}))
         .await;
     assert_eq!(missing.error(404), "FUNCTION_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn wasm_does_not_come_with_an_image_that_would_not_run() {
+    let api = Api::new(Moves::ByHand).await;
+    let spec = |image: &str| json!({ "image": image }).to_string();
+    let put = async |spec: &str| {
+        let parts = [("wasm", WASM), ("spec", spec)];
+        multipart(&api, "/v1/functions/echo", &parts).await
+    };
+    let other = format!("sha256:{}", "0".repeat(64));
+    for image in ["builtin:echo", "alpine:3", &other] {
+        let refused = put(&spec(image)).await;
+        assert_eq!(refused.error(400), "VALIDATION_ERROR", "{image}");
+        assert!(refused.text().contains("image: the function has wasm"));
+    }
+    let digest = put("{}").await.expect(201).get("digest");
+    put(&spec(digest.as_str().unwrap())).await.expect(200);
+
+    let shown = api.get("/v1/functions/echo").await;
+    let parts = [("wasm", "\0asm, another"), ("spec", shown.text())];
+    let redeployed = multipart(&api, "/v1/functions/echo", &parts)
+        .await
+        .expect(200);
+    assert_ne!(redeployed.get("digest"), digest);
+    assert_eq!(
+        redeployed.get("image"),
+        redeployed.get("digest"),
+        "what is shown is what runs"
+    );
+}
+
+#[tokio::test]
+async fn a_spec_that_is_no_json_is_named() {
+    let api = Api::new(Moves::ByHand).await;
+    let parts = [("wasm", WASM), ("spec", "{")];
+    let refused = multipart(&api, "/v1/functions/echo", &parts).await;
+    assert_eq!(refused.error(400), "BAD_REQUEST");
+    assert!(refused.text().contains("the part spec cannot be read"));
 }

@@ -121,19 +121,30 @@ impl CallBody {
 /// # Errors
 /// 400 with the place.
 pub(super) fn parse_json<'a, T: Deserialize<'a>>(body: &'a Bytes) -> Result<T, Error> {
+    parse_json_of("the body", body)
+}
+
+/// Reads JSON that stands in `what` (the body, a part of it), which complaints name.
+///
+/// # Errors
+/// 400 with the place.
+pub(super) fn parse_json_of<'a, T: Deserialize<'a>>(
+    what: &str,
+    body: &'a Bytes,
+) -> Result<T, Error> {
     if body.is_empty() {
-        return Err(Error::bad_request(
-            "the body is empty, and has to be a JSON object",
-        ));
+        return Err(Error::bad_request(format!(
+            "{what} is empty, and has to be a JSON object"
+        )));
     }
     let text = std::str::from_utf8(body).map_err(|error| {
         Error::bad_request(format!(
-            "the body is not UTF-8 from byte {} on, and JSON is",
+            "{what} is not UTF-8 from byte {} on, and JSON is",
             error.valid_up_to()
         ))
     })?;
     serde_json::from_str(text)
-        .map_err(|error| Error::bad_request(format!("the body cannot be read: {error}")))
+        .map_err(|error| Error::bad_request(format!("{what} cannot be read: {error}")))
 }
 
 fn metadata(

@@ -5,8 +5,10 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::call::parse_json;
+use super::fields::shown;
 use crate::api::error::{Error, quoted};
 use crate::execution::Completion;
 use crate::model::{Failure, JSON, Output};
@@ -29,18 +31,13 @@ pub(in crate::api) struct CompletionBody {
 
 /// Runtimes send more than is asked for (their own ids, durations); that is passed over.
 #[derive(Deserialize)]
+#[serde(expecting = "an object with the member success or status")]
 struct Members<'a> {
     status: Option<String>,
     success: Option<bool>,
     #[serde(borrow)]
     output: Option<&'a RawValue>,
-    error: Option<ErrorMembers>,
-}
-
-#[derive(Deserialize)]
-struct ErrorMembers {
-    code: Option<String>,
-    message: Option<String>,
+    error: Option<Value>,
 }
 
 impl CompletionBody {
@@ -49,6 +46,11 @@ impl CompletionBody {
     /// # Errors
     /// 400 with all complaints.
     pub(in crate::api) fn parse(body: &Bytes) -> Result<Self, Error> {
+        // A derived reader takes a list for the members in their order.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            let complaint = "the body has to be a JSON object, and is a list";
+            return Err(Error::bad_request(complaint));
+        }
         let members: Members<'_> = parse_json(body)?;
         let failure = failure(members.error)?;
         let completion = match (members.status, members.success) {
@@ -84,25 +86,38 @@ fn of_status(status: &str, failure: Failure) -> Result<Completion, Error> {
     }
 }
 
-fn failure(error: Option<ErrorMembers>) -> Result<Failure, Error> {
-    let (code, message) = match error {
-        Some(error) => (error.code, error.message),
-        None => (None, None),
-    };
-    let code = code.unwrap_or_else(|| "ERROR".to_owned());
-    let message = message.unwrap_or_else(|| "unknown".to_owned());
-    let mut complaints = Vec::new();
-    for (name, text, max) in [
-        ("code", &code, CODE_BYTES_MAX),
-        ("message", &message, MESSAGE_BYTES_MAX),
-    ] {
-        if text.len() > max {
-            let bytes = text.len();
-            complaints.push(format!(
-                "error.{name}: has {bytes} bytes, and may have {max}"
+fn failure(error: Option<Value>) -> Result<Failure, Error> {
+    let error = match error {
+        None => Map::new(),
+        Some(Value::Object(error)) => error,
+        Some(other) => {
+            let other = shown(&other);
+            let rule = r#"must be an object {"code": "…", "message": "…"}"#;
+            return Err(Error::invalid_field(
+                "error",
+                format_args!("{rule}, not {other}"),
             ));
         }
-    }
+    };
+    let mut complaints = Vec::new();
+    let mut text = |name, default: &str, bytes_max| match error.get(name) {
+        None | Some(Value::Null) => default.to_owned(),
+        Some(Value::String(text)) if text.len() <= bytes_max => text.clone(),
+        Some(Value::String(text)) => {
+            let bytes = text.len();
+            complaints.push(format!(
+                "error.{name}: has {bytes} bytes, and may have {bytes_max}"
+            ));
+            String::new()
+        }
+        Some(other) => {
+            let other = shown(other);
+            complaints.push(format!("error.{name}: must be a string, not {other}"));
+            String::new()
+        }
+    };
+    let code = text("code", "ERROR", CODE_BYTES_MAX);
+    let message = text("message", "unknown", MESSAGE_BYTES_MAX);
     if complaints.is_empty() {
         Ok(Failure {
             code: code.into(),
@@ -186,6 +201,24 @@ mod tests {
             "",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+        let text = format!(
+            "{:?}",
+            parse(r#"{"success":false,"error":"boom"}"#).unwrap_err()
+        );
+        assert!(text.contains("error: must be an object"), "{text}");
+        let text = format!(
+            "{:?}",
+            parse(r#"{"success":false,"error":{"code":7}}"#).unwrap_err()
+        );
+        assert!(
+            text.contains("error.code: must be a string, not 7"),
+            "{text}"
+        );
+        for other in ["[]", r#"["success",null,null,null]"#, "7"] {
+            let text = format!("{:?}", parse(other).unwrap_err());
+            assert!(text.contains("object"), "{text}");
+            assert!(!text.contains("Members"), "{text}");
         }
         let long = format!(
             r#"{{"success":false,"error":{{"code":"{}"}}}}"#,

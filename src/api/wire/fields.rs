@@ -69,10 +69,11 @@ impl<'a> Fields<'a> {
         let number = value.as_u64().filter(|number| range.contains(number));
         if number.is_none() {
             let (least, most) = (range.start(), range.end());
-            let complaint = format!(
-                "must be a whole number from {least} to {most}, not {}",
-                shown(&value)
-            );
+            let range = match *most {
+                u64::MAX => format!("from {least}"),
+                most => format!("from {least} to {most}"),
+            };
+            let complaint = format!("must be a whole number {range}, not {}", shown(&value));
             self.complain(name, complaint);
         }
         number

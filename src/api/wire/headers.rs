@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::http::{HeaderMap, HeaderName};
 
 use crate::api::error::Error;
-use crate::model::{Fence, IdempotencyKey, limits};
+use crate::model::{Fence, IdempotencyKey, InvalidIdempotencyKey, limits};
 
 /// Names the execution that an answer is about.
 pub(in crate::api) const X_EXECUTION_ID: HeaderName = HeaderName::from_static("x-execution-id");
@@ -97,9 +97,9 @@ fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, String> {
         return Ok(None);
     }
     let text = std::str::from_utf8(text).unwrap_or_default();
-    let key = text
-        .parse()
-        .map_err(|error| format!("Idempotency-Key: {error}"))?;
+    let key = text.parse().map_err(|_: InvalidIdempotencyKey| {
+        "Idempotency-Key: must be 1 to 255 visible ASCII characters".to_owned()
+    })?;
     Ok(Some(key))
 }
 

@@ -12,12 +12,12 @@ mod function;
 mod headers;
 mod json;
 mod query;
-mod rollback;
 mod spec;
 mod spec_names;
 #[cfg(test)]
 mod spec_tests;
 mod time;
+mod version;
 
 pub(super) use call::CallBody;
 pub(super) use completion::CompletionBody;
@@ -26,5 +26,5 @@ pub(super) use execution::{call_answer, execution, list_of, logs, page};
 pub(super) use function::{version_view, view};
 pub(super) use headers::{CallHeaders, X_EXECUTION_ID, dispatch_attempt};
 pub(super) use query::ListQuery;
-pub(super) use rollback::rollback_version;
-pub(super) use spec::{NewFunction, full_spec, merge_patch, object};
+pub(super) use spec::{NewFunction, full_spec, merge_patch, object, object_of};
+pub(super) use version::{redrive_version, rollback_version};

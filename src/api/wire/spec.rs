@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::call::parse_json;
+use super::call::parse_json_of;
 use super::fields::{Bounds, Fields, shown};
 use super::spec_names;
 use crate::api::error::Error;
@@ -109,10 +109,18 @@ impl NewFunction {
 /// # Errors
 /// 400.
 pub(in crate::api) fn object(body: &Bytes) -> Result<Map<String, Value>, Error> {
-    let value: Value = parse_json(body)?;
+    object_of("the body", body)
+}
+
+/// The members of a JSON object that stands in `what`: the body, or a part of it.
+///
+/// # Errors
+/// 400.
+pub(in crate::api) fn object_of(what: &str, body: &Bytes) -> Result<Map<String, Value>, Error> {
+    let value: Value = parse_json_of(what, body)?;
     let what_else = shown(&value);
     let Value::Object(object) = value else {
-        let complaint = format!("the body has to be a JSON object, and is {what_else}");
+        let complaint = format!("{what} has to be a JSON object, and is {what_else}");
         return Err(Error::bad_request(complaint));
     };
     Ok(object)
@@ -136,7 +144,8 @@ pub(in crate::api) fn full_spec(
     }
 }
 
-/// The spec that a JSON merge patch makes of `base`: a member replaces, null goes back to the default.
+/// The spec that a JSON merge patch makes of `base`: a member replaces, null goes back to the default. What
+/// only answers say must not be in it: it would change nothing.
 ///
 /// # Errors
 /// All complaints.
@@ -149,6 +158,7 @@ pub(in crate::api) fn merge_patch(
     // Before merging, which would hide a misspelt field that is set to null.
     spec_names::check(&patch, &mut complaints);
     check_name(&patch, name, &mut complaints);
+    spec_names::check_read_only(&patch, name, &mut complaints);
     take_alias(&mut patch, &mut complaints);
     let mut merged = to_object(base);
     merge(&mut merged, patch);

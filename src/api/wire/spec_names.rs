@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use crate::api::error::quoted;
+use crate::model::FunctionName;
 
 /// Fields that mean something.
 const MEANT: &[&str] = &[
@@ -95,6 +96,34 @@ pub(super) fn check(object: &Map<String, Value>, complaints: &mut Vec<String>) {
             Some(near) => format!("{shown}: there is no such field, did you mean {near}?"),
             None => format!("{shown}: there is no such field"),
         });
+    }
+}
+
+/// Complains of every value that only answers have: setting it would do nothing.
+pub(super) fn check_read_only(
+    patch: &Map<String, Value>,
+    function: &FunctionName,
+    complaints: &mut Vec<String>,
+) {
+    for (name, value) in patch {
+        if !READ_ONLY.contains(&name.as_str()) || value.is_null() {
+            continue;
+        }
+        let advice = match name.as_str() {
+            "version" => format!(
+                "POST /v1/functions/{function}:rollback makes another version the active one"
+            ),
+            "digest" | "shape" | "sizeBytes" => {
+                format!("PUT /v1/functions/{function} deploys other code")
+            }
+            "requestedExecutionMode" | "effectiveExecutionMode" => {
+                "it follows from executionMode".to_owned()
+            }
+            _ => "leave it out".to_owned(),
+        };
+        complaints.push(format!(
+            "{name}: is not what GET shows, and cannot be set: {advice}"
+        ));
     }
 }
 
