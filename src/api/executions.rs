@@ -79,7 +79,7 @@ async fn cancel(state: &Shared, id: ExecutionId) -> Result<Response, Error> {
 }
 
 async fn redrive(state: &Shared, id: ExecutionId, request: Request) -> Result<Response, Error> {
-    let body = guard::optional_json(request, &state.options).await?;
+    let body = guard::optional_json(request, &state.options, &state.bodies).await?;
     let version = wire::redrive_version(&body)?;
     let record = state.scheduler.redrive(id, version).await?;
     let record = record.ok_or_else(|| Error::unknown_execution(&id.to_string()))?;
