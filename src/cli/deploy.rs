@@ -1,8 +1,10 @@
-//! `pelton deploy`: uploads a wasm file with its spec, or registers a function that needs no file.
+//! `pelton deploy`: uploads a wasm file, creates a function that needs none, or changes fields of a spec.
+//!
+//! What `--set` does not name stays as it is; only `--spec` says a whole spec.
 //!
 //! **Invariant:** when it ends with 0, the version it names is active; when it does not, nothing changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -23,33 +25,40 @@ use super::wire::Function;
 /// How much is handed to the connection at once: the grain of the progress bar.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Deploy a wasm file as a function, or as a new version of one
+/// Fields of a shown function that say which code runs, and how: the uploaded file says that anew.
+const OF_THE_CODE: [&str; 3] = ["image", "endpointUrl", "executionMode"];
+
+/// Deploy a wasm file as a function or as a new version of one, or change fields of a function's spec
+///
+/// A file alone keeps the spec of a function that exists. --set changes the fields that it names and keeps
+/// the others, with a file or without one. --spec is the whole spec: what it leaves out goes to its default.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// The function
     #[arg(value_name = "NAME")]
     function: String,
-    /// The wasm file; without one the spec names an image or an endpointUrl
+    /// The wasm file; a new function without one needs an image or an endpointUrl
     #[arg(value_name = "FILE", required_unless_present_any = ["set", "spec"])]
     file: Option<PathBuf>,
-    /// Set a field of the spec, as in timeoutMs=500, retryBackoff.baseDelayMs=0 or env.NAME=text (repeatable)
+    /// Set a field of the spec and keep the others, as in timeoutMs=500, retryBackoff.baseDelayMs=0 or
+    /// env.NAME=text; null goes back to the default (repeatable)
     #[arg(long, value_name = "FIELD=VALUE", value_parser = input::pair)]
     set: Vec<(String, String)>,
-    /// Read the spec from a JSON file; --set adds to it
+    /// Read the whole spec from a JSON file: what it leaves out goes to its default; --set adds to it
     #[arg(long, value_name = "FILE")]
     spec: Option<PathBuf>,
 }
 
 impl Args {
     pub(crate) async fn execute(self, context: &Context) -> Result<Exit, Failure> {
-        let spec = self.read_spec()?;
+        let client = &context.client;
         let answer = match &self.file {
             Some(file) => {
-                let wasm = std::fs::read(file)
-                    .map_err(|error| input::unreadable(&file.display().to_string(), &error))?;
-                upload(&context.client, &self.function, wasm.into(), spec).await?
+                let wasm = input::read_file(file)?;
+                let spec = self.spec_beside_wasm(client).await?;
+                upload(client, &self.function, wasm.into(), spec).await?
             }
-            None => create(&context.client, &self.function, spec.unwrap_or_default()).await?,
+            None => self.without_wasm(client).await?,
         };
         match context.format {
             Format::Json => output::print(&answer.text())?,
@@ -69,23 +78,66 @@ impl Args {
         Ok(Exit::Success)
     }
 
-    fn read_spec(&self) -> Result<Option<Map<String, Value>>, Failure> {
-        if self.spec.is_none() && self.set.is_empty() {
-            return Ok(None);
-        }
-        let mut spec = Map::new();
+    /// The whole spec that goes with a file; none if the function keeps the one that it has.
+    async fn spec_beside_wasm(
+        &self,
+        client: &Client,
+    ) -> Result<Option<Map<String, Value>>, Failure> {
+        let base = match &self.spec {
+            Some(file) => read_spec(file)?,
+            None if self.set.is_empty() => return Ok(None),
+            None => present_spec(client, &self.function).await?,
+        };
+        Ok(Some(self.with_settings(base)))
+    }
+
+    /// Changes fields of a function that exists, or creates one that needs no file.
+    async fn without_wasm(&self, client: &Client) -> Result<Answer, Failure> {
+        let function = &self.function;
         if let Some(file) = &self.spec {
-            let text = std::fs::read_to_string(file)
-                .map_err(|error| input::unreadable(&file.display().to_string(), &error))?;
-            spec = serde_json::from_str(&text).map_err(|error| {
-                Failure::Usage(format!("{} is no JSON object: {error}", file.display()))
-            })?;
+            let spec = self.with_settings(read_spec(file)?);
+            let hint =
+                format!("`pelton deploy {function} --set FIELD=VALUE` changes one that exists");
+            return create(client, function, spec).await.map_err(|failure| {
+                match failure.is_status(409) {
+                    true => failure.hint(hint),
+                    false => failure,
+                }
+            });
         }
+        let fields = self.with_settings(Map::new());
+        let request = client
+            .request(Method::PATCH, &["v1", "functions", function])
+            .header(CONTENT_TYPE, "application/merge-patch+json")
+            .body(Value::Object(fields.clone()).to_string());
+        match client.send(request).await {
+            Err(failure) if failure.is_status(404) => create(client, function, fields).await,
+            answer => answer,
+        }
+    }
+
+    fn with_settings(&self, mut spec: Map<String, Value>) -> Map<String, Value> {
         for (name, value) in &self.set {
             input::set_field(&mut spec, name, value);
         }
-        Ok(Some(spec))
+        spec
     }
+}
+
+fn read_spec(file: &Path) -> Result<Map<String, Value>, Failure> {
+    serde_json::from_slice(&input::read_file(file)?)
+        .map_err(|error| Failure::Usage(format!("{} is no JSON object: {error}", file.display())))
+}
+
+/// The spec that a function has, as far as it goes with other code; empty if there is no such function.
+async fn present_spec(client: &Client, function: &str) -> Result<Map<String, Value>, Failure> {
+    let answer = match client.get(&["v1", "functions", function], &[]).await {
+        Err(failure) if failure.is_status(404) => return Ok(Map::new()),
+        answer => answer?,
+    };
+    let mut spec: Map<String, Value> = answer.read()?;
+    spec.retain(|field, _| !OF_THE_CODE.contains(&field.as_str()));
+    Ok(spec)
 }
 
 /// Uploads wasm, with a spec or with the one that stands, and shows how far it is.

@@ -3,6 +3,7 @@
 //! **Invariant:** an input reaches the server byte for byte as it was given; it is checked, never rewritten.
 
 use std::io::Read as _;
+use std::path::Path;
 
 use serde_json::value::RawValue;
 
@@ -42,6 +43,14 @@ impl Payload {
             ))
         })
     }
+}
+
+/// Reads a file that somebody named.
+///
+/// # Errors
+/// [`Failure::Usage`] if it cannot be read.
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| unreadable(&path.display().to_string(), &error))
 }
 
 /// What is said of a file that somebody named and that cannot be read.

@@ -118,6 +118,54 @@ fn exit_codes_say_whose_fault_it_is() {
 }
 
 #[test]
+fn what_set_does_not_name_stays_as_it_is() {
+    let folder = Folder::new();
+    let server = Server::start(&folder.data(), &[]);
+    let shown = || server.run(&["functions", "get", "echo"]).code(0).json();
+    server.deploy(
+        "echo",
+        component("echo"),
+        &["timeoutMs=5000", "env.A=1", "cpuMs=70"],
+    );
+    server.deploy("echo", component("echo"), &["maxRetries=7", "env.B=2"]);
+    let function = shown();
+    assert_eq!(function["timeoutMs"], 5000, "{function}");
+    assert_eq!(function["maxRetries"], 7, "{function}");
+    assert_eq!(function["cpuMs"], 70, "{function}");
+    assert_eq!(function["env"], serde_json::json!({"A": "1", "B": "2"}));
+
+    let changed = server.run(&["deploy", "echo", "--set", "timeoutMs=100"]);
+    assert!(changed.code(0).stdout.starts_with("updated echo version"));
+    let function = shown();
+    assert_eq!(function["timeoutMs"], 100, "{function}");
+    assert_eq!(function["maxRetries"], 7, "{function}");
+
+    server.deploy("echo", component("echo"), &[]);
+    assert_eq!(shown()["maxRetries"], 7);
+    let whole = folder.file("spec.json", br#"{"timeoutMs": 200}"#);
+    let (wasm, whole) = (component("echo").to_str().unwrap(), whole.to_str().unwrap());
+    server
+        .run(&["deploy", "echo", wasm, "--spec", whole])
+        .code(0);
+    let function = shown();
+    assert_eq!(function["timeoutMs"], 200, "{function}");
+    assert_ne!(function["maxRetries"], 7, "{function}");
+
+    // From a service behind a URL to code of its own, and an unknown name without a file.
+    let builtin = ["deploy", "other", "--set", "image=builtin:echo"];
+    assert!(
+        server
+            .run(&builtin)
+            .code(0)
+            .stdout
+            .starts_with("created other")
+    );
+    server.deploy("other", component("echo"), &["timeoutMs=300"]);
+    let nothing = server.run(&["deploy", "none", "--set", "timeoutMs=1"]);
+    assert!(nothing.code(3).stderr.contains("image"));
+}
+
+#[test]
 fn the_help_of_serve_names_every_flag() {
     let help = Ran::of(pelton().args(["serve", "--help"]).output().unwrap()).code(0);
     insta::assert_snapshot!("serve_help", help.stdout);
