@@ -21,6 +21,7 @@ use super::input;
 use super::output::{self, Format};
 use super::progress::Progress;
 use super::wire::Function;
+use crate::model::{FunctionName, InvalidFunctionName};
 
 /// How much is handed to the connection at once: the grain of the progress bar.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -35,7 +36,7 @@ const OF_THE_CODE: [&str; 3] = ["image", "endpointUrl", "executionMode"];
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// The function
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = function_name)]
     function: String,
     /// The wasm file; a new function without one needs an image or an endpointUrl
     #[arg(value_name = "FILE", required_unless_present_any = ["set", "spec"])]
@@ -122,6 +123,11 @@ impl Args {
         }
         spec
     }
+}
+
+/// Refuses here what no path could carry, such as an empty name.
+fn function_name(text: &str) -> Result<String, InvalidFunctionName> {
+    text.parse::<FunctionName>().map(|_| text.to_owned())
 }
 
 fn read_spec(file: &Path) -> Result<Map<String, Value>, Failure> {

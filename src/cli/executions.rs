@@ -114,7 +114,7 @@ impl List {
                     shown(item.created_at.as_ref()),
                     item.error
                         .as_ref()
-                        .map(|error| error.code.clone())
+                        .map(|error| output::for_terminal(&error.code).into_owned())
                         .unwrap_or_default(),
                 ]
             })
@@ -158,10 +158,9 @@ pub(crate) fn if_unknown(failure: Failure) -> Failure {
 
 /// Shows everything known of one execution, its output last.
 fn print_one(execution: &Execution) -> Result<(), Failure> {
-    let error = execution
-        .error
-        .as_ref()
-        .map(|error| format!("{}: {}", error.code, output::for_terminal(&error.message)));
+    let error = execution.error.as_ref().map(|error| {
+        output::for_terminal(&format!("{}: {}", error.code, error.message)).into_owned()
+    });
     let facts = [
         ("execution", Some(execution.execution_id.clone())),
         ("function", Some(execution.function.clone())),

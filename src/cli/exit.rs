@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use super::output;
 use super::wire::Problem;
 
 /// The exit codes that scripts rely on.
@@ -104,7 +105,12 @@ impl Failure {
         self
     }
 
-    /// Whether the server said this, in its error body.
+    /// Whether the server said this, as the code of its error.
+    pub(crate) fn is_code(&self, code: &str) -> bool {
+        matches!(self, Self::Answered(answer) if answer.problem.error == code)
+    }
+
+    /// Whether the server answered with this status.
     pub(crate) fn is_status(&self, status: u16) -> bool {
         matches!(self, Self::Answered(answer) if answer.status == status)
     }
@@ -132,10 +138,16 @@ impl Failure {
                 } = &**answer;
                 line(
                     "error: ",
-                    &format!("{} ({status}): {}", problem.error, problem.message),
+                    &output::for_terminal(&format!(
+                        "{} ({status}): {}",
+                        problem.error, problem.message
+                    )),
                 );
                 for detail in problem.detail_lines() {
-                    line("  - ", &detail);
+                    // A single complaint is the message already.
+                    if detail != problem.message {
+                        line("  - ", &output::for_terminal(&detail));
+                    }
                 }
                 if let Some(hint) = hint {
                     line("hint: ", hint);

@@ -75,7 +75,7 @@ impl Command {
                     .await
             }
         };
-        let answer = answer.map_err(if_unknown_function)?;
+        let answer = answer.map_err(|failure| self.where_to_look(failure))?;
         match context.format {
             Format::Json if answer.body.is_empty() => {}
             Format::Json => output::print(&answer.text())?,
@@ -85,6 +85,20 @@ impl Command {
             output::print(&format!("removed {name}"))?;
         }
         Ok(Exit::Success)
+    }
+}
+
+impl Command {
+    fn where_to_look(&self, failure: Failure) -> Failure {
+        match self {
+            Self::Rollback { named, .. } if failure.is_code("VERSION_NOT_FOUND") => {
+                failure.hint(format!(
+                    "`pelton functions versions {}` shows what there is",
+                    named.name
+                ))
+            }
+            _ => if_unknown_function(failure),
+        }
     }
 }
 

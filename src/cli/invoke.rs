@@ -61,7 +61,7 @@ fn explain(execution: &Execution) {
         Some(error) => output::note(&format!(
             "execution {id} ended in {}: {}: {}",
             execution.status,
-            error.code,
+            output::for_terminal(&error.code),
             output::for_terminal(&error.message)
         )),
         None => output::note(&format!("execution {id} ended in {}", execution.status)),

@@ -7,7 +7,7 @@ use super::exit::{Exit, Failure};
 use super::output::{self, Format};
 use super::wire::{AttemptLogs, ExecutionLogs};
 
-/// Print what the attempts of an execution wrote
+/// Print what the attempts of an execution wrote, each once it has ended
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     /// The execution's id
@@ -26,6 +26,9 @@ impl Args {
             Format::Json => output::print(&answer.text())?,
             Format::Human => {
                 let logs: ExecutionLogs = answer.read()?;
+                if logs.attempts.is_empty() {
+                    output::note("no attempt has ended yet");
+                }
                 for attempt in &logs.attempts {
                     print_attempt(attempt, "")?;
                 }
@@ -45,7 +48,7 @@ pub(super) fn print_attempt(attempt: &AttemptLogs, indent: &str) -> Result<(), F
             "attempt {}: {} {}: {}",
             attempt.attempt,
             attempt.outcome,
-            error.code,
+            safe(&error.code),
             safe(&error.message)
         ),
     })?;

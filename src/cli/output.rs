@@ -59,7 +59,7 @@ pub(crate) fn print_output(execution: &Execution) -> Result<(), Failure> {
     match execution.output_encoding.as_deref() {
         Some("text") => match string() {
             Some(text) => print(&for_terminal(&text)),
-            None => print(&indent_json(raw.get())),
+            None => print(&for_terminal(&indent_json(raw.get()))),
         },
         Some("base64") => {
             let base64 = string().unwrap_or_default();
@@ -74,26 +74,26 @@ pub(crate) fn print_output(execution: &Execution) -> Result<(), Failure> {
                 }
             }
         }
-        _ => print(&indent_json(raw.get())),
+        _ => print(&for_terminal(&indent_json(raw.get()))),
     }
 }
 
-/// Text without control characters, where somebody's terminal would obey them.
+/// Text whose control characters are written out, as in `\u{1b}`, newlines and tabs apart: a terminal would
+/// obey them, and what is piped often ends on one as well.
 pub(crate) fn for_terminal(text: &str) -> Cow<'_, str> {
-    if io::stdout().is_terminal() {
-        without_controls(text)
-    } else {
-        Cow::Borrowed(text)
-    }
-}
-
-fn without_controls(text: &str) -> Cow<'_, str> {
     let steers = |symbol: char| symbol.is_control() && !matches!(symbol, '\n' | '\t');
-    if text.chars().any(steers) {
-        Cow::Owned(text.replace(steers, "\u{fffd}"))
-    } else {
-        Cow::Borrowed(text)
+    if !text.chars().any(steers) {
+        return Cow::Borrowed(text);
     }
+    let mut safe = String::with_capacity(text.len() * 2);
+    for symbol in text.chars() {
+        if steers(symbol) {
+            safe.extend(symbol.escape_unicode());
+        } else {
+            safe.push(symbol);
+        }
+    }
+    Cow::Owned(safe)
 }
 
 /// Indents a JSON text by two blanks a level. Works on the text, so that neither the order of members nor
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn escape_sequences_lose_their_power() {
-        assert_eq!(without_controls("a\u{1b}[2J\tb\n"), "a\u{fffd}[2J\tb\n");
+        assert_eq!(for_terminal("a\u{1b}[2J\tb\n"), "a\\u{1b}[2J\tb\n");
     }
 
     #[test]

@@ -20,10 +20,10 @@ pub struct Options {
     #[arg(long, value_name = "DIR", env = env::DATA_DIR, hide_env_values = true, default_value = "./pelton-data")]
     pub data_dir: PathBuf,
     /// Run nothing by itself: work moves when it is drained by hand
-    #[arg(long, env = env::MANUAL, hide_env_values = true)]
+    #[arg(long, env = env::MANUAL, hide_env_values = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub manual: bool,
     /// Listen on addresses that others reach, though Pelton checks no credentials yet
-    #[arg(long, env = env::INSECURE, hide_env_values = true)]
+    #[arg(long, env = env::INSECURE, hide_env_values = true, value_parser = clap::builder::BoolishValueParser::new())]
     pub insecure: bool,
     /// A name that requests may carry as Host, beside loopback and the listen address (repeatable)
     #[arg(long, value_name = "NAME", env = env::ALLOW_HOST, hide_env_values = true, value_delimiter = ',')]
