@@ -97,7 +97,9 @@ impl Command {
                     named.name
                 ))
             }
-            _ => if_unknown_function(failure),
+            Self::Ls | Self::Get(_) | Self::Rm(_) | Self::Versions(_) | Self::Rollback { .. } => {
+                if_unknown_function(failure)
+            }
         }
     }
 }
