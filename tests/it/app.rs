@@ -154,6 +154,11 @@ async fn a_plane_that_stops_says_so_and_finishes_what_runs() {
         post("/v1/functions/slow:invoke", br#"{"input": 1}"#),
     ));
     let (mut call, _) = service.accept().await.unwrap();
+    // An answer before the request is an error to its client, so the request is read.
+    let mut sent = Vec::new();
+    while !sent.ends_with(br#""metadata":{}}"#) {
+        assert_ne!(call.read_buf(&mut sent).await.unwrap(), 0);
+    }
     let mut stopping = JoinSet::new();
     stopping.spawn(app.stop());
     let health = request("GET", "/actuator/health/readiness", "", b"");
