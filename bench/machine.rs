@@ -63,13 +63,18 @@ impl Watch {
 
 /// Resident memory of a process, in MB (10⁶ bytes).
 pub(crate) fn resident_mb(pid: u32) -> Result<f64> {
+    status_mb(pid, "VmRSS:")
+}
+
+/// A size that the status of a process names, in MB.
+pub(crate) fn status_mb(pid: u32, field: &str) -> Result<f64> {
     let status = read(&format!("/proc/{pid}/status"))?;
     let kib: f64 = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .find_map(|line| line.strip_prefix(field))
         .and_then(|rest| rest.trim().strip_suffix(" kB"))
         .and_then(|kib| kib.parse().ok())
-        .context("no VmRSS")?;
+        .with_context(|| format!("no {field}"))?;
     Ok(kib * 1024.0 / 1e6)
 }
 

@@ -33,8 +33,14 @@ impl Client {
             .send("PUT", &path, "application/wasm", wasm)
             .await?;
         answer.expect(&[201])?;
-        let spec = json!({"concurrency": CONCURRENCY, "queueSize": queue}).to_string();
-        let answer = self.json("PATCH", &path, spec.as_bytes()).await?;
+        let spec = json!({"concurrency": CONCURRENCY, "queueSize": queue});
+        self.patch(name, &spec).await
+    }
+
+    /// Changes the spec of a function.
+    pub(crate) async fn patch(&mut self, name: &str, spec: &Value) -> Result<()> {
+        let (path, spec) = (format!("/v1/functions/{name}"), spec.to_string());
+        let answer = self.ask("PATCH", &path, spec.as_bytes()).await?;
         answer.expect(&[200])
     }
 
@@ -52,9 +58,7 @@ impl Client {
     /// How many executions of a function ended well, by the metrics.
     pub(crate) async fn succeeded(&mut self, name: &str) -> Result<u64> {
         let series = format!("function_success_total{{function=\"{name}\"}} ");
-        let answer = self.json("GET", "/actuator/prometheus", b"").await?;
-        answer.expect(&[200])?;
-        let metrics = str::from_utf8(answer.body)?;
+        let metrics = self.metrics().await?;
         let Some(line) = metrics.lines().find_map(|line| line.strip_prefix(&series)) else {
             // A series appears with its first event.
             return Ok(0);
@@ -64,23 +68,31 @@ impl Client {
             .with_context(|| format!("no count: {line}"))
     }
 
+    /// All metrics, as text.
+    pub(crate) async fn metrics(&mut self) -> Result<&str> {
+        let answer = self.ask("GET", "/actuator/prometheus", b"").await?;
+        answer.expect(&[200])?;
+        Ok(str::from_utf8(answer.body)?)
+    }
+
     /// Compares the newest executions of a function, one page of them, with what was sent.
     pub(crate) async fn check_newest(&mut self, name: &str, call: &Value) -> Result<()> {
         let path = format!("/v1/executions?function={name}&status=success&limit=20");
-        let page = self.json("GET", &path, b"").await?.json(&[200])?;
+        let page = self.ask("GET", &path, b"").await?.json(&[200])?;
         let items = page["items"].as_array().context("no items in the list")?;
         ensure!(!items.is_empty(), "the list of executions is empty");
         for item in items {
             let id = item["executionId"].as_str().context("no executionId")?;
             let path = format!("/v1/executions/{id}");
-            let answer = self.json("GET", &path, b"").await?;
+            let answer = self.ask("GET", &path, b"").await?;
             answer.expect(&[200])?;
             echoed(call)(&answer)?;
         }
         Ok(())
     }
 
-    async fn json(
+    /// The answer to a request with a JSON body.
+    pub(crate) async fn ask(
         &mut self,
         method: &str,
         path: &str,

@@ -35,12 +35,18 @@ impl Server {
 
     /// `pelton serve` of the binary at `path`, as it comes, on free ports. Data and log go into `folder`.
     pub(crate) fn pelton(path: &Path, folder: &Path) -> Result<Self> {
+        Self::pelton_with(path, folder, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn pelton_with(path: &Path, folder: &Path, flags: &[&str]) -> Result<Self> {
         let log = folder.join("serve.log");
         let mut command = Command::new(path);
         command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(["--management-listen", "127.0.0.1:0", "--data-dir"])
             .arg(folder.join("data"))
+            .args(flags)
             .stderr(File::create(&log).context("cannot write the server's log")?);
         // Defaults are measured, not what this shell happens to set.
         for (name, _) in std::env::vars_os() {

@@ -12,6 +12,7 @@ mod hooks;
 mod listener;
 mod maintenance;
 mod settings;
+mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +26,7 @@ use crate::api;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
+use crate::model::Dice;
 use crate::observe::Metrics;
 use crate::registry::{PlaneCode, Registry};
 use crate::runtime::{ChildCompiler, Runtime};
@@ -122,6 +124,7 @@ impl App {
         .context("cannot read the functions")?;
         let parts = Parts {
             clock: clock.clone(),
+            dice: Dice::system(),
             store: Arc::clone(&store),
             registry: registry.clone(),
             runner: hooks::runner(config, runtime.clone(), endpoint),
@@ -140,6 +143,7 @@ impl App {
             scheduler: scheduler.clone(),
             metrics: metrics.clone(),
             retention_ms: config.limits.retention_ms,
+            loop_deadline_ms: config.limits.loop_deadline_ms,
         };
         maintenance::start(upkeep, tasks);
         let state = api::State::new(

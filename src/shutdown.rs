@@ -2,6 +2,9 @@
 //!
 //! **Invariant:** the only place that spawns tasks, so that a stop can wait for all of them.
 
+#[cfg(test)]
+pub(crate) mod chaos;
+
 use std::future::Future;
 
 use tokio::task::JoinHandle;
@@ -13,6 +16,8 @@ use tokio_util::task::TaskTracker;
 pub struct Tasks {
     stop: CancellationToken,
     tracker: TaskTracker,
+    #[cfg(test)]
+    chaos: Option<chaos::Chaos>,
 }
 
 impl Tasks {
@@ -22,7 +27,20 @@ impl Tasks {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        #[cfg(test)]
+        if let Some(chaos) = &self.chaos {
+            return self.tracker.spawn(chaos.wrap(task));
+        }
         self.tracker.spawn(task)
+    }
+
+    /// Tasks of a process in a simulation.
+    #[cfg(test)]
+    pub(crate) fn of(chaos: &chaos::Chaos) -> Self {
+        Self {
+            chaos: Some(chaos.clone()),
+            ..Self::default()
+        }
     }
 
     /// Cancelled when everything should end.

@@ -27,6 +27,9 @@ const X_QUEUE_REJECT_REASON: HeaderName = HeaderName::from_static("x-queue-rejec
 /// How soon a client may come back to a server that is busy or restarting, in s.
 const BUSY_RETRY_AFTER_S: u64 = 1;
 
+/// Complaints that one answer tells.
+const DETAILS_MAX: usize = 100;
+
 /// The longest piece of a request that a message repeats, in characters.
 const QUOTED_CHARS_MAX: usize = 80;
 
@@ -97,14 +100,19 @@ impl Error {
     }
 
     /// 400: it can be read, and these are all complaints about what it says.
-    pub(super) fn invalid(complaints: Vec<String>) -> Self {
+    pub(super) fn invalid(mut complaints: Vec<String>) -> Self {
         let message = match complaints.as_slice() {
             [one] => one.clone(),
+            many if many.len() > DETAILS_MAX => format!(
+                "there are {} mistakes in this request: see details for the first {DETAILS_MAX}",
+                many.len()
+            ),
             many => format!(
                 "there are {} mistakes in this request: see details",
                 many.len()
             ),
         };
+        complaints.truncate(DETAILS_MAX);
         Self::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", message).with_details(complaints)
     }
 

@@ -1,5 +1,5 @@
-//! What a plane does beside its calls: forgets what is old, removes code that nobody has any more, and
-//! samples its figures when they are asked for.
+//! What a plane does beside its calls: forgets what is old, removes code that nobody has any more, watches its
+//! own loops, and samples its figures when they are asked for.
 //!
 //! **Invariant:** each step is small and bounded in time; a step that fails is logged and tried again at the
 //! next turn, and never ends the loop.
@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::watch::Watch;
 use crate::clock::Clock;
 use crate::model::{Code, Digest, Timestamp};
 use crate::observe::{Counter, Gauge, Metrics};
@@ -22,8 +23,6 @@ use crate::store::{self, Retention, Store};
 const PURGE_EVERY_MS: u64 = 60_000;
 /// Rows removed in one step, so that calls get their turn in between.
 const PURGE_ROWS_MAX: u32 = 500;
-/// Time for one step.
-const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Between two looks for code that no version names.
 const SWEEP_EVERY_MS: u64 = 3_600_000;
 
@@ -36,12 +35,17 @@ pub(super) struct Parts {
     pub(super) scheduler: Scheduler,
     pub(super) metrics: Metrics,
     pub(super) retention_ms: u64,
+    /// Time for one step of a loop, and how far one may be behind before that is logged.
+    pub(super) loop_deadline_ms: u64,
 }
 
 /// Starts the loops, which end when all tasks are told to stop, and the sampling of figures.
 pub(super) fn start(parts: Parts, tasks: &Tasks) {
     let metrics = parts.metrics.clone();
+    let clock = parts.clock.clone();
+    let sweeps_at = clock.now().plus_ms(SWEEP_EVERY_MS);
     let upkeep = Arc::new(Upkeep {
+        watch: Watch::new(clock, parts.loop_deadline_ms, sweeps_at),
         parts,
         counted: Mutex::default(),
     });
@@ -52,38 +56,60 @@ pub(super) fn start(parts: Parts, tasks: &Tasks) {
             upkeep.sample(metrics);
         }
     });
-    let stop = tasks.stop_token().clone();
-    drop(tasks.spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = upkeep.purge_again_and_again() => {}
-            () = upkeep.sweep_again_and_again() => {}
-        }
-    }));
+    // Tasks of their own, so that none takes another one with it.
+    let loops = [Loop::Purge, Loop::Sweep, Loop::Watch];
+    for each in loops {
+        let (stop, upkeep) = (tasks.stop_token().clone(), Arc::clone(&upkeep));
+        drop(tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = upkeep.run(each) => {}
+            }
+        }));
+    }
 }
 
 struct Upkeep {
     parts: Parts,
+    watch: Watch,
     /// What the store's counters stood at when they were last sampled.
     counted: Mutex<sqlite::Stats>,
 }
 
+/// What goes on for as long as the plane does.
+#[derive(Debug, Clone, Copy)]
+enum Loop {
+    Purge,
+    Sweep,
+    Watch,
+}
+
 impl Upkeep {
+    async fn run(&self, each: Loop) {
+        match each {
+            Loop::Purge => self.purge_again_and_again().await,
+            Loop::Sweep => self.sweep_again_and_again().await,
+            Loop::Watch => self.watch.run(|| self.behind()).await,
+        }
+    }
+
     async fn purge_again_and_again(&self) {
-        let Parts { clock, metrics, .. } = &self.parts;
+        let Parts { clock, .. } = &self.parts;
         let pause_ms = PURGE_EVERY_MS.min(self.parts.retention_ms / 10).max(100);
         loop {
             let now = clock.now();
-            metrics.set_gauge(Gauge::PurgeProgress, u64::try_from(now.0).unwrap_or(0));
-            match tokio::time::timeout(STEP_TIMEOUT, self.purge(now)).await {
-                Ok(Ok(0)) => {}
+            let next = now.plus_ms(pause_ms);
+            match tokio::time::timeout(self.step_timeout(), self.purge(now)).await {
                 // Perhaps there is more.
-                Ok(Ok(PURGE_ROWS_MAX..)) => continue,
-                Ok(Ok(_)) => {}
+                Ok(Ok(PURGE_ROWS_MAX..)) => {
+                    self.watch.purge.next(clock.now());
+                    continue;
+                }
+                Ok(Ok(_)) => self.watch.purge.next(next),
                 Ok(Err(error)) => tracing::warn!(%error, "old executions could not be removed"),
                 Err(_) => tracing::warn!("removing old executions takes too long"),
             }
-            clock.sleep_until(now.plus_ms(pause_ms)).await;
+            clock.sleep_until(next).await;
         }
     }
 
@@ -102,15 +128,37 @@ impl Upkeep {
     async fn sweep_again_and_again(&self) {
         let Parts { clock, runtime, .. } = &self.parts;
         loop {
-            clock.sleep_until(clock.now().plus_ms(SWEEP_EVERY_MS)).await;
+            let next = clock.now().plus_ms(SWEEP_EVERY_MS);
+            self.watch.sweep.next(next);
+            clock.sleep_until(next).await;
             let (runtime, used) = (runtime.clone(), self.digests_in_use());
-            match tokio::task::spawn_blocking(move || runtime.sweep(&used)).await {
+            let mut sweeping = tokio::task::spawn_blocking(move || runtime.sweep(&used));
+            // A thread cannot be cut: one that hangs is waited for, so that there are never two.
+            let in_time = tokio::time::timeout(self.step_timeout(), &mut sweeping).await;
+            let swept = match in_time {
+                Ok(swept) => swept,
+                Err(_) => {
+                    tracing::warn!("removing old code takes too long");
+                    sweeping.await
+                }
+            };
+            match swept {
                 Ok(Ok(0)) => {}
                 Ok(Ok(files)) => tracing::info!(files, "removed code that no version names"),
                 Ok(Err(error)) => tracing::warn!(%error, "old code could not be removed"),
                 Err(error) => tracing::warn!(%error, "removing old code ended unexpectedly"),
             }
         }
+    }
+
+    fn step_timeout(&self) -> Duration {
+        Duration::from_millis(self.parts.loop_deadline_ms)
+    }
+
+    /// How far the loops are.
+    fn behind(&self) -> [u64; 5] {
+        self.watch
+            .look(&self.parts.scheduler, &self.parts.store.stats())
     }
 
     fn digests_in_use(&self) -> HashSet<Digest> {
@@ -158,6 +206,8 @@ impl Upkeep {
         for (gauge, value) in figures {
             metrics.set_gauge(gauge, value);
         }
+        self.watch
+            .show(&self.watch.look(scheduler, &stats), metrics);
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let grown = [
             (Counter::StoreCommits, stats.commits, counted.commits),

@@ -59,6 +59,9 @@ pub(super) fn scheduler(config: &Config, guests_max: u32) -> scheduler::Options 
         faults_max: limits.faults_max,
         idempotency_ttl_ms: config.idempotency_ttl_ms,
         queued_input_bytes_max: limits.queued_input_bytes_max,
+        running_input_bytes_max: limits.running_input_bytes_max,
+        start_ramp_ms: limits.start_ramp_ms,
+        suspect_faults: limits.suspect_faults,
     }
 }
 

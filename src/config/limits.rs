@@ -101,10 +101,18 @@ limits! {
     loaded_code_bytes_max: u64 = 536_870_912, 1_048_576..=1_099_511_627_776, "PELTON_LOADED_CODE_BYTES_MAX";
     /// Inputs of waiting executions kept in memory, in bytes; the rest is read back at its turn
     queued_input_bytes_max: u64 = 268_435_456, 0..=1_099_511_627_776, "PELTON_QUEUED_INPUT_BYTES_MAX";
+    /// Inputs of attempts that run, in bytes, of wasm and of POOL each; a larger one runs alone of its kind
+    running_input_bytes_max: u64 = 268_435_456, 1024..=1_099_511_627_776, "PELTON_RUNNING_INPUT_BYTES_MAX";
+    /// Time after a start with a backlog in which the attempts at once grow from a sixteenth to their bounds, in ms
+    start_ramp_ms: u64 = 2000, 0..=600_000, "PELTON_START_RAMP_MS";
+    /// Faults with which an execution that a start finds runs by itself: it may be what the server died of
+    suspect_faults: u32 = 2, 1..=1000, "PELTON_SUSPECT_FAULTS";
     /// Faults of ours that one execution survives before it ends as PLATFORM_FAULT
     faults_max: u32 = 20, 0..=1000, "PELTON_FAULTS_MAX";
     /// Age after its end at which an execution is forgotten, in ms
     retention_ms: u64 = 604_800_000, 1000..=315_360_000_000, "PELTON_RETENTION_MS";
+    /// Time for one step of retention and of removing old code, and how far a loop of ours may be behind before that is logged, in ms
+    loop_deadline_ms: u64 = 60_000, 1000..=3_600_000, "PELTON_LOOP_DEADLINE_MS";
     /// Time that a stop leaves to running calls before it interrupts them, in ms
     shutdown_grace_ms: u64 = 30_000, 0..=3_600_000, "PELTON_SHUTDOWN_GRACE_MS";
 }

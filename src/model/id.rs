@@ -76,11 +76,14 @@ impl fmt::Display for VersionNumber {
 pub struct ExecutionId(Uuid);
 
 impl ExecutionId {
-    /// A new id for an execution created at `now`; the random part keeps ids of one millisecond apart.
+    /// A new id of the system's randomness. A plane asks its [`Dice`](super::Dice) instead.
     pub fn new(now: Timestamp) -> Self {
+        super::Dice::system().execution_id(now)
+    }
+
+    /// The id of an execution created at `now` with these random bytes.
+    pub fn of(now: Timestamp, random: [u8; 10]) -> Self {
         let ms = u64::try_from(now.0).unwrap_or(0);
-        // Seeded once a thread: asking the system for ten bytes at every call would cost a system call.
-        let random: [u8; 10] = rand::random();
         Self(uuid::Builder::from_unix_timestamp_millis(ms, &random).into_uuid())
     }
 

@@ -44,7 +44,12 @@ figures! {
         StoreWritesWaiting = "pelton_store_writes_waiting", "Writes that wait for their batch";
         StoreBufferBytes = "pelton_store_buffer_bytes", "Bytes in the write-behind buffer";
         StorePoisoned = "pelton_store_poisoned", "1 once the store takes no writes any more";
-        PurgeProgress = "pelton_purge_progress_timestamp_ms", "When old executions were last looked for, in ms since 1970";
+        TimerProgress = "pelton_timer_last_progress_timestamp_ms", "Up to when everything that was due was woken, in ms since 1970";
+        WriterProgress = "pelton_writer_last_progress_timestamp_ms", "Up to when everything handed to the store's writer was written, in ms since 1970";
+        CheckpointProgress = "pelton_checkpoint_last_progress_timestamp_ms", "Up to when every copy of the store's log that was asked for was made, in ms since 1970";
+        PurgeProgress = "pelton_purge_last_progress_timestamp_ms", "Up to when old executions were looked for in time, in ms since 1970";
+        SweepProgress = "pelton_sweep_last_progress_timestamp_ms", "Up to when code that nobody has was looked for in time, in ms since 1970";
+        LoopsLate = "pelton_loops_late", "Loops that are further behind than --loop-deadline-ms";
     }
 }
 

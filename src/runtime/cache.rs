@@ -291,6 +291,10 @@ fn secret(dir: &Path) -> io::Result<[u8; 32]> {
         }
         tracing::warn!("the cache's key is damaged: all code will be compiled again");
     }
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a secret, which nobody may repeat"
+    )]
     let secret: [u8; 32] = rand::random();
     let mut file = NamedTempFile::new_in(dir)?;
     file.write_all(&secret)?;

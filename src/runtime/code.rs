@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -51,6 +52,9 @@ pub(super) struct Codes {
     loaded: moka::sync::Cache<Digest, Arc<Loaded>>,
     loading: Coalesce<Result<Arc<Loaded>, LoadError>>,
     preparing: Coalesce<Result<Prepared, Refused>>,
+    /// Who compiles again what is called: one at a time, so that a backlog of such calls (after a restore, or an
+    /// update of wasmtime) does not fill the compiler's queue and fail for finding it full.
+    recompiling: Semaphore,
 }
 
 /// What blocking threads need.
@@ -89,6 +93,7 @@ impl Codes {
                 .build(),
             loading: Coalesce::default(),
             preparing: Coalesce::default(),
+            recompiling: Semaphore::new(1),
         })
     }
 
@@ -186,6 +191,8 @@ impl Codes {
         let loaded = match found {
             Found::Code(loaded) => *loaded,
             Found::Wasm(wasm, label) => {
+                // Never closed; without a turn it would only be less orderly.
+                let _turn = self.recompiling.acquire().await;
                 tracing::info!(code.digest = %digest, "no machine code for this engine: compiling again");
                 let compiled = self.compiler.compile(wasm).await.map_err(failed)?;
                 let shelf = Arc::clone(&self.shelf);

@@ -1,5 +1,8 @@
 //! Uploads from the outside of the runtime: what is refused and in which words, what is kept and believed.
 
+mod hostile;
+mod recompile;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::engine::{serving, serving_with};

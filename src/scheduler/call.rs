@@ -26,6 +26,12 @@ pub struct Options {
     pub idempotency_ttl_ms: u64,
     /// Bytes of queued inputs kept in memory; beyond it they are read back from the store at their turn.
     pub queued_input_bytes_max: u64,
+    /// Bytes of the inputs of attempts that run, of wasm and of POOL each; one larger input runs alone of its kind.
+    pub running_input_bytes_max: u64,
+    /// Time after a start that found a backlog in which what may run at once grows to its bounds, in ms; 0: at once.
+    pub start_ramp_ms: u64,
+    /// Faults with which an execution that a start finds runs by itself: it may be what the process died of.
+    pub suspect_faults: u32,
 }
 
 impl Default for Options {
@@ -37,6 +43,9 @@ impl Default for Options {
             faults_max: 20,
             idempotency_ttl_ms: 24 * 60 * 60 * 1000,
             queued_input_bytes_max: 256 * 1024 * 1024,
+            running_input_bytes_max: 256 * 1024 * 1024,
+            start_ramp_ms: 0,
+            suspect_faults: 2,
         }
     }
 }

@@ -79,7 +79,7 @@ impl Scheduler {
         if call.key.is_some() {
             return self.invoke_with_key(function, call, wait).await;
         }
-        let id = ExecutionId::new(self.inner.clock.now());
+        let id = self.inner.dice.execution_id(self.inner.clock.now());
         let (waiter, result) = oneshot::channel();
         let until = Instant::now() + wait;
         self.start_in_memory(&function, call, id, waiter, until)?;
@@ -256,7 +256,7 @@ impl Scheduler {
         {
             return Ok(Taken::Existing(holder));
         }
-        let id = ExecutionId::new(now);
+        let id = self.inner.dice.execution_id(now);
         let key = call.key.as_ref().map(|(key, body_hash)| KeyClaim {
             key: key.clone(),
             body_hash: *body_hash,

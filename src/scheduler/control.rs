@@ -34,10 +34,7 @@ impl Scheduler {
             match scheduler.decide(id, change).await? {
                 Decided::Done(_) => Ok(Some(Completed::Applied)),
                 Decided::Rejected(_) => Ok(Some(Completed::Ignored)),
-                Decided::NotLive => {
-                    let known = scheduler.execution(id).await?;
-                    Ok(known.map(|_| Completed::Ignored))
-                }
+                Decided::NotLive => Ok(scheduler.ended(id).await?.map(|_| Completed::Ignored)),
             }
         })
         .await
@@ -52,10 +49,25 @@ impl Scheduler {
         self.detached(async move {
             match scheduler.decide(id, Change::of(Event::Cancel)).await? {
                 Decided::Done(record) => Ok(Some(record)),
-                Decided::Rejected(_) | Decided::NotLive => scheduler.execution(id).await,
+                Decided::Rejected(_) | Decided::NotLive => scheduler.ended(id).await,
             }
         })
         .await
+    }
+
+    /// An execution that has ended, or that nobody knows. One that is not live here and has not ended will go
+    /// on after the restart: an order for it came to nothing, and whoever gave it is told so.
+    async fn ended(&self, id: ExecutionId) -> Result<Option<Arc<ExecutionRecord>>, CallError> {
+        let found = self.execution(id).await?;
+        let has_ended = |record: &Arc<ExecutionRecord>| record.execution.status().is_terminal();
+        // It may have been redriven just now, after it had ended.
+        if found.as_ref().is_none_or(has_ended) || self.lock().live.contains_key(&id) {
+            return Ok(found);
+        }
+        Err(match self.inner.store.poisoned() {
+            Some(why) => store::Error::Poisoned(why).into(),
+            None => CallError::Stopping,
+        })
     }
 
     /// Sends an execution that ended as `error` or `timeout` back to its queue, with the active version
@@ -97,7 +109,7 @@ impl Scheduler {
         live.version = version;
         live.settling = Settling::Accepting(Vec::new());
         let now = self.inner.clock.now();
-        let policy = live.policy(self.inner.options.faults_max, super::state::Removed::No);
+        let policy = self.policy(&live, super::state::Removed::No);
         let stepped = step(&live.execution, &Event::Redrive, &policy, now)
             .map_err(|_: Rejected| CallError::NotRedrivable(id))?;
         let transition = Transition {
@@ -166,6 +178,8 @@ impl Scheduler {
                 live.place = None;
                 ids.push(live.id);
             }
+            // In the order in which they were accepted.
+            ids.sort_unstable();
             ids
         };
         // Running work goes on and rejects this; so does work that has ended meanwhile.

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::dispatch::Claimed;
 use super::state::{Delivery, Home, Live, Removed, Settling, State, wake_settled};
 use super::{CallError, Scheduler};
-use crate::execution::{Event, Rejected, State as ExecutionState, Stepped, step};
+use crate::execution::{Event, Policy, Rejected, State as ExecutionState, Stepped, step};
 use crate::model::{ExecutionId, Fence, Output};
 use crate::store::{self, Applied, AttemptRecord, ExecutionRecord, Guard, Transition};
 
@@ -76,13 +76,22 @@ impl Scheduler {
         id: ExecutionId,
         mut change: Change,
     ) -> Result<Decided, CallError> {
+        self.decide_with(id, &mut change).await
+    }
+
+    /// The same; what the decision has no use for is left in `change`.
+    pub(super) async fn decide_with(
+        &self,
+        id: ExecutionId,
+        change: &mut Change,
+    ) -> Result<Decided, CallError> {
         loop {
             let (judged, claims) = {
                 let mut state = self.lock();
                 if let Some(fence) = change.release.take() {
                     self.release_locked(&mut state, fence);
                 }
-                let judged = self.judge(&mut state, id, &mut change);
+                let judged = self.judge(&mut state, id, change);
                 (judged, self.claim_ready(&mut state))
             };
             self.spawn_dispatches(claims);
@@ -118,7 +127,7 @@ impl Scheduler {
         } else {
             Removed::Yes
         };
-        let policy = live.policy(self.inner.options.faults_max, removed);
+        let policy = self.policy(live, removed);
         let stepped = match step(&live.execution, &change.event, &policy, now) {
             Ok(stepped) => stepped,
             Err(rejected) => return Judged::Answer(Decided::Rejected(rejected)),
@@ -171,6 +180,12 @@ impl Scheduler {
         }
     }
 
+    /// The rules that an execution lives under at this moment.
+    pub(super) fn policy(&self, live: &Live, removed: Removed) -> Policy {
+        let faults_max = self.inner.options.faults_max;
+        live.policy(faults_max, removed, self.inner.dice.jitter())
+    }
+
     /// Commits a decision and lets it be seen.
     async fn settle(&self, transition: Transition, stepped: Stepped) -> Result<Decided, CallError> {
         let id = transition.id;
@@ -183,6 +198,25 @@ impl Scheduler {
     pub(super) async fn write(&self, transition: Transition) -> store::Result<Applied> {
         let written = AssertUnwindSafe(self.inner.store.transition(transition)).catch_unwind();
         written.await.unwrap_or_else(|_| Err(store_panicked()))
+    }
+
+    /// Records a run that decides nothing any more: what it wrote is kept with its execution all the same.
+    pub(super) async fn record_late(&self, id: ExecutionId, attempt: AttemptRecord) {
+        {
+            let mut state = self.lock();
+            if let Some(live) = state.live.get_mut(&id)
+                && live.home == Home::Memory
+            {
+                let earlier = |run: &AttemptRecord| run.fence < attempt.fence;
+                let at = live.attempts.partition_point(earlier);
+                live.attempts.insert(at, attempt);
+                return;
+            }
+        }
+        let added = AssertUnwindSafe(self.inner.store.add_attempt(id, attempt)).catch_unwind();
+        if let Err(error) = added.await.unwrap_or_else(|_| Err(store_panicked())) {
+            tracing::warn!(execution.id = %id, %error, "the run of an execution that had ended could not be recorded");
+        }
     }
 
     /// Applies an event that must not be lost: while the store refuses just this write, tries again until
@@ -201,6 +235,7 @@ impl Scheduler {
             };
             tracing::warn!(execution.id = %id, error = %why, "a decision could not be recorded: trying again");
             tokio::select! {
+                biased;
                 // The last chance before the store closes.
                 () = self.inner.tasks.stop_token().cancelled() => {
                     return self.decide(id, Change::of(event)).await;

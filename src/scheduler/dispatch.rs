@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::decide::{Change, Decided};
 use super::output::classify;
-use super::runner::class_of;
 use super::state::{ClaimLog, Home, Removed, Run, Settling, State};
 use super::{CallError, Finalized, Scheduler};
 use crate::execution::{
@@ -111,7 +110,7 @@ impl Scheduler {
         if !matches!(live.settling, Settling::No) {
             return None;
         }
-        let policy = live.policy(self.inner.options.faults_max, Removed::No);
+        let policy = self.policy(live, Removed::No);
         let too_old = live.execution.is_too_old(&policy, now);
         if !too_old {
             let event = Event::Claim { fence, when };
@@ -159,8 +158,8 @@ impl Scheduler {
         }
         live.run = Some(Run { stop });
         let (home, function_id, waited) = (live.home, live.function_id, live.ready.elapsed());
-        let class = class_of(&live.version.code);
-        state.queues.claim(function_id, class, fence);
+        let item = live.begin();
+        state.queues.claim(function_id, item, fence);
         state.gauges(function_id);
         if home == Home::Durable {
             self.inner.store.log_claim(ClaimRecord {
@@ -312,13 +311,16 @@ impl Scheduler {
             | Outcome::Interrupted
             | Outcome::Fault(_) => None,
         };
-        let change = Change {
+        let mut change = Change {
             event,
             output,
             attempt: Some(attempt),
             release: Some(claimed.fence),
         };
-        let mut decided = self.decide(claimed.id, change).await;
+        let mut decided = self.decide_with(claimed.id, &mut change).await;
+        if let Some(unused) = change.attempt {
+            self.record_late(claimed.id, unused).await;
+        }
         if let Err(CallError::Store(store::Error::Failed(why))) = &decided {
             // Perhaps it is just this output that the store cannot take: that we failed it can be said.
             let event = Event::Fault {

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::queue::Queues;
+use super::queue::{Company, PlaneBounds, Queues, RAMP_STEPS};
 use super::runner::Runner;
 use super::state::{ClaimLog, Home, Live, State};
 use super::{Inner, Options, Scheduler};
 use crate::clock::Clock;
-use crate::execution::{Event, State as ExecutionState, Status};
-use crate::model::{ExecutionId, Timestamp};
+use crate::execution::{Event, Execution, State as ExecutionState, Status};
+use crate::model::{Dice, ExecutionId, Timestamp};
 use crate::observe::Metrics;
 use crate::registry::{Function, Registry};
 use crate::shutdown::Tasks;
@@ -28,6 +29,8 @@ const RECOVERY_PAGE: u32 = 1_000;
 pub struct Parts {
     /// Time.
     pub clock: Clock,
+    /// Randomness, of ids and delays.
+    pub dice: Dice,
     /// What is durable.
     pub store: Arc<dyn Store>,
     /// What can be called.
@@ -46,12 +49,17 @@ impl Scheduler {
     /// # Errors
     /// The store's.
     pub async fn start(options: Options, parts: Parts) -> store::Result<Self> {
-        let queues = Queues::new(options.guests_max, options.endpoint_calls_max);
+        let queues = Queues::new(PlaneBounds {
+            guests_max: options.guests_max,
+            endpoint_calls_max: options.endpoint_calls_max,
+            input_bytes_max: options.running_input_bytes_max,
+        });
         let state = State::new(queues, parts.store.boot(), options.queued_input_bytes_max);
         let scheduler = Self {
             inner: Arc::new(Inner {
                 options,
                 clock: parts.clock,
+                dice: parts.dice,
                 store: parts.store,
                 registry: parts.registry,
                 runner: parts.runner,
@@ -62,14 +70,18 @@ impl Scheduler {
                 calmer: Notify::new(),
             }),
         };
-        scheduler.recover().await?;
+        let found = scheduler.recover().await?;
+        if found > 0 {
+            scheduler.spawn_ramp();
+        }
         scheduler.spawn_timer();
         let claims = scheduler.claim_ready(&mut scheduler.lock());
         scheduler.spawn_dispatches(claims);
         Ok(scheduler)
     }
 
-    async fn recover(&self) -> store::Result<()> {
+    /// Finds what has not ended; returns how much it is.
+    async fn recover(&self) -> store::Result<usize> {
         let mut after: Option<ExecutionId> = None;
         let mut found = 0_usize;
         loop {
@@ -91,7 +103,37 @@ impl Scheduler {
                 "found executions that have not ended: they go on"
             );
         }
-        Ok(())
+        Ok(found)
+    }
+
+    /// A backlog does not come back all at once: what may run grows to its bounds within the ramp.
+    fn spawn_ramp(&self) {
+        let ramp = Duration::from_millis(self.inner.options.start_ramp_ms);
+        if ramp.is_zero() {
+            return;
+        }
+        self.lock().queues.set_ramp(1);
+        let scheduler = self.clone();
+        let stop = self.inner.tasks.stop_token().clone();
+        drop(self.inner.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = scheduler.run_ramp(ramp) => {}
+            }
+        }));
+    }
+
+    async fn run_ramp(&self, ramp: Duration) {
+        for steps in 2..=RAMP_STEPS {
+            tokio::time::sleep(ramp / RAMP_STEPS).await;
+            let claims = {
+                let mut state = self.lock();
+                state.queues.set_ramp(steps);
+                self.claim_ready(&mut state)
+            };
+            self.spawn_dispatches(claims);
+        }
     }
 
     async fn recover_page(&self, page: Vec<LiveExecution>) -> store::Result<()> {
@@ -123,6 +165,7 @@ impl Scheduler {
         let event = recovery_event(&found, deadline, now);
         let (id, execution) = (found.id, found.execution.clone());
         let mut live = recovered(found, function);
+        live.company = self.company_of(&execution);
         let until = deadline
             .filter(|deadline| *deadline > now)
             .map(|deadline| Instant::now() + Duration::from_millis(deadline.ms_since(now)));
@@ -143,6 +186,23 @@ impl Scheduler {
             drop(self.see_through(id, until));
         }
         event.map(|event| (id, event))
+    }
+
+    /// In what company a found execution runs: one that was running at several deaths may have caused them.
+    fn company_of(&self, found: &Execution) -> Company {
+        let deaths = match found.status() {
+            Status::Running => found.faults.saturating_add(1),
+            Status::Queued
+            | Status::Success
+            | Status::Error
+            | Status::Timeout
+            | Status::Cancelled => found.faults,
+        };
+        if deaths >= self.inner.options.suspect_faults {
+            Company::None
+        } else {
+            Company::Any
+        }
     }
 
     /// The end of an execution whose function is gone: it was deleted while we were down or going down.
@@ -182,6 +242,7 @@ impl Scheduler {
         let stop = self.inner.tasks.stop_token().clone();
         drop(self.inner.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = scheduler.run_timer() => {}
             }
@@ -200,6 +261,7 @@ impl Scheduler {
             self.spawn_dispatches(claims);
             match next {
                 Some(due) => tokio::select! {
+                    biased;
                     () = changed => {}
                     () = self.inner.clock.sleep_until(due) => {}
                 },
@@ -228,17 +290,22 @@ impl Scheduler {
         let calm = self.wait_until_calm();
         if tokio::time::timeout(grace, calm).await.is_err() {
             tracing::warn!("the grace period is over: interrupting what still runs");
-            let stops: Vec<_> = {
-                let state = self.lock();
-                let runs = state.live.values().filter_map(|live| live.run.as_ref());
-                runs.map(|run| run.stop.clone()).collect()
-            };
-            for stop in stops {
+            for stop in self.stops() {
                 stop.cancel();
             }
             self.wait_until_calm().await;
         }
         self.end_waits(Waiting::All);
+    }
+
+    /// What stops each attempt that runs, the oldest execution first.
+    fn stops(&self) -> Vec<CancellationToken> {
+        let state = self.lock();
+        let running = state.live.values().filter(|live| live.run.is_some());
+        let mut running: Vec<_> = running.collect();
+        running.sort_unstable_by_key(|live| live.id);
+        let runs = running.iter().filter_map(|live| live.run.as_ref());
+        runs.map(|run| run.stop.clone()).collect()
     }
 
     async fn wait_until_calm(&self) {
@@ -255,13 +322,15 @@ impl Scheduler {
     /// Ends the waits for executions that will not run any more. Those that live in memory are let go.
     fn end_waits(&self, which: Waiting) {
         let mut state = self.lock();
+        let ends =
+            |live: &&mut Live| which == Waiting::All || live.execution.status() == Status::Queued;
+        let mut ending: Vec<_> = state.live.values_mut().filter(ends).collect();
+        ending.sort_unstable_by_key(|live| live.id);
         let mut forgotten = Vec::new();
-        for live in state.live.values_mut() {
-            if which == Waiting::All || live.execution.status() == Status::Queued {
-                match live.home {
-                    Home::Memory => forgotten.push(live.id),
-                    Home::Durable => live.waiters.clear(),
-                }
+        for live in ending {
+            match live.home {
+                Home::Memory => forgotten.push(live.id),
+                Home::Durable => live.waiters.clear(),
             }
         }
         for id in forgotten {

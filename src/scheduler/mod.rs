@@ -38,6 +38,7 @@ pub use output::classify;
 pub use runner::{PlaneRunner, Runner};
 
 use crate::clock::Clock;
+use crate::model::Dice;
 use crate::observe::Metrics;
 use crate::registry::Registry;
 use crate::shutdown::Tasks;
@@ -53,6 +54,7 @@ pub struct Scheduler {
 struct Inner {
     options: Options,
     clock: Clock,
+    dice: Dice,
     store: Arc<dyn Store>,
     registry: Registry,
     runner: Arc<dyn Runner>,

@@ -6,8 +6,12 @@
 //!
 //! **Invariant:** pure. No clock, no lock, no task: the same calls give the same order.
 
+mod gate;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
+use self::gate::{Gate, Turns as WhoseTurn};
+pub(super) use self::gate::{PlaneBounds, RAMP_STEPS};
 use crate::model::{ExecutionId, Fence, FunctionId, Timestamp};
 
 /// What kind of place an attempt takes; each kind has a bound for the whole plane.
@@ -26,12 +30,26 @@ pub(super) enum Place {
     Ready(u64),
     /// Deferred until a time.
     Deferred(Timestamp, u64),
+    /// Among the suspects that are ready, in arrival order.
+    Suspect(u64),
 }
 
+/// In what company an execution may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Item {
-    id: ExecutionId,
-    class: Class,
+pub(super) enum Company {
+    /// Beside others.
+    Any,
+    /// By itself: it was running at several deaths of the process.
+    None,
+}
+
+/// An execution that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Item {
+    pub(super) id: ExecutionId,
+    pub(super) class: Class,
+    pub(super) company: Company,
+    pub(super) input_bytes: u64,
 }
 
 /// Settings of one function that the queue obeys.
@@ -84,22 +102,24 @@ pub(super) enum Taken {
 pub(super) struct Queues {
     functions: HashMap<FunctionId, Queue>,
     rings: [VecDeque<FunctionId>; 2],
-    running: [HashMap<Fence, FunctionId>; 2],
-    running_max: [usize; 2],
+    gate: Gate,
     due: BTreeSet<(Timestamp, u64, FunctionId)>,
     sequence: u64,
+    #[cfg(test)]
+    turns: Turns,
 }
 
 impl Queues {
-    /// Empty queues with plane-wide bounds on running guests and endpoint calls.
-    pub(super) fn new(guests_max: u32, endpoint_calls_max: u32) -> Self {
+    /// Empty queues of a plane with these bounds.
+    pub(super) fn new(bounds: PlaneBounds) -> Self {
         Self {
             functions: HashMap::new(),
             rings: Default::default(),
-            running: Default::default(),
-            running_max: [guests_max as usize, endpoint_calls_max as usize],
+            gate: Gate::new(bounds),
             due: BTreeSet::new(),
             sequence: 0,
+            #[cfg(test)]
+            turns: Turns::new(),
         }
     }
 
@@ -126,6 +146,7 @@ impl Queues {
 
     /// Forgets a function that has no work waiting; its running claims stay counted in the plane's bound.
     pub(super) fn remove_function(&mut self, function: FunctionId) {
+        self.gate.remove_function(function);
         if let Some(queue) = self.functions.remove(&function) {
             for (due, sequence) in queue.deferred.into_keys() {
                 self.due.remove(&(due, sequence, function));
@@ -135,8 +156,9 @@ impl Queues {
 
     /// Promises a place to a new execution.
     pub(super) fn reserve(&mut self, function: FunctionId) -> Result<(), Full> {
+        let suspects = self.gate.suspects_of(function);
         let queue = self.functions.get_mut(&function).ok_or(Full)?;
-        if queue.waiting() >= queue.bounds.queue_size as usize {
+        if queue.waiting() + suspects >= queue.bounds.queue_size as usize {
             return Err(Full);
         }
         queue.reserved += 1;
@@ -154,23 +176,34 @@ impl Queues {
     pub(super) fn push(
         &mut self,
         function: FunctionId,
-        id: ExecutionId,
-        class: Class,
+        item: Item,
         due: Timestamp,
         now: Timestamp,
     ) -> Option<Place> {
         self.sequence += 1;
         let sequence = self.sequence;
         let queue = self.functions.get_mut(&function)?;
-        let item = Item { id, class };
         if due > now {
             queue.deferred.insert((due, sequence), item);
             self.due.insert((due, sequence, function));
             return Some(Place::Deferred(due, sequence));
         }
-        queue.ready.insert(sequence, item);
-        self.enter_ring(function);
-        Some(Place::Ready(sequence))
+        self.push_ready(function, sequence, item)
+    }
+
+    fn push_ready(&mut self, function: FunctionId, sequence: u64, item: Item) -> Option<Place> {
+        let queue = self.functions.get_mut(&function)?;
+        match item.company {
+            Company::Any => {
+                queue.ready.insert(sequence, item);
+                self.enter_ring(function);
+                Some(Place::Ready(sequence))
+            }
+            Company::None => {
+                self.gate.push_suspect(sequence, function, item);
+                Some(Place::Suspect(sequence))
+            }
+        }
     }
 
     /// Takes an execution out before its turn.
@@ -187,6 +220,7 @@ impl Queues {
                 queue.deferred.remove(&(due, sequence));
                 self.due.remove(&(due, sequence, function));
             }
+            Place::Suspect(sequence) => drop(self.gate.remove_suspect(sequence)),
         }
     }
 
@@ -203,9 +237,8 @@ impl Queues {
             {
                 // A new number: behind what is ready already, in order of due times.
                 self.sequence += 1;
-                queue.ready.insert(self.sequence, item);
-                promoted.push((item.id, Place::Ready(self.sequence)));
-                self.enter_ring(function);
+                let place = self.push_ready(function, self.sequence, item);
+                promoted.extend(place.map(|place| (item.id, place)));
             }
         }
         promoted
@@ -219,7 +252,7 @@ impl Queues {
     /// When the next execution of one function is due: `now` if one is ready.
     pub(super) fn next_due_of(&self, function: FunctionId, now: Timestamp) -> Option<Timestamp> {
         let queue = self.functions.get(&function)?;
-        if !queue.ready.is_empty() {
+        if !queue.ready.is_empty() || self.gate.suspects_of(function) > 0 {
             return Some(now);
         }
         queue.deferred.first_key_value().map(|(&(due, _), _)| due)
@@ -227,21 +260,48 @@ impl Queues {
 
     /// The next execution in fair order, if a slot is free; it has left its queue.
     pub(super) fn take_any(&mut self) -> Option<(FunctionId, ExecutionId, Class)> {
+        match self.gate.turns() {
+            WhoseTurn::Others => return self.take_from_rings(),
+            WhoseTurn::OthersFirst => {
+                if let Some(taken) = self.take_from_rings() {
+                    self.gate.others_had_one();
+                    return Some(taken);
+                }
+            }
+            WhoseTurn::Suspect => {}
+            WhoseTurn::Nobody => return None,
+        }
+        let (function, item) = self.gate.take_suspect()?;
+        Some((function, item.id, item.class))
+    }
+
+    fn take_from_rings(&mut self) -> Option<(FunctionId, ExecutionId, Class)> {
         for class in [Class::Guest, Class::Endpoint] {
-            while self.plane_has_slot(class) {
-                let Some(function) = self.rings[class as usize].pop_front() else {
+            while let Some(&function) = self.rings[class as usize].front() {
+                let head = self
+                    .head_with_slot(function)
+                    .filter(|head| head.class == class);
+                // The first in line waits for room, and the line with it: a large input is not passed over by
+                // small ones.
+                if head.is_some_and(|head| !self.gate.has_room(head)) {
                     break;
-                };
+                }
+                self.rings[class as usize].pop_front();
                 let Some(queue) = self.functions.get_mut(&function) else {
                     continue;
                 };
                 queue.ring = None;
-                let first = queue.ready.first_key_value().map(|(_, item)| item.class);
-                if first != Some(class) || !queue.has_slot() {
+                let Some(item) = head else {
                     self.enter_ring(function);
                     continue;
-                }
-                let (_, item) = queue.ready.pop_first()?;
+                };
+                queue.ready.pop_first();
+                #[cfg(test)]
+                self.turns.push(Turn {
+                    function,
+                    class,
+                    id: item.id,
+                });
                 // Whether this one becomes a claim or not (it may be too old to run), the rest goes on.
                 self.enter_ring(function);
                 return Some((function, item.id, class));
@@ -258,7 +318,11 @@ impl Queues {
         early: Early,
         skip: &HashSet<ExecutionId>,
     ) -> Taken {
-        let Some(queue) = self.functions.get_mut(&function) else {
+        let wanted =
+            |(_, of, item): &(u64, FunctionId, Item)| *of == function && !skip.contains(&item.id);
+        let suspect = self.gate.suspects().find(wanted);
+        let suspect = suspect.map(|(sequence, _, item)| (Place::Suspect(sequence), item));
+        let Some(queue) = self.functions.get(&function) else {
             return Taken::Empty;
         };
         let ready = queue
@@ -272,6 +336,7 @@ impl Queues {
                 .find(|(_, item)| !skip.contains(&item.id))
                 .map(|(&(due, sequence), item)| (Place::Deferred(due, sequence), *item))
         };
+        let ready = suspect.or(ready);
         let found = match early {
             Early::DueOnly => ready,
             Early::AnyTime => ready.or_else(deferred),
@@ -279,8 +344,7 @@ impl Queues {
         let Some((place, item)) = found else {
             return Taken::Empty;
         };
-        let has_slot = queue.has_slot();
-        if !has_slot || !self.plane_has_slot(item.class) {
+        if !queue.has_slot() || !self.gate.has_room(item) {
             return Taken::Busy;
         }
         self.remove(function, place);
@@ -288,8 +352,8 @@ impl Queues {
     }
 
     /// Takes a slot for a claim. The slot is free again when the claim is [released](Self::release).
-    pub(super) fn claim(&mut self, function: FunctionId, class: Class, fence: Fence) {
-        self.running[class as usize].insert(fence, function);
+    pub(super) fn claim(&mut self, function: FunctionId, item: Item, fence: Fence) {
+        self.gate.claim(function, item, fence);
         if let Some(queue) = self.functions.get_mut(&function) {
             queue.claims.insert(fence);
         }
@@ -297,8 +361,8 @@ impl Queues {
 
     /// Frees a claim's slot; a claim is released once, whatever happens to its execution.
     pub(super) fn release(&mut self, fence: Fence) -> Option<FunctionId> {
-        let [guests, endpoints] = &mut self.running;
-        let function = guests.remove(&fence).or_else(|| endpoints.remove(&fence))?;
+        let waiting = self.rings.iter().map(VecDeque::len).sum();
+        let function = self.gate.release(fence, waiting)?;
         if let Some(queue) = self.functions.get_mut(&function) {
             queue.claims.remove(&fence);
         }
@@ -308,7 +372,8 @@ impl Queues {
 
     /// Executions waiting in a function's queue, promised places included.
     pub(super) fn waiting(&self, function: FunctionId) -> usize {
-        self.functions.get(&function).map_or(0, Queue::waiting)
+        let queue = self.functions.get(&function);
+        queue.map_or(0, Queue::waiting) + self.gate.suspects_of(function)
     }
 
     /// Attempts of a function that run.
@@ -320,16 +385,24 @@ impl Queues {
 
     /// Attempts that run in the whole plane.
     pub(super) fn running_all(&self) -> usize {
-        self.running.iter().map(HashMap::len).sum()
+        self.gate.count_all()
     }
 
     /// Attempts of one class that run in the whole plane.
     pub(super) fn running_in(&self, class: Class) -> usize {
-        self.running[class as usize].len()
+        self.gate.count(class)
     }
 
-    fn plane_has_slot(&self, class: Class) -> bool {
-        self.running[class as usize].len() < self.running_max[class as usize]
+    /// Lets so many of [`RAMP_STEPS`] parts of the plane's bounds be used.
+    pub(super) fn set_ramp(&mut self, steps: u32) {
+        self.gate.set_ramp(steps);
+    }
+
+    /// What a function would run next, if it has a slot.
+    fn head_with_slot(&self, function: FunctionId) -> Option<Item> {
+        let queue = self.functions.get(&function)?;
+        let head = queue.ready.first_key_value().map(|(_, item)| *item);
+        head.filter(|_| queue.has_slot())
     }
 
     /// Puts a function in the ring of its first ready execution, if it has a slot and is not there yet.
@@ -363,6 +436,8 @@ pub(super) enum Early {
 
 #[cfg(test)]
 mod invariants;
+#[cfg(test)]
+pub(super) use invariants::{Turn, Turns};
 
 #[cfg(test)]
 mod tests {
@@ -371,7 +446,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000);
 
     fn queues(guests_max: u32) -> Queues {
-        let mut queues = Queues::new(guests_max, 8);
+        let mut queues = Queues::new(bounds(guests_max, 8));
         for function in 1..=3 {
             queues.set_bounds(
                 FunctionId(function),
@@ -385,10 +460,27 @@ mod tests {
     }
 
     fn push(queues: &mut Queues, function: i64, due: i64) -> ExecutionId {
-        let id = ExecutionId::new(NOW);
-        let place = queues.push(FunctionId(function), id, Class::Guest, Timestamp(due), NOW);
+        let item = item(Class::Guest);
+        let place = queues.push(FunctionId(function), item, Timestamp(due), NOW);
         assert!(place.is_some());
-        id
+        item.id
+    }
+
+    fn bounds(guests_max: u32, endpoint_calls_max: u32) -> PlaneBounds {
+        PlaneBounds {
+            guests_max,
+            endpoint_calls_max,
+            input_bytes_max: 100,
+        }
+    }
+
+    fn item(class: Class) -> Item {
+        Item {
+            id: ExecutionId::new(NOW),
+            class,
+            company: Company::Any,
+            input_bytes: 1,
+        }
     }
 
     #[test]
@@ -399,7 +491,7 @@ mod tests {
         let order: Vec<_> = (0..)
             .map_while(|fence| {
                 let (function, id, class) = queues.take_any()?;
-                queues.claim(function, class, Fence(fence));
+                queues.claim(function, item(class), Fence(fence));
                 Some(id)
             })
             .collect();
@@ -415,7 +507,7 @@ mod tests {
         push(&mut queues, 1, 0);
         let second = push(&mut queues, 2, 0);
         let (function, _, class) = queues.take_any().unwrap();
-        queues.claim(function, class, Fence(1));
+        queues.claim(function, item(class), Fence(1));
         assert_eq!(queues.take_any(), None);
         queues.release(Fence(1));
         queues.release(Fence(1));
@@ -487,7 +579,7 @@ mod tests {
 
     #[test]
     fn what_follows_one_of_another_kind_is_not_kept_waiting_by_it() {
-        let mut queues = Queues::new(1, 1);
+        let mut queues = Queues::new(bounds(1, 1));
         let [busy, mixed] = [FunctionId(1), FunctionId(2)];
         for function in [busy, mixed] {
             let bounds = Bounds {
@@ -497,14 +589,14 @@ mod tests {
             queues.set_bounds(function, bounds);
         }
         let push = |queues: &mut Queues, function, class| {
-            let id = ExecutionId::new(NOW);
-            let place = queues.push(function, id, class, NOW, NOW).unwrap();
-            (id, place)
+            let item = item(class);
+            let place = queues.push(function, item, NOW, NOW).unwrap();
+            (item.id, place)
         };
         // The only place for calls to services is taken, so the first one of `mixed` waits.
         push(&mut queues, busy, Class::Endpoint);
         let (function, _, class) = queues.take_any().unwrap();
-        queues.claim(function, class, Fence(1));
+        queues.claim(function, item(class), Fence(1));
         let (_, waiting) = push(&mut queues, mixed, Class::Endpoint);
         let (guest, _) = push(&mut queues, mixed, Class::Guest);
         assert_eq!(queues.take_any(), None);
@@ -527,7 +619,7 @@ mod tests {
         }
         for fence in 0..2 {
             let (function, _, class) = queues.take_any().unwrap();
-            queues.claim(function, class, Fence(fence));
+            queues.claim(function, item(class), Fence(fence));
         }
         assert_eq!(queues.take_any(), None);
         queues.set_bounds(
@@ -538,5 +630,126 @@ mod tests {
             },
         );
         assert!(queues.take_any().is_some());
+    }
+
+    #[test]
+    fn a_large_input_waits_for_room_and_is_not_passed_over() {
+        let mut queues = queues(100);
+        let sized = |queues: &mut Queues, function, input_bytes| {
+            let item = Item {
+                input_bytes,
+                ..item(Class::Guest)
+            };
+            queues.push(FunctionId(function), item, NOW, NOW).unwrap();
+            item
+        };
+        let first = sized(&mut queues, 1, 60);
+        let large = sized(&mut queues, 2, 1_000);
+        let small = sized(&mut queues, 3, 1);
+        let take = |queues: &mut Queues, item: Item, fence| {
+            let (function, id, _) = queues.take_any()?;
+            assert_eq!(id, item.id);
+            queues.claim(function, item, Fence(fence));
+            Some(())
+        };
+        assert!(take(&mut queues, first, 1).is_some());
+        // Larger than the bound: it runs when nothing of its kind does.
+        assert_eq!(queues.take_any(), None);
+        queues.release(Fence(1));
+        assert!(take(&mut queues, large, 2).is_some());
+        assert_eq!(queues.take_any(), None);
+        queues.check();
+        queues.release(Fence(2));
+        assert!(take(&mut queues, small, 3).is_some());
+        queues.check();
+    }
+
+    #[test]
+    fn a_ramp_lets_more_and_more_run() {
+        let mut queues = queues(32);
+        for function in 1..=3 {
+            for _ in 0..2 {
+                push(&mut queues, function, 0);
+            }
+        }
+        let mut fences = 0..;
+        let mut running = |queues: &mut Queues, steps| {
+            queues.set_ramp(steps);
+            while let Some((function, _, class)) = queues.take_any() {
+                queues.claim(function, item(class), Fence(fences.next().unwrap()));
+            }
+            queues.running_all()
+        };
+        assert_eq!(running(&mut queues, 1), 2);
+        assert_eq!(running(&mut queues, 2), 4);
+        assert_eq!(running(&mut queues, RAMP_STEPS), 6);
+    }
+
+    #[test]
+    fn a_suspect_runs_by_itself_and_the_others_have_their_turns_in_between() {
+        let mut queues = queues(100);
+        let suspect = |queues: &mut Queues, function, due| {
+            let item = Item {
+                company: Company::None,
+                ..item(Class::Guest)
+            };
+            let place = queues.push(FunctionId(function), item, Timestamp(due), NOW);
+            (item, place.unwrap())
+        };
+        let before = push(&mut queues, 3, 0);
+        let (function, id, class) = queues.take_any().unwrap();
+        assert_eq!(id, before);
+        queues.claim(function, item(class), Fence(1));
+
+        let (first, _) = suspect(&mut queues, 1, 0);
+        let (second, _) = suspect(&mut queues, 1, 2_000);
+        let others = [push(&mut queues, 2, 0), push(&mut queues, 3, 0)];
+        assert_eq!(queues.waiting(FunctionId(1)), 2);
+        assert_eq!(queues.take_any(), None, "something runs");
+        queues.check();
+        queues.release(Fence(1));
+        assert_eq!(queues.take_any().map(|(_, id, _)| id), Some(first.id));
+        queues.claim(FunctionId(1), first, Fence(2));
+        assert_eq!(queues.take_any(), None, "it is to be alone");
+        let skip = HashSet::new();
+        let by_hand = queues.take_of(FunctionId(2), Early::AnyTime, &skip);
+        assert_eq!(by_hand, Taken::Busy);
+        queues.check();
+
+        queues.promote_due(Timestamp(2_000));
+        queues.release(Fence(2));
+        for (fence, other) in (3..).zip(others) {
+            let (function, id, class) = queues.take_any().unwrap();
+            assert_eq!(id, other);
+            queues.claim(function, item(class), Fence(fence));
+        }
+        push(&mut queues, 2, 0);
+        assert_eq!(queues.take_any(), None, "the second suspect is next");
+        queues.release(Fence(3));
+        assert_eq!(queues.take_any(), None);
+        queues.release(Fence(4));
+        assert_eq!(queues.take_any().map(|(_, id, _)| id), Some(second.id));
+        queues.check();
+    }
+
+    #[test]
+    fn a_suspect_that_is_taken_out_keeps_nobody_waiting() {
+        let mut queues = queues(100);
+        let item = Item {
+            company: Company::None,
+            ..item(Class::Guest)
+        };
+        let running = push(&mut queues, 1, 0);
+        let (function, id, _) = queues.take_any().unwrap();
+        assert_eq!(id, running);
+        queues.claim(function, super::tests::item(Class::Guest), Fence(1));
+        let place = queues.push(FunctionId(2), item, NOW, NOW).unwrap();
+        let other = push(&mut queues, 3, 0);
+        assert_eq!(queues.take_any(), None);
+        queues.remove(FunctionId(2), place);
+        assert_eq!(queues.take_any().map(|(_, id, _)| id), Some(other));
+        queues.push(FunctionId(2), item, NOW, NOW).unwrap();
+        queues.remove_function(FunctionId(2));
+        assert_eq!(queues.waiting(FunctionId(2)), 0);
     }
 }

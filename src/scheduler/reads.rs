@@ -86,6 +86,13 @@ impl Scheduler {
         self.lock().queues.next_due_of(function.id, now)
     }
 
+    /// How long ago the earliest deferred execution was due, in ms: 0 as long as the timer wakes what is due.
+    pub fn timer_behind_ms(&self) -> u64 {
+        let now = self.inner.clock.now();
+        let next_due = self.lock().queues.next_due();
+        next_due.map_or(0, |due| now.ms_since(due))
+    }
+
     /// How much is going on in the whole plane.
     pub fn load(&self) -> Load {
         let state = self.lock();

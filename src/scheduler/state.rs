@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::queue::{Place, Queues};
+use super::queue::{Company, Item, Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
 use crate::execution::{Execution, Policy, Requeued, State as ExecutionState, Status, Stepped};
@@ -74,6 +74,7 @@ pub(super) struct Live {
     /// Absent: to be read from the store at its turn.
     pub(super) request: Option<Arc<Request>>,
     pub(super) input_bytes: u64,
+    pub(super) company: Company,
     pub(super) trace_id: Option<Arc<str>>,
     pub(super) parent: Option<ExecutionId>,
     pub(super) place: Option<Place>,
@@ -112,6 +113,7 @@ impl Live {
             claim_log: ClaimLog::Behind,
             request: None,
             input_bytes: 0,
+            company: Company::Any,
             trace_id: None,
             parent: None,
             place: None,
@@ -126,6 +128,23 @@ impl Live {
             cold_start: false,
             init_ms: None,
         }
+    }
+
+    /// What the queues know of it.
+    pub(super) fn item(&self) -> Item {
+        Item {
+            id: self.id,
+            class: class_of(&self.version.code),
+            company: self.company,
+            input_bytes: self.input_bytes,
+        }
+    }
+
+    /// The same, as a run begins. Whatever comes of it, it says who is to blame: the next one may have company.
+    pub(super) fn begin(&mut self) -> Item {
+        let item = self.item();
+        self.company = Company::Any;
+        item
     }
 
     /// What is told of it.
@@ -152,8 +171,8 @@ impl Live {
         !matches!(self.settling, Settling::Accepting(_))
     }
 
-    /// The rules it lives under.
-    pub(super) fn policy(&self, faults_max: u32, removed: Removed) -> Policy {
+    /// The rules it lives under; `jitter` is a random number.
+    pub(super) fn policy(&self, faults_max: u32, removed: Removed, jitter: u32) -> Policy {
         let spec = &self.version.spec;
         Policy {
             max_attempts: spec.max_attempts(),
@@ -163,7 +182,7 @@ impl Live {
             max_age_ms: spec.max_age_ms,
             max_faults: faults_max,
             function_removed: removed == Removed::Yes,
-            jitter: rand::random(),
+            jitter,
         }
     }
 
@@ -287,8 +306,8 @@ impl State {
         let Some(live) = self.live.get_mut(&id) else {
             return;
         };
-        let class = class_of(&live.version.code);
-        live.place = self.queues.push(live.function_id, id, class, due, now);
+        let item = live.item();
+        live.place = self.queues.push(live.function_id, item, due, now);
         live.ready = Instant::now();
         let function = live.function_id;
         self.gauges(function);

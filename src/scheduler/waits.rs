@@ -97,6 +97,7 @@ impl Scheduler {
         };
         // A stop ends the wait only: a decision that has begun is seen through.
         tokio::select! {
+            biased;
             () = self.inner.tasks.stop_token().cancelled() => return Err(CallError::Stopping),
             ended = self.ended_by(id, until, &mut result) => match ended {
                 Some(Ok(execution)) => return Ok(execution),

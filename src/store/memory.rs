@@ -6,20 +6,23 @@
 //!
 //! **Invariant:** every method does its whole work under one lock and never waits.
 
+mod row;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use self::row::{LastRun, Row};
 use super::{
     Accepted, Applied, AttemptRecord, ClaimRecord, EndedExecution, Error, ExecutionRecord, Filter,
-    FunctionRecord, Guard, KeyHolder, LiveExecution, NewExecution, Request, Result, Retention,
-    Store, Transition,
+    FunctionRecord, KeyHolder, LiveExecution, NewExecution, Request, Result, Retention, Store,
+    Transition,
 };
-use crate::execution::{Execution, State, Status};
+use crate::execution::State;
 use crate::model::{
-    ExecutionId, Fence, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Output,
-    RecordMode, Timestamp, Version, VersionNumber,
+    ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Timestamp, Version,
+    VersionNumber,
 };
 
 /// What outlives a [`MemoryStore`].
@@ -39,23 +42,6 @@ struct Tables {
 struct KeyRow {
     holder: KeyHolder,
     expires_at: Timestamp,
-}
-
-#[derive(Debug)]
-struct Row {
-    function_id: FunctionId,
-    function: FunctionName,
-    version: VersionNumber,
-    execution: Execution,
-    claimed: Fence,
-    request: Option<Arc<Request>>,
-    output: Option<Output>,
-    attempts: Vec<AttemptRecord>,
-    deadline: Option<Timestamp>,
-    input_bytes: u64,
-    output_bytes: Option<u64>,
-    trace_id: Option<Arc<str>>,
-    parent: Option<ExecutionId>,
 }
 
 /// The store; see the module.
@@ -135,6 +121,11 @@ impl Store for MemoryStore {
     ) -> Result<()> {
         let mut tables = self.tables()?;
         let function = tables.functions.get_mut(&id).ok_or(Error::NoSuchFunction)?;
+        let mut versions = function.versions.iter();
+        if versions.any(|known| known.number == version.number) {
+            let taken = format!("version {} exists", version.number);
+            return Err(Error::Failed(taken.into()));
+        }
         function.settings = settings.clone();
         function.active = version.number;
         function.updated_at = version.created_at;
@@ -179,6 +170,12 @@ impl Store for MemoryStore {
             if let Some(held) = held.filter(|held| held.expires_at > new.execution.created_at) {
                 return Ok(Accepted::Existing(held.holder));
             }
+        }
+        if tables.rows.contains_key(&new.id) {
+            return Err(Error::Failed("an execution of this id exists".into()));
+        }
+        if let Some(claim) = &new.key {
+            let name = (new.function_id, claim.key.clone());
             let holder = KeyHolder {
                 id: new.id,
                 body_hash: claim.body_hash,
@@ -237,9 +234,25 @@ impl Store for MemoryStore {
         Ok(applied)
     }
 
+    async fn add_attempt(&self, id: ExecutionId, attempt: AttemptRecord) -> Result<Applied> {
+        let mut tables = self.tables()?;
+        let row = tables.rows.get_mut(&id);
+        let Some(row) = row.filter(|row| row.request.is_some()) else {
+            return Ok(Applied::Stale);
+        };
+        if let Err(at) = row.run_under(attempt.fence) {
+            if at == row.attempts.len() && row.execution.status().is_terminal() {
+                row.last = LastRun::of(&attempt);
+            }
+            row.attempts.insert(at, attempt);
+        }
+        Ok(Applied::Done)
+    }
+
     fn record_ended(&self, ended: EndedExecution) {
         if let Ok(mut tables) = self.tables() {
-            tables.rows.insert(ended.id, Row::of_ended(ended));
+            let row = tables.rows.entry(ended.id);
+            row.or_insert_with(|| Row::of_ended(ended));
         }
     }
 
@@ -307,7 +320,11 @@ impl Store for MemoryStore {
             let finished = row.execution.finished_at;
             let is_old = row.execution.status().is_terminal()
                 && finished.is_some_and(|at| at < retention.executions_before);
-            !(is_old && take())
+            if is_old {
+                // One execution can have very many attempts: it may take several steps.
+                row.attempts.retain(|_| !take());
+            }
+            !(is_old && row.attempts.is_empty() && take())
         });
         tables
             .keys
@@ -328,117 +345,26 @@ impl Store for MemoryStore {
     }
 
     async fn close(&self) -> Result<()> {
+        if self.closed.is_cancelled() {
+            return Err(Error::Closed);
+        }
         self.closed.cancel();
         Ok(())
     }
 }
 
-impl Row {
-    fn of_new(new: NewExecution) -> Self {
-        Self {
-            function_id: new.function_id,
-            function: new.function,
-            version: new.version,
-            execution: new.execution,
-            claimed: Fence(0),
-            input_bytes: new.request.input.body.len() as u64,
-            trace_id: new.request.trace_id.clone(),
-            parent: new.request.parent,
-            request: Some(new.request),
-            output: None,
-            output_bytes: None,
-            attempts: Vec::new(),
-            deadline: new.deadline,
-        }
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Disk, MemoryStore};
+    use crate::store::Store;
+    use crate::store::conformance::{Opener, suite};
+
+    fn new_place() -> Opener {
+        let disk = Disk::default();
+        Box::new(move || Arc::new(MemoryStore::open(&disk)) as Arc<dyn Store>)
     }
 
-    fn of_ended(ended: EndedExecution) -> Self {
-        let keeps_bodies = match ended.record {
-            RecordMode::Auto | RecordMode::Full => true,
-            RecordMode::Summary => false,
-        };
-        let mut attempts = ended.attempts;
-        if !keeps_bodies {
-            for attempt in &mut attempts {
-                attempt.logs = Default::default();
-            }
-        }
-        Self {
-            function_id: ended.function_id,
-            function: ended.function,
-            version: ended.version,
-            claimed: attempts.last().map_or(Fence(0), |attempt| attempt.fence),
-            execution: ended.execution,
-            input_bytes: ended.request.input.body.len() as u64,
-            trace_id: ended.request.trace_id.clone(),
-            parent: ended.request.parent,
-            request: keeps_bodies.then_some(ended.request),
-            output_bytes: ended.output.as_ref().map(|output| output.body.len() as u64),
-            output: ended.output.filter(|_| keeps_bodies),
-            attempts,
-            deadline: None,
-        }
-    }
-
-    fn apply(&mut self, transition: Transition) -> Applied {
-        let status = self.execution.status();
-        let holds = match transition.guard {
-            Guard::Claim(fence) => !status.is_terminal() && self.claimed <= fence,
-            Guard::Live => !status.is_terminal(),
-            Guard::Redrivable => matches!(status, Status::Error | Status::Timeout),
-        };
-        if !holds {
-            return Applied::Stale;
-        }
-        match transition.guard {
-            Guard::Claim(fence) => self.claimed = fence,
-            Guard::Live => {}
-            // Nobody waits for a second life.
-            Guard::Redrivable => self.deadline = None,
-        }
-        self.execution = transition.next;
-        if let Some(version) = transition.version {
-            self.version = version;
-        }
-        self.output_bytes = transition
-            .output
-            .as_ref()
-            .map(|output| output.body.len() as u64);
-        self.output = transition.output;
-        self.attempts.extend(transition.attempt);
-        Applied::Done
-    }
-
-    fn matches(&self, id: ExecutionId, filter: &Filter) -> bool {
-        filter
-            .function
-            .as_ref()
-            .is_none_or(|name| *name == self.function)
-            && filter
-                .status
-                .is_none_or(|status| status == self.execution.status())
-            && filter
-                .since
-                .is_none_or(|since| self.execution.created_at >= since)
-            && filter.before.is_none_or(|before| id < before)
-    }
-
-    fn record(&self, id: ExecutionId, output: Option<Output>) -> ExecutionRecord {
-        let last = self.attempts.last();
-        ExecutionRecord {
-            id,
-            function_id: self.function_id,
-            function: self.function.clone(),
-            version: self.version,
-            execution: self.execution.clone(),
-            output,
-            input_bytes: self.input_bytes,
-            output_bytes: self.output_bytes,
-            input_kept: self.request.is_some(),
-            cold_start: last.is_some_and(|attempt| attempt.cold_start),
-            init_ms: last.and_then(|attempt| attempt.init_ms),
-            trace_id: self.trace_id.clone(),
-            parent: self.parent,
-        }
-    }
+    suite!(new_place);
 }

@@ -371,6 +371,12 @@ pub trait Store: Send + Sync + 'static {
     /// writing them again is harmless, because the guards turn those away.
     async fn transition_all(&self, transitions: Vec<Transition>) -> Result<Vec<Applied>>;
 
+    /// Adds a run whose claim decides nothing any more: its execution was cancelled, completed or sent on
+    /// while it ran. Nothing else of the execution changes but what it says of its last run, if this is it; a
+    /// run that is recorded under this claim already stays. Commits with the next batch, at most 10 ms later.
+    /// [`Applied::Stale`]: there is no such execution, or only its summary is kept.
+    async fn add_attempt(&self, id: ExecutionId, attempt: AttemptRecord) -> Result<Applied>;
+
     /// Takes an ended execution into the write-behind buffer, as much of it as there is room for: a
     /// summary has no input, output, runs or logs. An id that is known already is not recorded again.
     fn record_ended(&self, ended: EndedExecution);

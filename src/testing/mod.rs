@@ -63,7 +63,7 @@ pub use setup::{Home, Movement, START, Setup, open_runtime};
 
 use crate::clock::Clock;
 use crate::endpoint::Endpoint;
-use crate::model::{ExecutionId, FunctionName, LogLine, Spec};
+use crate::model::{Dice, ExecutionId, FunctionName, LogLine, Spec};
 use crate::observe::Metrics;
 use crate::registry::{self, Deployed, Function, PlaneCode, Registry};
 use crate::scheduler::{self, Call, CallError, Parts, PlaneRunner, Scheduler};
@@ -124,6 +124,7 @@ impl Harness {
         };
         let parts = Parts {
             clock: setup.clock.clone(),
+            dice: Dice::system(),
             store: Arc::clone(&store),
             registry: registry.clone(),
             runner: Arc::new(PlaneRunner { runtime, endpoint }),

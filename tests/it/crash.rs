@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pelton::model::Dice;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::watch;
@@ -67,7 +68,7 @@ impl Seed {
     fn new() -> Self {
         let given = std::env::var_os("PELTON_TEST_SEED");
         let given = given.map(|seed| seed.to_str().unwrap().parse().unwrap());
-        Self(given.unwrap_or_else(rand::random))
+        Self(given.unwrap_or_else(|| Dice::system().number()))
     }
 }
 
@@ -157,6 +158,60 @@ fn an_input_that_kills_the_process_does_not_do_so_for_ever() {
         let ended = server.wait_for(&id, |execution| execution["finishedAt"].is_string());
         assert_eq!(ended["status"], "success", "{ended}");
         assert_eq!(ended["output"], output, "{ended}");
+    }
+}
+
+/// Needs the hook of debug builds.
+#[cfg(debug_assertions)]
+#[test]
+fn an_input_that_kills_the_process_takes_none_with_it_that_run_beside_it() {
+    const FAULTS_MAX: u64 = 5;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let flags = [
+        "--faults-max",
+        "5",
+        "--suspect-faults",
+        "2",
+        "--start-ramp-ms",
+        "0",
+        "--test-abort-on",
+        "poison",
+    ];
+    let copies = folder.path().join("copies.wasm");
+    std::fs::write(&copies, programs::program(programs::COPIES)).unwrap();
+    let sleeps = folder.path().join("sleeps.wasm");
+    let half_a_second = "(call $sleep (i64.const 500)) (call $copy (i32.const 1))";
+    std::fs::write(&sleeps, programs::program(half_a_second)).unwrap();
+
+    let first = Server::start(&data, &["--manual"]);
+    let no_delay = "retryBackoff={\"baseDelayMs\": 0}";
+    first.deploy("doomed", &copies, &[no_delay]);
+    first.deploy("others", &sleeps, &[no_delay, "concurrency=8"]);
+    let beside: Vec<_> = (0..6)
+        .map(|number| first.enqueue("others", &number.to_string()))
+        .collect();
+    let poison = first.enqueue("doomed", "\"poison\"");
+    first.kill();
+
+    // Those that run beside it take longer than it does to kill the process: without a turn of their own they
+    // would be blamed each time.
+    let mut deaths = 0;
+    let server = loop {
+        match Server::try_start(&data, &flags) {
+            Some(server) if outlives(&server, &poison) => break server,
+            _ => deaths += 1,
+        }
+        assert!(deaths <= FAULTS_MAX + 1, "it goes on for ever");
+    };
+    assert_eq!(deaths, FAULTS_MAX + 1);
+    let ended = server.wait_for(&poison, |execution| execution["finishedAt"].is_string());
+    assert_eq!(ended["error"]["code"], "PLATFORM_FAULT", "{ended}");
+    for (number, id) in beside.iter().enumerate() {
+        let ended = server.wait_for(id, |execution| execution["finishedAt"].is_string());
+        assert_eq!(ended["status"], "success", "{ended}");
+        assert_eq!(ended["output"], number, "{ended}");
+        assert!(ended["faults"].as_u64().unwrap() <= 2, "{ended}");
     }
 }
 

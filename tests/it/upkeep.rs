@@ -145,3 +145,36 @@ async fn code_that_no_version_names_is_removed_once_it_is_old() {
     assert_eq!(answer["status"], "success", "{answer}");
     plane.app.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_say_how_far_each_loop_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::start(folder.path()).await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let loops = ["timer", "writer", "checkpoint", "purge", "sweep"];
+    for hour in 1..=3 {
+        plane.clock.advance(HOUR);
+        let hours = HOUR * hour;
+        let now = START.plus_ms(u64::try_from(hours.as_millis()).unwrap()).0;
+        let begun = Instant::now();
+        loop {
+            let url = format!("http://{}/actuator/prometheus", plane.app.addr());
+            let text = http.get(url).send().await.unwrap().text().await.unwrap();
+            let up_to_date = |name: &&str| {
+                let series = format!("pelton_{name}_last_progress_timestamp_ms ");
+                let mut lines = text.lines();
+                let value = lines.find_map(|line| line.strip_prefix(&series));
+                // The writer may be at work this very millisecond.
+                value.unwrap().parse::<i64>().unwrap() >= now - 1_000
+            };
+            let left: Vec<_> = loops.iter().filter(|name| !up_to_date(name)).collect();
+            if left.is_empty() && text.contains("\npelton_loops_late 0\n") {
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{left:?} do not go on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    plane.app.stop().await.unwrap();
+}

@@ -71,6 +71,13 @@ const RESERVED: &[&str] = &[
 /// How alike a name has to be to be suggested, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;
 
+/// The longest name that is compared with those that there are, in bytes: comparing takes as many steps as both
+/// names have letters, multiplied.
+const COMPARED_BYTES_MAX: usize = 64;
+
+/// Names that are compared, in one spec.
+const COMPARED_MAX: usize = 100;
+
 /// Whether a spec may not have this name, or not yet.
 pub(super) fn is_unknown(name: &str) -> bool {
     ![MEANT, READ_ONLY, IGNORED]
@@ -92,7 +99,9 @@ pub(super) fn check(object: &Map<String, Value>, complaints: &mut Vec<String>) {
             continue;
         }
         let shown = quoted(name);
-        complaints.push(match nearest(name) {
+        let compared = name.len() <= COMPARED_BYTES_MAX && complaints.len() < COMPARED_MAX;
+        let near = Some(name).filter(|_| compared).and_then(nearest);
+        complaints.push(match near {
             Some(near) => format!("{shown}: there is no such field, did you mean {near}?"),
             None => format!("{shown}: there is no such field"),
         });

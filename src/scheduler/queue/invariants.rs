@@ -2,10 +2,50 @@
 //!
 //! **Invariant:** looks, and changes nothing.
 
-use super::{Class, ExecutionId, Place, Queues};
+use super::{Class, ExecutionId, Place, Queues, WhoseTurn};
 use crate::model::{Fence, FunctionId};
 
+/// A turn that a function had, or would have next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::scheduler) struct Turn {
+    pub(in crate::scheduler) function: FunctionId,
+    pub(in crate::scheduler) class: Class,
+    pub(in crate::scheduler) id: ExecutionId,
+}
+
+/// Turns in their order.
+pub(in crate::scheduler) type Turns = Vec<Turn>;
+
 impl Queues {
+    /// All turns so far; what is taken by hand is none.
+    pub(in crate::scheduler) fn turns(&self) -> Turns {
+        self.turns.clone()
+    }
+
+    /// The ready entries of functions that have a slot, the oldest of each function first.
+    pub(in crate::scheduler) fn ready_with_slot(&self) -> Turns {
+        let mut entries = self.entries();
+        entries.sort_unstable_by_key(|(_, _, place)| match place {
+            Place::Ready(sequence) => *sequence,
+            Place::Deferred(..) | Place::Suspect(_) => u64::MAX,
+        });
+        let mut ready = Turns::new();
+        for (function, id, place) in entries {
+            let queue = &self.functions[&function];
+            let item = queue.ready.values().find(|item| item.id == id);
+            if let (Place::Ready(_), Some(item)) = (place, item)
+                && queue.has_slot()
+            {
+                ready.push(Turn {
+                    function,
+                    class: item.class,
+                    id,
+                });
+            }
+        }
+        ready
+    }
+
     /// Every entry: whose, where.
     pub(in crate::scheduler) fn entries(&self) -> Vec<(FunctionId, ExecutionId, Place)> {
         let mut entries = Vec::new();
@@ -18,6 +58,11 @@ impl Queues {
                 (function, item.id, Place::Deferred(due, sequence))
             }));
         }
+        let suspects = self.gate.suspects();
+        entries.extend(
+            suspects
+                .map(|(sequence, function, item)| (function, item.id, Place::Suspect(sequence))),
+        );
         entries
     }
 
@@ -30,19 +75,15 @@ impl Queues {
     #[track_caller]
     pub(in crate::scheduler) fn check(&self) {
         for (&function, queue) in &self.functions {
-            let running = |fence: &&Fence| {
-                let mut classes = self.running.iter();
-                classes.any(|class| class.get(fence) == Some(&function))
-            };
-            let held = queue.claims.iter().filter(running).count();
+            let mine = |&(_, owner): &(Fence, FunctionId)| owner == function;
+            let slots: Vec<_> = self.gate.running().filter(mine).collect();
+            let held = slots.iter().all(|(fence, _)| queue.claims.contains(fence));
+            assert!(held, "a slot of {function:?} without a claim");
             assert_eq!(
-                held,
+                slots.len(),
                 queue.claims.len(),
                 "a claim of {function:?} without a slot"
             );
-            let counted = self.running.iter().flat_map(|class| class.values());
-            let counted = counted.filter(|&&owner| owner == function).count();
-            assert_eq!(counted, held, "a slot of {function:?} without a claim");
             for &(due, sequence) in queue.deferred.keys() {
                 assert!(
                     self.due.contains(&(due, sequence, function)),
@@ -70,16 +111,24 @@ impl Queues {
             .map(|queue| queue.deferred.len())
             .sum();
         assert_eq!(deferred, self.due.len(), "due times without work");
-        for (running, max) in self.running.iter().zip(self.running_max) {
-            assert!(running.len() <= max, "more attempts than the plane allows");
-        }
+        self.gate.check();
     }
 
     /// Whether something could be claimed at once.
     pub(in crate::scheduler) fn has_startable(&self) -> bool {
-        self.functions.values().any(|queue| {
-            let first = queue.ready.first_key_value();
-            queue.has_slot() && first.is_some_and(|(_, item)| self.plane_has_slot(item.class))
-        })
+        let in_rings = [Class::Guest, Class::Endpoint].into_iter().any(|class| {
+            let mut ring = self.rings[class as usize].iter();
+            let head = ring.find_map(|&function| {
+                let head = self.head_with_slot(function)?;
+                (head.class == class).then_some(head)
+            });
+            head.is_some_and(|head| self.gate.has_room(head))
+        });
+        match self.gate.turns() {
+            WhoseTurn::Others => in_rings,
+            WhoseTurn::OthersFirst => in_rings || self.gate.count_all() == 0,
+            WhoseTurn::Suspect => self.gate.count_all() == 0,
+            WhoseTurn::Nobody => false,
+        }
     }
 }

@@ -231,3 +231,18 @@ async fn a_stop_returns_when_every_outcome_is_on_disk() {
     let world = World::on(world.ground, by_hand()).await;
     assert_eq!(world.execution(id).await.status(), Status::Success);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_is_behind_until_it_has_woken_what_is_due() {
+    let world = World::new(background()).await;
+    world.function("f", |_| {}).await;
+    let id = world.enqueue("f", "later:500 ok").await;
+    world.runs(1).await;
+    world.pass(20).await;
+    assert_eq!(world.scheduler.timer_behind_ms(), 0);
+    // The clock is moved, and nobody else has had a turn yet.
+    world.ground.clock.advance(Duration::from_millis(700));
+    assert_eq!(world.scheduler.timer_behind_ms(), 200);
+    assert_eq!(world.ended(id).await.status(), Status::Success);
+    assert_eq!(world.scheduler.timer_behind_ms(), 0);
+}

@@ -10,6 +10,7 @@ pub(crate) mod executions;
 pub(crate) mod functions;
 pub(crate) mod guards;
 pub(crate) mod keys;
+pub(crate) mod late_runs;
 pub(crate) mod lists;
 pub(crate) mod restart;
 pub(crate) mod retention;
@@ -69,6 +70,11 @@ macro_rules! suite {
                 keeps_a_summary_without_bodies,
                 lists_what_was_recorded_before,
                 redrives_what_was_only_just_recorded;
+            late_runs:
+                adds_the_run_of_what_has_ended_and_changes_nothing_else,
+                adds_an_older_run_to_what_goes_on,
+                adds_a_run_to_what_was_only_just_recorded,
+                adds_no_run_to_a_summary_or_to_nobody;
             retention:
                 removes_what_is_old_with_all_that_belongs_to_it,
                 removes_no_more_than_a_step_at_once,

@@ -1,7 +1,7 @@
 //! Restarts and the end.
 
 use super::world::{
-    START, World, claim, ended_in_memory, failure, new_execution, success, version,
+    START, World, attempt, claim, ended_in_memory, failure, new_execution, success, version,
 };
 use crate::execution::State;
 use crate::model::{FunctionSettings, RecordMode, Timestamp, VersionNumber};
@@ -54,6 +54,8 @@ pub(crate) async fn refuses_everything_once_closed(world: World) {
     let end = success(&new, world.next_fence(), 1);
     is_closed(world.transition(end.clone()).await.unwrap_err());
     is_closed(world.transition_all(vec![end]).await.unwrap_err());
+    let late = world.add_attempt(new.id, attempt(world.next_fence()));
+    is_closed(late.await.unwrap_err());
     is_closed(world.execution(new.id).await.unwrap_err());
     let all = Filter::default();
     let list = world.executions(&all, 1);

@@ -25,12 +25,12 @@ const PAGES_SOFT: i64 = 2_000;
 const PAGES_HARD: i64 = 32_000;
 
 /// The writer's side.
-#[derive(Debug)]
 pub(super) struct Checkpointer {
     ask: SyncSender<()>,
     rest_is_left: Arc<AtomicBool>,
     ask_at: Cell<i64>,
     thread: JoinHandle<()>,
+    shared: Arc<Shared>,
 }
 
 impl Checkpointer {
@@ -47,15 +47,17 @@ impl Checkpointer {
         let (ask, asked) = sync_channel(1);
         let rest_is_left = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&rest_is_left);
+        let helped = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".to_owned())
-            .spawn(move || help(&connection, &asked, &flag, &shared))
+            .spawn(move || help(&connection, &asked, &flag, &helped))
             .map_err(OpenError::io(path))?;
         Ok(Self {
             ask,
             rest_is_left,
             ask_at: Cell::new(PAGES_SOFT),
             thread,
+            shared,
         })
     }
 
@@ -76,6 +78,7 @@ impl Checkpointer {
             if pages >= PAGES_HARD {
                 checkpoint(writer, "PASSIVE")?;
             } else {
+                self.shared.counters.checkpoint_asked();
                 // A full channel means that the helper has not come to the last request yet.
                 let _ = self.ask.try_send(());
             }
@@ -93,6 +96,7 @@ impl Checkpointer {
 
 fn help(connection: &Connection, asked: &Receiver<()>, rest_is_left: &AtomicBool, shared: &Shared) {
     while asked.recv().is_ok() {
+        shared.counters.checkpoint_asked();
         match checkpoint(connection, "PASSIVE") {
             Ok(()) => {
                 shared.counters.checkpointed();

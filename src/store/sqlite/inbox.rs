@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use super::ops::{Job, Operation, Pending, Weight};
+use super::ops::{Haste, Job, Operation, Pending, Weight};
 use super::options::Options;
 use crate::store::{ClaimRecord, Error, Result};
 
@@ -50,11 +50,18 @@ enum Door {
 
 struct State {
     queue: VecDeque<Entry>,
+    /// Jobs that are worth a batch of their own.
     jobs: usize,
+    /// Jobs that may wait for company.
+    patient_jobs: usize,
     claims: u32,
     claims_lost: u64,
     /// Since when work that nobody waits for has been here.
     lazy_since: Option<Instant>,
+    /// Since when the writer has been at its batch.
+    batch_since: Option<Instant>,
+    /// Since when work has waited for the writer.
+    work_since: Option<Instant>,
     /// The write-behind buffer cannot wait.
     hurry: Hurry,
     writer: Writer,
@@ -97,9 +104,12 @@ impl Inbox {
         let state = State {
             queue: VecDeque::new(),
             jobs: 0,
+            patient_jobs: 0,
             claims: 0,
             claims_lost: 0,
             lazy_since: None,
+            batch_since: None,
+            work_since: None,
             hurry: Hurry::No,
             writer: Writer::Busy,
             door: Door::Open,
@@ -153,9 +163,19 @@ impl Inbox {
             Door::Closing => return Err(Error::Closed),
             Door::Ended(error) => return Err(error.clone()),
         }
+        let haste = job.haste();
         state.queue.push_back(Entry::Job(job));
-        state.jobs += 1;
-        self.wake(&state);
+        state.work_since.get_or_insert_with(Instant::now);
+        match haste {
+            Haste::Now => {
+                state.jobs += 1;
+                self.wake(&state);
+            }
+            Haste::Soon => {
+                state.patient_jobs += 1;
+                self.mark_lazy(&mut state);
+            }
+        }
         Ok(())
     }
 
@@ -220,6 +240,7 @@ impl Inbox {
     /// that nobody waits for is due. None after the end, or when closing and nothing is left.
     pub(super) fn take(&self) -> Option<Batch> {
         let mut state = self.state();
+        state.batch_since = None;
         loop {
             if matches!(state.door, Door::Ended(_)) {
                 return None;
@@ -279,8 +300,11 @@ impl Inbox {
             }
             (ops, bytes) = (ops + entry_ops, bytes + entry_bytes);
             match entry {
-                Entry::Job(_) => {
-                    state.jobs -= 1;
+                Entry::Job(job) => {
+                    match job.haste() {
+                        Haste::Now => state.jobs -= 1,
+                        Haste::Soon => state.patient_jobs -= 1,
+                    }
                     batch.weight.ops += entry_ops;
                     batch.weight.bytes += entry_bytes;
                 }
@@ -288,9 +312,13 @@ impl Inbox {
             }
             batch.entries.extend(state.queue.pop_front());
         }
-        // What is written behind is taken whole with every batch; of claims some may be left.
+        // What is written behind is taken whole with every batch; of the rest some may be left.
         state.hurry = Hurry::No;
-        state.lazy_since = (state.claims > 0).then(Instant::now);
+        let left = state.claims > 0 || state.patient_jobs > 0;
+        let now = Instant::now();
+        state.lazy_since = left.then_some(now);
+        state.work_since = Some(now).filter(|_| !state.queue.is_empty());
+        state.batch_since = Some(now);
         batch
     }
 
@@ -327,7 +355,8 @@ impl Inbox {
             state.door = Door::Ended(error.clone());
         }
         let left = std::mem::take(&mut state.queue);
-        (state.jobs, state.claims, state.lazy_since) = (0, 0, None);
+        (state.jobs, state.patient_jobs, state.claims) = (0, 0, 0);
+        (state.lazy_since, state.batch_since, state.work_since) = (None, None, None);
         self.wake(&state);
         drop(state);
         self.ops.close();
@@ -340,9 +369,17 @@ impl Inbox {
         }
     }
 
+    /// How long the writer has been at its batch, or work has waited for it.
+    pub(super) fn behind(&self) -> Duration {
+        let state = self.state();
+        let since = [state.batch_since, state.work_since, state.lazy_since];
+        let since = since.into_iter().flatten();
+        since.map(|since| since.elapsed()).max().unwrap_or_default()
+    }
+
     /// Operations waiting, and claims that were not logged for lack of room.
     pub(super) fn counts(&self) -> (usize, u64) {
         let state = self.state();
-        (state.jobs, state.claims_lost)
+        (state.jobs + state.patient_jobs, state.claims_lost)
     }
 }

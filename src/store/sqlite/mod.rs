@@ -101,7 +101,9 @@ impl SqliteStore {
     pub fn stats(&self) -> Stats {
         let (queue_ops, claims_lost) = self.shared.inbox.counts();
         let (write_behind_bytes, summarised_records, dropped_records) = self.shared.buffer.counts();
+        let writing = self.shared.inbox.behind();
         Stats {
+            writing_us: u64::try_from(writing.as_micros()).unwrap_or(u64::MAX),
             queue_ops: u64::try_from(queue_ops).unwrap_or(u64::MAX),
             claims_lost,
             write_behind_bytes,
@@ -224,6 +226,11 @@ impl Store for SqliteStore {
             applied.extend(self.shared.inbox.submit(ops::TransitMany(some)).await?);
         }
         Ok(applied)
+    }
+
+    async fn add_attempt(&self, id: ExecutionId, attempt: AttemptRecord) -> Result<Applied> {
+        let operation = ops::AddAttempt { id, attempt };
+        self.shared.inbox.submit(operation).await
     }
 
     fn record_ended(&self, ended: EndedExecution) {

@@ -9,9 +9,12 @@ use tokio::sync::oneshot;
 
 use super::buffer::attempt_bytes;
 use super::write::{Done, Problem, Writes};
-use crate::model::{FunctionId, FunctionName, FunctionSettings, Timestamp, Version, VersionNumber};
+use crate::model::{
+    ExecutionId, FunctionId, FunctionName, FunctionSettings, Timestamp, Version, VersionNumber,
+};
 use crate::store::{
-    Accepted, Applied, Error, FunctionRecord, NewExecution, Result, Retention, Transition,
+    Accepted, Applied, AttemptRecord, Error, FunctionRecord, NewExecution, Result, Retention,
+    Transition,
 };
 
 /// What an operation is counted as, beside its payload.
@@ -55,12 +58,27 @@ pub(super) trait Operation: Send + 'static {
     fn transitions(&self) -> &[Transition] {
         &[]
     }
+
+    /// Whether it is worth a commit of its own.
+    fn haste(&self) -> Haste {
+        Haste::Now
+    }
+}
+
+/// How soon an operation is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// With the next batch, which begins at once.
+    Now,
+    /// With the next batch; it may wait a little for company.
+    Soon,
 }
 
 /// An operation on its way, whatever its answer's type.
 pub(super) trait Job: Send {
     fn weight(&self) -> Weight;
     fn transitions(&self) -> &[Transition];
+    fn haste(&self) -> Haste;
     /// Applies it and keeps the answer, a refusal being one.
     ///
     /// # Errors
@@ -98,6 +116,10 @@ impl<O: Operation> Job for Pending<O> {
 
     fn transitions(&self) -> &[Transition] {
         self.operation.transitions()
+    }
+
+    fn haste(&self) -> Haste {
+        self.operation.haste()
     }
 
     fn apply(&mut self, writes: &Writes<'_>) -> Done<()> {
@@ -246,6 +268,27 @@ impl Operation for TransitMany {
 
     fn transitions(&self) -> &[Transition] {
         &self.0
+    }
+}
+
+pub(super) struct AddAttempt {
+    pub(super) id: ExecutionId,
+    pub(super) attempt: AttemptRecord,
+}
+
+impl Operation for AddAttempt {
+    type Answer = Applied;
+
+    fn weight(&self) -> Weight {
+        Weight::one(attempt_bytes(&self.attempt))
+    }
+
+    fn apply(&self, writes: &Writes<'_>) -> Done<Applied> {
+        writes.add_attempt(self.id, &self.attempt)
+    }
+
+    fn haste(&self) -> Haste {
+        Haste::Soon
     }
 }
 

@@ -30,6 +30,10 @@ pub struct Stats {
     pub stalls: u64,
     /// How long the commit that is under way has been, in µs; 0 if none is.
     pub committing_us: u64,
+    /// How long the writer has been at its present batch, or work has waited for it to begin one, in µs.
+    pub writing_us: u64,
+    /// How long ago a copy of the log was asked for that is not made yet, in µs; 0 if none is.
+    pub checkpointing_us: u64,
     /// Batches that were done again, one operation at a time, because one of them failed.
     pub batches_isolated: u64,
     /// Claims that were not written because a later transition was in the same batch.
@@ -60,6 +64,8 @@ pub(super) struct Counters {
     stalls: AtomicU64,
     /// µs after `origin`; 0 if no commit is under way.
     committing_since: AtomicU64,
+    /// The same of the checkpoint that was asked for.
+    checkpointing_since: AtomicU64,
     batches_isolated: AtomicU64,
     claims_superseded: AtomicU64,
     checkpoints: AtomicU64,
@@ -84,6 +90,7 @@ impl Counters {
             buckets: std::array::from_fn(|_| AtomicU64::new(0)),
             stalls: AtomicU64::new(0),
             committing_since: AtomicU64::new(0),
+            checkpointing_since: AtomicU64::new(0),
             batches_isolated: AtomicU64::new(0),
             claims_superseded: AtomicU64::new(0),
             checkpoints: AtomicU64::new(0),
@@ -125,14 +132,23 @@ impl Counters {
             .fetch_add(count(claims), Ordering::Relaxed);
     }
 
+    /// A checkpoint was asked for, or has begun.
+    pub(super) fn checkpoint_asked(&self) {
+        let since = us(self.origin.elapsed()).max(1);
+        let asked = &self.checkpointing_since;
+        // The first one that is not answered counts.
+        let _ = asked.compare_exchange(0, since, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     pub(super) fn checkpointed(&self) {
+        self.checkpointing_since.store(0, Ordering::Relaxed);
         self.checkpoints.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The writer's share of the figures; the rest is zero.
     pub(super) fn read(&self) -> Stats {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let committing_us = match get(&self.committing_since) {
+        let since = |counter: &AtomicU64| match get(counter) {
             0 => 0,
             since => us(self.origin.elapsed()).saturating_sub(since),
         };
@@ -143,7 +159,8 @@ impl Counters {
             commit_us_total: get(&self.commit_us_total),
             commit_us_buckets: std::array::from_fn(|i| get(&self.buckets[i])),
             stalls: get(&self.stalls),
-            committing_us,
+            committing_us: since(&self.committing_since),
+            checkpointing_us: since(&self.checkpointing_since),
             batches_isolated: get(&self.batches_isolated),
             claims_superseded: get(&self.claims_superseded),
             checkpoints: get(&self.checkpoints),

@@ -5,6 +5,7 @@ mod buffering;
 mod faults;
 mod folder;
 mod gate;
+mod lateness;
 mod stored;
 mod stress;
 

@@ -133,6 +133,7 @@ impl Api {
         let registry = registry.await.unwrap();
         let attempts = Arc::default();
         let parts = Parts {
+            dice: pelton::model::Dice::system(),
             clock: clock.clone(),
             store: Arc::clone(&store),
             registry: registry.clone(),

@@ -2,7 +2,9 @@
 
 pub(crate) mod api;
 pub(crate) mod binary;
+pub(crate) mod bytes;
 pub(crate) mod guests;
+pub(crate) mod heap;
 pub(crate) mod load;
 pub(crate) mod programs;
 pub(crate) mod service;

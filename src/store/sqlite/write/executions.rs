@@ -31,6 +31,18 @@ macro_rules! insert_execution {
 const INSERT_EXECUTION: &str = insert_execution!("INSERT");
 const INSERT_UNLESS_KNOWN: &str = insert_execution!("INSERT OR IGNORE");
 
+macro_rules! insert_attempt {
+    ($verb:literal) => {
+        concat!(
+            $verb,
+            " INTO attempts (seq, fence, number, started_at, finished_at, outcome, error_code, error_message, cold_start, \
+             init_ms, run_us, cpu_us, logs) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"
+        )
+    };
+}
+const REPLACE_ATTEMPT: &str = insert_attempt!("INSERT OR REPLACE");
+const ADD_ATTEMPT: &str = insert_attempt!("INSERT OR IGNORE");
+
 impl Writes<'_> {
     pub(in crate::store::sqlite) fn accept(&self, new: &NewExecution) -> Done<Accepted> {
         if let Some(claim) = &new.key {
@@ -137,10 +149,44 @@ impl Writes<'_> {
 
     /// A run that is recorded a second time (the same claim) replaces itself.
     fn replace_attempt(&self, seq: i64, attempt: &AttemptRecord) -> Done<()> {
+        self.insert_attempt(REPLACE_ATTEMPT, seq, attempt)?;
+        Ok(())
+    }
+
+    /// Records a run that decides nothing any more, unless it is recorded.
+    pub(in crate::store::sqlite) fn add_attempt(
+        &self,
+        id: ExecutionId,
+        attempt: &AttemptRecord,
+    ) -> Done<Applied> {
+        let seq: Option<i64> = self
+            .connection
+            .prepare_cached("SELECT seq FROM executions WHERE id = ?1 AND input_kept = 1")?
+            .query_row([id.as_bytes()], |row| row.get(0))
+            .optional()?;
+        let Some(seq) = seq else {
+            return Ok(Applied::Stale);
+        };
+        if self.insert_attempt(ADD_ATTEMPT, seq, attempt)? > 0 {
+            self.execute(
+                "UPDATE executions SET cold_start = ?2, init_ms = ?3 WHERE id = ?1 \
+                 AND finished_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM attempts WHERE seq = ?4 AND fence > ?5)",
+                params![
+                    id.as_bytes(),
+                    attempt.cold_start,
+                    attempt.init_ms.map(int).transpose()?,
+                    seq,
+                    int(attempt.fence.0)?,
+                ],
+            )?;
+        }
+        Ok(Applied::Done)
+    }
+
+    fn insert_attempt(&self, sql: &str, seq: i64, attempt: &AttemptRecord) -> Done<usize> {
         let failure = attempt.failure.as_ref();
-        self.execute(
-            "INSERT OR REPLACE INTO attempts (seq, fence, number, started_at, finished_at, outcome, error_code, error_message, cold_start, init_ms, run_us, cpu_us, logs) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        Ok(self.execute(
+            sql,
             params![
                 seq,
                 int(attempt.fence.0)?,
@@ -156,8 +202,7 @@ impl Writes<'_> {
                 attempt.cpu_us.map(int).transpose()?,
                 record::encode_logs(&attempt.logs)?,
             ],
-        )?;
-        Ok(())
+        )?)
     }
 
     /// Logs a claim, if the execution has not ended and no later claim is logged.

@@ -1,0 +1,54 @@
+//! How far the writer is behind, so that one that hangs can be told from one that has nothing to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::gate::Gate;
+use super::world_of;
+use crate::store::Store;
+use crate::store::conformance::world::{attempt, new_execution};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_hangs_is_further_and_further_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (options, gate) = Gate::options(dir.path());
+    let (world, store) = world_of(options);
+    let function = world.function("alpha").await;
+    world.flush().await.unwrap();
+    while store.stats().writing_us > 0 {
+        tokio::task::yield_now().await;
+    }
+
+    gate.shut();
+    let (held, new) = (Arc::clone(&store), new_execution(&function, 0));
+    let mut accepting = JoinSet::new();
+    accepting.spawn(async move { held.accept(new).await.unwrap() });
+    let wanted = Duration::from_millis(20).as_micros();
+    while u128::from(store.stats().writing_us) < wanted {
+        tokio::task::yield_now().await;
+    }
+    gate.open();
+    accepting.join_next().await.unwrap().unwrap();
+    while store.stats().writing_us > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_run_travels_with_others_and_is_answered_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (options, gate) = Gate::options(dir.path());
+    let (world, store) = world_of(options);
+    let function = world.function("alpha").await;
+    let new = world.accepted(&function, 0).await;
+    gate.shut();
+    gate.open();
+    // Nobody else writes: it is committed when its time has come.
+    let fence = world.next_fence();
+    world.add_attempt(new.id, attempt(fence)).await.unwrap();
+    assert_eq!(gate.arrived(), 1);
+    assert_eq!(store.attempts(new.id).await.unwrap(), [attempt(fence)]);
+    assert_eq!(store.stats().queue_ops, 0);
+}
