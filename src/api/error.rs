@@ -14,12 +14,13 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::wire::X_EXECUTION_ID;
 use crate::model::{ExecutionId, FunctionName};
 use crate::registry;
 use crate::runtime::Refused;
-use crate::scheduler::CallError;
+use crate::scheduler::{CallError, Crowded, RuntimeConfigError};
 use crate::store;
 
 const X_QUEUE_REJECT_REASON: HeaderName = HeaderName::from_static("x-queue-reject-reason");
@@ -41,6 +42,8 @@ struct Parts {
     message: Cow<'static, str>,
     details: Vec<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Further members of the body, which nanofaas's clients read.
+    more: Map<String, Value>,
     inside: Option<String>,
 }
 
@@ -50,6 +53,8 @@ struct Shown<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     details: &'a [String],
+    #[serde(flatten)]
+    more: &'a Map<String, Value>,
 }
 
 /// Text of a request as a message may repeat it: bounded, and in quotes.
@@ -68,6 +73,7 @@ impl Error {
             message: message.into(),
             details: Vec::new(),
             headers: Vec::new(),
+            more: Map::new(),
             inside: None,
         }))
     }
@@ -79,6 +85,11 @@ impl Error {
 
     fn with_details(mut self, details: Vec<String>) -> Self {
         self.0.details = details;
+        self
+    }
+
+    fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.0.more.insert(member.to_owned(), value.into());
         self
     }
 
@@ -111,6 +122,30 @@ impl Error {
     /// 400: one complaint about one field.
     pub(super) fn invalid_field(field: &str, complaint: impl Display) -> Self {
         Self::invalid(vec![format!("{field}: {complaint}")])
+    }
+
+    /// 400: a change of the runtime config cannot be read; `first` is the first member that cannot.
+    pub(super) fn unreadable_config(complaints: Vec<String>, first: Option<(String, Value)>) -> Self {
+        let error = Self::invalid(complaints);
+        match first {
+            Some((field, value)) => error.with("field", field).with("value", value),
+            None => error,
+        }
+    }
+
+    /// 422: it can be read, and its values cannot be meant.
+    pub(super) fn invalid_config(complaints: Vec<String>) -> Self {
+        let message = format!("the runtime config cannot be so: {}", complaints.join("; "));
+        Self::unprocessable("INVALID_CONFIG", message)
+            .with("errors", complaints.clone())
+            .with_details(complaints)
+    }
+
+    /// 404: the runtime config is turned off.
+    pub(super) fn runtime_config_off() -> Self {
+        let message = "the runtime config is turned off here: it is there where the server listens on loopback \
+                       alone, or was started with --runtime-config on";
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
     }
 
     /// 403: the request was made under a name that is not this server's.
@@ -231,15 +266,31 @@ impl Error {
         .with_inside(inside)
     }
 
-    fn rejected(call: &CallError, reason: &'static str, retry_after_s: u64) -> Self {
-        let code = if reason == "rate" {
-            "RATE_LIMITED"
-        } else {
-            "QUEUE_FULL"
-        };
+    fn rejected(call: &CallError, code: &'static str, reason: &'static str, after_s: u64) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, code, call.to_string())
-            .retry_after(retry_after_s.max(1))
+            .retry_after(after_s.max(1))
             .with_header(X_QUEUE_REJECT_REASON, HeaderValue::from_static(reason))
+    }
+
+    fn crowded(call: &CallError, crowded: &Crowded, after_s: u64) -> Self {
+        match crowded {
+            Crowded::Queue { .. } | Crowded::Callers { .. } => {
+                Self::rejected(call, "QUEUE_FULL", "depth", after_s)
+            }
+            Crowded::Estimate { .. } => {
+                Self::rejected(call, "QUEUE_TOO_LONG", "est_wait", after_s)
+            }
+            Crowded::Waited { execution, .. } => {
+                Self::rejected(call, "QUEUE_TIMEOUT", "timeout", after_s).about(*execution)
+            }
+        }
+    }
+
+    fn about(self, execution: ExecutionId) -> Self {
+        match HeaderValue::try_from(execution.to_string()) {
+            Ok(id) => self.with_header(X_EXECUTION_ID, id),
+            Err(_) => self,
+        }
     }
 
     fn key_reused(message: String, first: ExecutionId) -> Self {
@@ -248,10 +299,7 @@ impl Error {
             "IDEMPOTENCY_KEY_REUSED",
             message,
         );
-        match HeaderValue::try_from(first.to_string()) {
-            Ok(id) => error.with_header(X_EXECUTION_ID, id),
-            Err(_) => error,
-        }
+        error.about(first)
     }
 
     fn unprocessable(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
@@ -287,6 +335,7 @@ impl IntoResponse for Error {
             error: parts.code,
             message: &parts.message,
             details: &parts.details,
+            more: &parts.more,
         };
         // Text and lists of text always serialize.
         let body = serde_json::to_vec(&shown).unwrap_or_default();
@@ -303,11 +352,12 @@ impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         match &error {
             CallError::UnknownFunction(name) => Self::unknown_function(name.as_str()),
-            CallError::QueueFull { retry_after_s, .. } => {
-                Self::rejected(&error, "depth", *retry_after_s)
-            }
+            CallError::QueueFull {
+                crowded,
+                retry_after_s,
+            } => Self::crowded(&error, crowded, *retry_after_s),
             CallError::RateLimited { retry_after_s, .. } => {
-                Self::rejected(&error, "rate", *retry_after_s)
+                Self::rejected(&error, "RATE_LIMITED", "rate", *retry_after_s)
             }
             CallError::KeyReused(first) => Self::key_reused(error.to_string(), *first),
             CallError::Forgotten(_) => Self::execution_forgotten(error.to_string()),
@@ -325,6 +375,21 @@ impl From<CallError> for Error {
             )
             .retry_after(BUSY_RETRY_AFTER_S),
             CallError::Store(inner) => inner.clone().into(),
+        }
+    }
+}
+
+impl From<RuntimeConfigError> for Error {
+    fn from(error: RuntimeConfigError) -> Self {
+        match error {
+            RuntimeConfigError::Invalid(complaints) => Self::invalid_config(complaints),
+            RuntimeConfigError::Conflict { current } => Self::new(
+                StatusCode::CONFLICT,
+                "REVISION_CONFLICT",
+                error.to_string(),
+            )
+            .with("currentRevision", current),
+            RuntimeConfigError::Store(inner) => inner.into(),
         }
     }
 }
@@ -408,6 +473,7 @@ impl From<store::Error> for Error {
 mod tests {
     use super::*;
     use crate::model::VersionNumber;
+    use crate::scheduler::Rated;
 
     /// One of each, however it comes about.
     fn all() -> Vec<Error> {
@@ -415,15 +481,28 @@ mod tests {
         let name = || -> FunctionName { "echo".parse().unwrap() };
         let id = ExecutionId::from_bytes([1; 16]);
         let text = || "a text".to_owned();
-        let limited = CallError::RateLimited {
-            function: name(),
+        let limited = |rated| CallError::RateLimited {
+            rated,
             per_second: 5,
             retry_after_s: 2,
         };
-        let full = CallError::QueueFull {
+        let full = |crowded| CallError::QueueFull {
+            crowded,
+            retry_after_s: 3,
+        };
+        let queue = Crowded::Queue {
             function: name(),
             queue_size: 7,
-            retry_after_s: 0,
+        };
+        let estimate = Crowded::Estimate {
+            function: name(),
+            estimated_ms: 2500,
+            limit_ms: 2000,
+        };
+        let waited = Crowded::Waited {
+            function: name(),
+            limit_ms: 2000,
+            execution: id,
         };
         let imports = Refused::MissingImports {
             message: text(),
@@ -433,6 +512,10 @@ mod tests {
         vec![
             Error::bad_request("a text"),
             Error::invalid_field("a", "b"),
+            Error::unreadable_config(vec![text()], Some((text(), Value::Null))),
+            Error::invalid_config(vec![text(), text()]),
+            Error::runtime_config_off(),
+            RuntimeConfigError::Conflict { current: 3 }.into(),
             Error::host_refused("h"),
             Error::origin_refused("o"),
             Error::unknown_path("/p"),
@@ -446,8 +529,12 @@ mod tests {
             Error::bodies_busy(),
             Error::no_replicas(&name()),
             CallError::UnknownFunction(name()).into(),
-            full.into(),
-            limited.into(),
+            full(queue).into(),
+            full(Crowded::Callers { callers_max: 8 }).into(),
+            full(estimate).into(),
+            full(waited).into(),
+            limited(Rated::Function(name())).into(),
+            limited(Rated::Plane).into(),
             CallError::KeyReused(id).into(),
             CallError::Forgotten(id).into(),
             CallError::NotRedrivable(id).into(),

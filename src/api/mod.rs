@@ -6,6 +6,7 @@
 //! **Invariant:** the only folder that names axum. Every answer with a status of 400 or more has the one
 //! shape `{"error", "message", "details"?}`, and one of 500 or more never says what went wrong inside.
 
+mod admin;
 mod drain;
 mod error;
 mod executions;
@@ -19,7 +20,7 @@ mod segment;
 mod upload;
 mod wire;
 
-pub use options::Options;
+pub use options::{Options, RuntimeConfigApi};
 pub use router::{management_router, router};
 
 use std::fmt;

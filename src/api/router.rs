@@ -17,7 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::error::Error;
 use super::guard::{GuardLayer, Hosts};
 use super::segment::Segment;
-use super::{State, drain, executions, functions, health, invocations};
+use super::{State, admin, drain, executions, functions, health, invocations};
 
 /// The API.
 pub fn router(state: Arc<State>) -> Router {
@@ -45,6 +45,14 @@ pub fn router(state: Arc<State>) -> Router {
                 .fallback(async |segment: Segment| segment.other_method_of_execution()),
         )
         .route("/v1/executions/{segment}/logs", get(executions::logs))
+        .route(
+            "/v1/admin/runtime-config",
+            get(admin::runtime_config).patch(admin::change_runtime_config),
+        )
+        .route(
+            "/v1/admin/runtime-config/validate",
+            post(admin::validate_runtime_config),
+        )
         .route("/v1/internal/functions/{segment}", post(drain::once))
         .route(
             "/v1/internal/executions/{segment}",

@@ -9,6 +9,7 @@
 mod backup;
 mod call;
 mod client;
+mod config;
 mod demo;
 mod deploy;
 mod doctor;
@@ -73,6 +74,8 @@ enum ClientCommand {
     #[command(subcommand)]
     Executions(executions::Command),
     Logs(logs::Args),
+    #[command(subcommand)]
+    Config(config::Command),
     Doctor(doctor::Args),
 }
 
@@ -160,6 +163,7 @@ impl ClientCommand {
             Self::Functions(command) => command.execute(context).await,
             Self::Executions(command) => command.execute(context).await,
             Self::Logs(args) => args.execute(context).await,
+            Self::Config(command) => command.execute(context).await,
             Self::Doctor(args) => args.execute(context).await,
         }
     }

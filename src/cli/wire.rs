@@ -213,3 +213,18 @@ pub(crate) struct Version {
     pub(crate) endpoint_url: Option<String>,
     pub(crate) created_at: Option<String>,
 }
+
+/// A change of the runtime config.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct RuntimeChange {
+    pub(crate) effective_config: serde_json::Map<String, serde_json::Value>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// That the runtime config could be changed so.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RuntimeConfigValid {
+    pub(crate) warnings: Vec<String>,
+}

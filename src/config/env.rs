@@ -17,6 +17,12 @@ pub const INSECURE: &str = "PELTON_INSECURE";
 pub const ALLOW_HOST: &str = "PELTON_ALLOW_HOST";
 /// `--allow-private-range`, several with commas between them.
 pub const ALLOW_PRIVATE_RANGE: &str = "PELTON_ALLOW_PRIVATE_RANGE";
+/// `--runtime-config`.
+pub const RUNTIME_CONFIG: &str = "PELTON_RUNTIME_CONFIG";
+/// `--no-sync-queue`.
+pub const NO_SYNC_QUEUE: &str = "PELTON_NO_SYNC_QUEUE";
+/// `--no-sync-queue-admission`.
+pub const NO_SYNC_QUEUE_ADMISSION: &str = "PELTON_NO_SYNC_QUEUE_ADMISSION";
 /// `--idempotency-ttl-ms`.
 pub const IDEMPOTENCY_TTL_MS: &str = "PELTON_IDEMPOTENCY_TTL_MS";
 /// `--log-format`.

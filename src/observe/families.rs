@@ -5,13 +5,17 @@
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 
+use super::sync_queue::SyncQueueFamilies;
+
 /// Upper bounds of the histograms' buckets, in ms: from ten microseconds to five minutes.
-const BUCKETS_MS: [f64; 22] = [
+pub(super) const BUCKETS_MS: [f64; 22] = [
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0,
     1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0, 300_000.0,
 ];
 
 pub(super) const REASON_DEPTH: &str = "depth";
+pub(super) const REASON_ESTIMATED_WAIT: &str = "est_wait";
+pub(super) const REASON_TIMEOUT: &str = "timeout";
 pub(super) const REASON_RATE: &str = "rate";
 
 pub(super) struct Families {
@@ -33,6 +37,7 @@ pub(super) struct Families {
     pub(super) init_duration_ms: HistogramVec,
     pub(super) queue_wait_ms: HistogramVec,
     pub(super) e2e_latency_ms: HistogramVec,
+    pub(super) sync_queue: SyncQueueFamilies,
 }
 
 impl Families {
@@ -62,7 +67,7 @@ impl Families {
             rejected: counters(
                 registry,
                 "function_queue_rejected_total",
-                "Calls refused at admission: queue full (depth) or too many a second (rate)",
+                "Calls refused: no room (depth), none in time (est_wait), too many a second (rate), or waited too long and given back (timeout)",
                 &["function", "reason"],
             ),
             cold_starts: counter(
@@ -91,6 +96,7 @@ impl Families {
                 "function_e2e_latency_ms",
                 "Time between being accepted and having ended, all attempts included, in ms",
             ),
+            sync_queue: SyncQueueFamilies::register(registry),
         }
     }
 
@@ -112,7 +118,8 @@ impl Families {
         ] {
             let _ = family.remove_label_values(&[label]);
         }
-        for reason in [REASON_DEPTH, REASON_RATE] {
+        self.sync_queue.remove(label);
+        for reason in [REASON_DEPTH, REASON_ESTIMATED_WAIT, REASON_RATE, REASON_TIMEOUT] {
             let _ = self.rejected.remove_label_values(&[label, reason]);
         }
         for family in [&self.queue_depth, &self.in_flight] {
@@ -142,18 +149,18 @@ pub(super) fn registered<C: Collector + Clone + 'static>(
     family
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+pub(super) fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
+pub(super) fn gauges(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
     registered(
         registry,
         IntGaugeVec::new(Opts::new(name, help), &["function"]),
     )
 }
 
-fn histograms(registry: &Registry, name: &str, help: &str) -> HistogramVec {
+pub(super) fn histograms(registry: &Registry, name: &str, help: &str) -> HistogramVec {
     let options = HistogramOpts::new(name, help).buckets(BUCKETS_MS.to_vec());
     registered(registry, HistogramVec::new(options, &["function"]))
 }

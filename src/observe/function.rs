@@ -8,7 +8,10 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::RejectReason;
-use super::families::{Families, REASON_DEPTH, REASON_RATE};
+use super::families::{
+    Families, REASON_DEPTH, REASON_ESTIMATED_WAIT, REASON_RATE, REASON_TIMEOUT,
+};
+use super::sync_queue::SyncQueueMetrics;
 use crate::execution::Status;
 
 /// The series of one function, resolved once.
@@ -24,7 +27,9 @@ pub struct FunctionMetrics {
     requeued: IntCounter,
     faulted: IntCounter,
     rejected_depth: IntCounter,
+    rejected_estimated_wait: IntCounter,
     rejected_rate: IntCounter,
+    rejected_timeout: IntCounter,
     cold_starts: IntCounter,
     warm_starts: IntCounter,
     queue_depth: Share,
@@ -33,6 +38,7 @@ pub struct FunctionMetrics {
     init_duration_ms: Histogram,
     queue_wait_ms: Histogram,
     e2e_latency_ms: Histogram,
+    sync_queue: SyncQueueMetrics,
 }
 
 impl FunctionMetrics {
@@ -51,7 +57,9 @@ impl FunctionMetrics {
             requeued: families.requeued.with_label_values(label),
             faulted: families.faulted.with_label_values(label),
             rejected_depth: rejected(REASON_DEPTH),
+            rejected_estimated_wait: rejected(REASON_ESTIMATED_WAIT),
             rejected_rate: rejected(REASON_RATE),
+            rejected_timeout: rejected(REASON_TIMEOUT),
             cold_starts: families.cold_starts.with_label_values(label),
             warm_starts: families.warm_starts.with_label_values(label),
             queue_depth: Share::of(families.queue_depth.with_label_values(label)),
@@ -60,6 +68,7 @@ impl FunctionMetrics {
             init_duration_ms: families.init_duration_ms.with_label_values(label),
             queue_wait_ms: families.queue_wait_ms.with_label_values(label),
             e2e_latency_ms: families.e2e_latency_ms.with_label_values(label),
+            sync_queue: SyncQueueMetrics::resolve(&families.sync_queue, label[0]),
         }
     }
 
@@ -107,8 +116,15 @@ impl FunctionMetrics {
     pub fn rejected(&self, reason: RejectReason) {
         match reason {
             RejectReason::Depth => self.rejected_depth.inc(),
+            RejectReason::EstimatedWait => self.rejected_estimated_wait.inc(),
             RejectReason::Rate => self.rejected_rate.inc(),
+            RejectReason::Timeout => self.rejected_timeout.inc(),
         }
+    }
+
+    /// The series of its synchronous calls.
+    pub fn sync_queue(&self) -> &SyncQueueMetrics {
+        &self.sync_queue
     }
 
     /// An attempt waited this long between being ready and being claimed (`function_queue_wait_ms`).
@@ -142,26 +158,26 @@ impl FunctionMetrics {
 
 /// One function's part of a gauge. Several functions may share a gauge, which then shows their sum.
 #[derive(Debug)]
-struct Share {
+pub(super) struct Share {
     gauge: IntGauge,
     last: AtomicI64,
 }
 
 impl Share {
-    fn of(gauge: IntGauge) -> Self {
+    pub(super) fn of(gauge: IntGauge) -> Self {
         Self {
             gauge,
             last: AtomicI64::new(0),
         }
     }
 
-    fn set(&self, value: usize) {
+    pub(super) fn set(&self, value: usize) {
         let value = i64::try_from(value).unwrap_or(i64::MAX);
         let last = self.last.swap(value, Ordering::Relaxed);
         self.gauge.add(value.saturating_sub(last));
     }
 }
 
-fn ms(duration: Duration) -> f64 {
+pub(super) fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }

@@ -9,9 +9,13 @@
 mod families;
 mod function;
 mod plane;
+mod runtime_config;
+mod sync_queue;
 
 pub use function::FunctionMetrics;
 pub use plane::{Counter, Gauge};
+pub use runtime_config::RuntimeConfigUpdate;
+pub use sync_queue::SyncQueueMetrics;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,6 +25,7 @@ use prometheus::TextEncoder;
 
 use self::families::Families;
 use self::plane::Plane;
+use self::runtime_config::RuntimeConfigSeries;
 use crate::model::FunctionName;
 
 /// Functions with series of their own unless said otherwise: each costs about 120 lines of text.
@@ -46,6 +51,7 @@ struct Inner {
     registry: prometheus::Registry,
     families: Families,
     plane: Plane,
+    runtime_config: RuntimeConfigSeries,
     functions: RwLock<Functions>,
     functions_max: usize,
     samplers: RwLock<Vec<Sampler>>,
@@ -83,11 +89,13 @@ impl Metrics {
         let registry = prometheus::Registry::new();
         let families = Families::register(&registry);
         let plane = Plane::register(&registry);
+        let runtime_config = RuntimeConfigSeries::register(&registry);
         Self {
             inner: Arc::new(Inner {
                 registry,
                 families,
                 plane,
+                runtime_config,
                 functions: RwLock::default(),
                 functions_max,
                 samplers: RwLock::default(),
@@ -135,6 +143,7 @@ impl Metrics {
             // Its part in the sums of `_other` goes with it.
             known.metrics.set_queue_depth(0);
             known.metrics.set_in_flight(0);
+            known.metrics.sync_queue().set_depth(0);
             if known.named {
                 functions.named -= 1;
                 self.inner.families.remove(name.as_str());
@@ -187,10 +196,14 @@ impl Metrics {
 /// Why a call was refused at admission; the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectReason {
-    /// The queue is full.
+    /// There is no room: the queue is full, or too many callers wait.
     Depth,
+    /// A synchronous call would wait too long.
+    EstimatedWait,
     /// The rate is used up.
     Rate,
+    /// A synchronous call waited too long for its beginning.
+    Timeout,
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::decide::{Change, Decided};
+use super::decide::Release;
 use super::output::classify;
+use super::queue::Lane;
 use super::runner::class_of;
 use super::state::{ClaimLog, Home, Removed, Run, Settling, State};
 use super::{CallError, Finalized, Scheduler};
@@ -158,10 +160,10 @@ impl Scheduler {
             return Some(claimed);
         }
         live.run = Some(Run { stop });
-        let (home, function_id, waited) = (live.home, live.function_id, live.ready.elapsed());
+        let (home, function_id) = (live.home, live.function_id);
+        let (lane, waited) = (live.lane(), began.saturating_duration_since(live.ready));
         let class = class_of(&live.version.code);
-        state.queues.claim(function_id, class, fence);
-        state.gauges(function_id);
+        state.take_slot(function_id, class, fence, began);
         if home == Home::Durable {
             self.inner.store.log_claim(ClaimRecord {
                 id,
@@ -172,6 +174,9 @@ impl Scheduler {
         }
         if let Some(metrics) = &claimed.metrics {
             metrics.waited(waited);
+            if lane == Lane::Caller {
+                metrics.sync_queue().waited(waited);
+            }
             metrics.dispatched();
         }
         Some(claimed)
@@ -316,7 +321,11 @@ impl Scheduler {
             event,
             output,
             attempt: Some(attempt),
-            release: Some(claimed.fence),
+            release: Some(Release {
+                fence: claimed.fence,
+                // Loading code is no part of what the next run takes.
+                held: Some(run_time.saturating_sub(ran.init_duration.unwrap_or_default())),
+            }),
         };
         let mut decided = self.decide(claimed.id, change).await;
         if let Err(CallError::Store(store::Error::Failed(why))) = &decided {
@@ -398,7 +407,7 @@ impl Drop for DispatchGuard {
         drop(self.scheduler.inner.tasks.spawn(async move {
             let cause = "the dispatch ended without an answer".to_owned();
             let change = Change {
-                release: Some(fence),
+                release: Some(Release { fence, held: None }),
                 ..Change::of(Event::Fault { fence, cause })
             };
             if let Err(error) = scheduler.insist(id, change).await {

@@ -19,7 +19,7 @@ use super::{
 use crate::execution::{Execution, State, Status};
 use crate::model::{
     ExecutionId, Fence, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Output,
-    RecordMode, Timestamp, Version, VersionNumber,
+    RecordMode, RuntimeRevision, Timestamp, Version, VersionNumber,
 };
 
 /// What outlives a [`MemoryStore`].
@@ -33,6 +33,7 @@ struct Tables {
     functions: BTreeMap<FunctionId, FunctionRecord>,
     rows: BTreeMap<ExecutionId, Row>,
     keys: HashMap<(FunctionId, IdempotencyKey), KeyRow>,
+    runtime_config: Option<RuntimeRevision>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -166,6 +167,20 @@ impl Store for MemoryStore {
         tables.functions.remove(&id).ok_or(Error::NoSuchFunction)?;
         tables.keys.retain(|(function, _), _| *function != id);
         Ok(())
+    }
+
+    async fn runtime_config(&self) -> Result<Option<RuntimeRevision>> {
+        Ok(self.tables()?.runtime_config)
+    }
+
+    async fn set_runtime_config(&self, expected: u64, next: RuntimeRevision) -> Result<Applied> {
+        let mut tables = self.tables()?;
+        let standing = tables.runtime_config.map_or(0, |revision| revision.number);
+        if standing != expected {
+            return Ok(Applied::Stale);
+        }
+        tables.runtime_config = Some(next);
+        Ok(Applied::Done)
     }
 
     async fn accept(&self, new: NewExecution) -> Result<Accepted> {

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use crate::execution::{Execution, Status};
 use crate::model::{
     ExecutionId, Failure, Fence, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Input,
-    Logs, Output, RecordMode, Timestamp, Version, VersionNumber,
+    Logs, Output, RecordMode, RuntimeRevision, Timestamp, Version, VersionNumber,
 };
 
 /// What went wrong with a store.
@@ -345,6 +345,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes a function, its versions and its keys. Executions stay until they are old.
     async fn delete_function(&self, id: FunctionId) -> Result<()>;
+
+    /// What was changed of the runtime config, if anything ever was.
+    async fn runtime_config(&self) -> Result<Option<RuntimeRevision>>;
+
+    /// Keeps a newer revision of the runtime config, if the one that stands has the number `expected` (0:
+    /// none stands). Of several that expect the same one, one wins.
+    async fn set_runtime_config(&self, expected: u64, next: RuntimeRevision) -> Result<Applied>;
 
     /// Makes a new execution durable, with its key. The key decides: if an earlier execution holds it at
     /// `execution.created_at`, nothing is written. Of several that arrive at once with one key, one wins.

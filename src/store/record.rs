@@ -6,6 +6,8 @@
 //! **Invariant:** no type of the model is ever serialised itself, and nothing that is read back is
 //! trusted: a value out of range is [`Unreadable`], never a panic.
 
+mod runtime_config;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use crate::model::{
     Backoff, Code, Digest, Encoding, ExecutionMode, FunctionSettings, LogLine, LogStream, Logs,
     RecordMode, Shape, Timestamp, Version, VersionNumber, VersionSpec, limits,
 };
+
+pub(crate) use runtime_config::{decode_runtime_overrides, encode_runtime_overrides};
 
 /// Something stored that cannot be understood; the text says what and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

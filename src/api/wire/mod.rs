@@ -6,12 +6,14 @@
 mod call;
 mod completion;
 mod drain;
+mod duration;
 mod execution;
 mod fields;
 mod function;
 mod headers;
 mod json;
 mod query;
+mod runtime_config;
 mod spec;
 mod spec_names;
 #[cfg(test)]
@@ -26,5 +28,8 @@ pub(super) use execution::{call_answer, execution, list_of, logs, page};
 pub(super) use function::{version_view, view};
 pub(super) use headers::{CallHeaders, X_EXECUTION_ID, dispatch_attempt};
 pub(super) use query::ListQuery;
+pub(super) use runtime_config::{
+    Revision, RuntimeConfigBody, runtime_change, runtime_config, runtime_config_valid,
+};
 pub(super) use spec::{NewFunction, full_spec, merge_patch, object, object_of};
 pub(super) use version::{redrive_version, rollback_version};

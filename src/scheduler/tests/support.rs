@@ -17,7 +17,7 @@ use super::super::*;
 use crate::execution::{Attempt, Execution, Outcome, Ran, Status};
 use crate::model::{
     Backoff, Digest, ExecutionId, Failure, FunctionId, FunctionName, FunctionSettings,
-    IdempotencyKey, Input, JSON, Spec, Timestamp, Version, VersionNumber,
+    IdempotencyKey, Input, JSON, RuntimeRevision, Spec, Timestamp, Version, VersionNumber,
 };
 use crate::registry::{self, CodeSource};
 use crate::runtime::{Prepared, Refused};
@@ -131,6 +131,11 @@ impl ScriptedRunner {
                 } else {
                     success()
                 }
+            }
+            nap if nap.starts_with("nap:") => {
+                let ms = nap["nap:".len()..].parse().unwrap();
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                success()
             }
             later => {
                 let delay = later.strip_prefix("later:").expect("a word of the script");
@@ -247,6 +252,17 @@ impl Store for FaultyStore {
         self.inner.delete_function(id).await?;
         tokio::task::yield_now().await;
         Ok(())
+    }
+    async fn runtime_config(&self) -> StoreResult<Option<RuntimeRevision>> {
+        self.inner.runtime_config().await
+    }
+    async fn set_runtime_config(
+        &self,
+        expected: u64,
+        next: RuntimeRevision,
+    ) -> StoreResult<Applied> {
+        self.gate().await?;
+        self.inner.set_runtime_config(expected, next).await
     }
     async fn accept(&self, new: NewExecution) -> StoreResult<Accepted> {
         self.gate().await?;
@@ -385,6 +401,7 @@ pub(super) fn background() -> Options {
         faults_max: 20,
         idempotency_ttl_ms: 86_400_000,
         queued_input_bytes_max: 1_000_000,
+        ..Options::default()
     }
 }
 

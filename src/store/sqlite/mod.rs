@@ -44,8 +44,8 @@ use super::{
     Transition,
 };
 use crate::model::{
-    ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Timestamp, Version,
-    VersionNumber,
+    ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, RuntimeRevision,
+    Timestamp, Version, VersionNumber,
 };
 use buffer::{Buffer, Urgency};
 use inbox::Inbox;
@@ -190,6 +190,15 @@ impl Store for SqliteStore {
 
     async fn delete_function(&self, id: FunctionId) -> Result<()> {
         self.shared.inbox.submit(ops::DeleteFunction(id)).await
+    }
+
+    async fn runtime_config(&self) -> Result<Option<RuntimeRevision>> {
+        self.readers.run(read::runtime_config).await
+    }
+
+    async fn set_runtime_config(&self, expected: u64, next: RuntimeRevision) -> Result<Applied> {
+        let operation = ops::SetRuntimeConfig { expected, next };
+        self.shared.inbox.submit(operation).await
     }
 
     async fn accept(&self, new: NewExecution) -> Result<Accepted> {

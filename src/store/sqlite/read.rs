@@ -12,7 +12,7 @@ use rusqlite::{Connection, Row, params};
 use crate::execution::{Execution, State, Status};
 use crate::model::{
     ContentType, ExecutionId, Failure, Fence, FunctionId, FunctionName, Input, JSON, Output,
-    Timestamp, VersionNumber,
+    RuntimeRevision, Timestamp, VersionNumber,
 };
 use crate::store::record::{self, Unreadable};
 use crate::store::{
@@ -81,6 +81,22 @@ pub(super) fn functions(connection: &Connection) -> Read<Vec<FunctionRecord>> {
         }
     }
     Ok(functions)
+}
+
+/// What was changed of the runtime config.
+pub(super) fn runtime_config(connection: &Connection) -> Read<Option<RuntimeRevision>> {
+    let mut statement = connection
+        .prepare_cached("SELECT revision, changed_at, record FROM runtime_config WHERE id = 1")?;
+    let mut rows = statement.query([])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let text: String = row.get("record")?;
+    Ok(Some(RuntimeRevision {
+        number: unsigned(row, "revision")?,
+        changed_at: time(row, "changed_at")?,
+        overrides: record::decode_runtime_overrides(&text)?,
+    }))
 }
 
 /// One execution with its output.

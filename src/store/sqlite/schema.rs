@@ -6,7 +6,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The steps; step `n` (from 1) takes a database from version `n - 1` to `n`.
-pub(super) const STEPS: &[&str] = &[STEP_1];
+pub(super) const STEPS: &[&str] = &[STEP_1, STEP_RUNTIME_CONFIG];
 
 /// Version 1.
 ///
@@ -116,6 +116,17 @@ CREATE TABLE keys (
     PRIMARY KEY (function_id, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX keys_by_expiry ON keys (expires_at);
+";
+
+/// One row at most: what was changed of the runtime config while the plane ran. The record holds the changed
+/// values alone.
+const STEP_RUNTIME_CONFIG: &str = "
+CREATE TABLE runtime_config (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    revision INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
 ";
 
 /// Why a database could not be brought to the newest version.
