@@ -125,7 +125,10 @@ impl Error {
     }
 
     /// 400: a change of the runtime config cannot be read; `first` is the first member that cannot.
-    pub(super) fn unreadable_config(complaints: Vec<String>, first: Option<(String, Value)>) -> Self {
+    pub(super) fn unreadable_config(
+        complaints: Vec<String>,
+        first: Option<(String, Value)>,
+    ) -> Self {
         let error = Self::invalid(complaints);
         match first {
             Some((field, value)) => error.with("field", field).with("value", value),
@@ -277,9 +280,7 @@ impl Error {
             Crowded::Queue { .. } | Crowded::Callers { .. } => {
                 Self::rejected(call, "QUEUE_FULL", "depth", after_s)
             }
-            Crowded::Estimate { .. } => {
-                Self::rejected(call, "QUEUE_TOO_LONG", "est_wait", after_s)
-            }
+            Crowded::Estimate { .. } => Self::rejected(call, "QUEUE_TOO_LONG", "est_wait", after_s),
             Crowded::Waited { execution, .. } => {
                 Self::rejected(call, "QUEUE_TIMEOUT", "timeout", after_s).about(*execution)
             }
@@ -383,12 +384,10 @@ impl From<RuntimeConfigError> for Error {
     fn from(error: RuntimeConfigError) -> Self {
         match error {
             RuntimeConfigError::Invalid(complaints) => Self::invalid_config(complaints),
-            RuntimeConfigError::Conflict { current } => Self::new(
-                StatusCode::CONFLICT,
-                "REVISION_CONFLICT",
-                error.to_string(),
-            )
-            .with("currentRevision", current),
+            RuntimeConfigError::Conflict { current } => {
+                Self::new(StatusCode::CONFLICT, "REVISION_CONFLICT", error.to_string())
+                    .with("currentRevision", current)
+            }
             RuntimeConfigError::Store(inner) => inner.into(),
         }
     }

@@ -115,7 +115,7 @@ fn where_to_look(failure: Failure) -> Failure {
     }
 }
 
-/// A row for each value, in the order of the server's answer.
+/// A row for each value that the server shows.
 fn print_values(values: &Map<String, Value>) -> Result<(), Failure> {
     let rows: Vec<_> = values
         .iter()

@@ -275,7 +275,11 @@ mod tests {
                 runtime_config: when,
                 ..Options::default()
             });
-            assert_eq!(config.unwrap().runtime_config, expected, "{listen} {when:?}");
+            assert_eq!(
+                config.unwrap().runtime_config,
+                expected,
+                "{listen} {when:?}"
+            );
         }
     }
 

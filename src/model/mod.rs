@@ -13,8 +13,8 @@ pub use id::{
 };
 pub use payload::{ContentType, Encoding, Failure, Input, JSON, LogLine, LogStream, Logs, Output};
 pub use runtime_config::{
-    RuntimeConfig, RuntimeOverrides, RuntimeRevision, RuntimeSetting, runtime_limits, wait_complaint,
-    whole_complaint,
+    RuntimeConfig, RuntimeOverrides, RuntimeRevision, RuntimeSetting, runtime_limits,
+    wait_complaint, whole_complaint,
 };
 pub use spec::{
     Backoff, Code, ExecutionMode, FunctionSettings, RecordMode, Shape, Spec, Version, VersionSpec,

@@ -119,7 +119,12 @@ impl Families {
             let _ = family.remove_label_values(&[label]);
         }
         self.sync_queue.remove(label);
-        for reason in [REASON_DEPTH, REASON_ESTIMATED_WAIT, REASON_RATE, REASON_TIMEOUT] {
+        for reason in [
+            REASON_DEPTH,
+            REASON_ESTIMATED_WAIT,
+            REASON_RATE,
+            REASON_TIMEOUT,
+        ] {
             let _ = self.rejected.remove_label_values(&[label, reason]);
         }
         for family in [&self.queue_depth, &self.in_flight] {
@@ -149,7 +154,12 @@ pub(super) fn registered<C: Collector + Clone + 'static>(
     family
 }
 
-pub(super) fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+pub(super) fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> IntCounterVec {
     registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
 }
 

@@ -8,9 +8,7 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::RejectReason;
-use super::families::{
-    Families, REASON_DEPTH, REASON_ESTIMATED_WAIT, REASON_RATE, REASON_TIMEOUT,
-};
+use super::families::{Families, REASON_DEPTH, REASON_ESTIMATED_WAIT, REASON_RATE, REASON_TIMEOUT};
 use super::sync_queue::SyncQueueMetrics;
 use crate::execution::Status;
 

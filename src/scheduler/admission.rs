@@ -17,8 +17,9 @@
 //! as right as before. Each further run makes the ones before count [`RUN_KEPT`] as much; each
 //! [`IDLE_HALF_LIFE`] in which nothing of the function ran makes them count half; and fewer than [`RUNS_MIN`]
 //! count as if the missing ones had taken no time. So no history, and history of long ago, refuse nobody.
-//! A call that would be the next one is never refused by its function's part: the run that it waits for says
-//! how it is now.
+//! Where there is history, runs that take longer than it says count too while they run: a function that hangs
+//! is known to hang before its runs have ended. A call that would be the next one is never refused by its
+//! function's part: the run that it waits for says how it is now.
 //!
 //! **Invariant:** pure but for [`Scheduler`]'s methods, which take the one lock of their caller; a call that a
 //! free slot would take is never refused by an estimate.
@@ -28,6 +29,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::call::{Crowded, Rated};
+use super::decide::Release;
 use super::queue::{Class, Crowd, Full, Lane};
 use super::rate::{Limited, Limiter};
 use super::runner::class_of;
@@ -48,23 +50,41 @@ const IDLE_MIN: Duration = Duration::from_secs(1);
 /// The longest time that a refused caller is told to stay away, in s.
 const RETRY_AFTER_S_MAX: u64 = 3600;
 
-/// How long runs hold their slots.
+/// How long runs hold their slots. Times are told as what has passed since one moment, the same for all.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct RunTimes {
-    /// Weighted sum, in s.
+    /// Weighted sum of runs that have ended, in s.
     sum_s: f64,
     weight: f64,
-    /// Since when nothing runs.
-    idle_since: Option<Instant>,
+    /// Runs under way, and the sum of the times at which they began.
+    running: u32,
+    began: Duration,
+    /// When the last one ended.
+    ended: Duration,
 }
 
 impl RunTimes {
     /// A run begins.
-    pub(super) fn begin(&mut self, now: Instant) {
-        let Some(since) = self.idle_since.take() else {
-            return;
-        };
-        let idle = now.saturating_duration_since(since);
+    fn begin(&mut self, now: Duration) {
+        if self.running == 0 {
+            self.fade(now.saturating_sub(self.ended));
+        }
+        self.running += 1;
+        self.began = self.began.saturating_add(now);
+    }
+
+    /// A run that began then ends; it held its slot for so long, where that says anything about others.
+    fn end(&mut self, began: Duration, held: Option<Duration>, now: Duration) {
+        self.running = self.running.saturating_sub(1);
+        self.began = self.began.saturating_sub(began);
+        self.ended = now;
+        if let Some(held) = held {
+            self.sum_s = self.sum_s * RUN_KEPT + held.as_secs_f64();
+            self.weight = self.weight * RUN_KEPT + 1.0;
+        }
+    }
+
+    fn fade(&mut self, idle: Duration) {
         if idle >= IDLE_MIN {
             let kept = 0.5_f64.powf(idle.as_secs_f64() / IDLE_HALF_LIFE.as_secs_f64());
             self.sum_s *= kept;
@@ -72,32 +92,28 @@ impl RunTimes {
         }
     }
 
-    /// A run has held its slot for so long.
-    pub(super) fn record(&mut self, held: Duration) {
-        self.sum_s = self.sum_s * RUN_KEPT + held.as_secs_f64();
-        self.weight = self.weight * RUN_KEPT + 1.0;
-    }
-
-    /// Nothing runs any more.
-    pub(super) fn rest(&mut self, now: Instant) {
-        self.idle_since = Some(now);
-    }
-
     /// Seconds that a run is expected to hold its slot.
-    fn mean_s(&self) -> f64 {
-        self.sum_s / self.weight.max(RUNS_MIN)
+    fn mean_s(&self, now: Duration) -> f64 {
+        let ended = self.sum_s / self.weight.max(RUNS_MIN);
+        // Without history a run under way may be loading code, which the next one does not.
+        if self.running == 0 || self.weight < RUNS_MIN {
+            return ended;
+        }
+        let running = f64::from(self.running);
+        let so_far = now.as_secs_f64() - self.began.as_secs_f64() / running;
+        ended.max(so_far)
     }
 }
 
 /// See the module.
-fn estimate(crowd: Crowd, function: &RunTimes, plane: &RunTimes) -> Duration {
+fn estimate(crowd: Crowd, function: &RunTimes, plane: &RunTimes, now: Duration) -> Duration {
     let seconds = |before: usize, runs: &RunTimes, slots: usize| {
-        count(before) * runs.mean_s() / count(slots.max(1))
+        count(before) * runs.mean_s(now) / count(slots.max(1))
     };
     let own = seconds(crowd.before, function, crowd.slots);
-    let shared = crowd.plane.map_or(0.0, |(before, slots)| {
-        seconds(before, plane, slots)
-    });
+    let shared = crowd
+        .plane
+        .map_or(0.0, |(before, slots)| seconds(before, plane, slots));
     Duration::try_from_secs_f64(own.max(shared)).unwrap_or(Duration::MAX)
 }
 
@@ -129,6 +145,8 @@ pub(super) struct Admission {
     /// Both together.
     pub(super) config: RuntimeConfig,
     rate: Limiter,
+    /// What run times are told from.
+    epoch: Instant,
     runs: [RunTimes; 2],
 }
 
@@ -140,8 +158,13 @@ impl Admission {
             revision,
             config,
             rate: Limiter::per_second(config.rate_max_per_second),
+            epoch: Instant::now(),
             runs: Default::default(),
         }
+    }
+
+    fn time(&self, instant: Instant) -> Duration {
+        instant.saturating_duration_since(self.epoch)
     }
 
     /// Takes a newer revision; it acts at once.
@@ -188,39 +211,26 @@ impl State {
         fence: Fence,
         now: Instant,
     ) {
-        if self.queues.running_in(class) == 0 {
-            self.admission.runs[class as usize].begin(now);
-        }
-        if self.queues.running(function) == 0
-            && let Some(known) = self.functions.get_mut(&function)
-        {
+        let now = self.admission.time(now);
+        self.admission.runs[class as usize].begin(now);
+        if let Some(known) = self.functions.get_mut(&function) {
             known.runs.begin(now);
         }
         self.queues.claim(function, class, fence);
         self.gauges(function);
     }
 
-    /// Frees a claim's slot, and remembers how long the run held it, where it ran to an end.
-    pub(super) fn free_slot(&mut self, fence: Fence, held: Option<Duration>, now: Instant) {
-        let Some((function, class)) = self.queues.release(fence) else {
+    /// Frees a claim's slot, and remembers how long it was held.
+    pub(super) fn free_slot(&mut self, release: Release, now: Instant) {
+        let Some((function, class)) = self.queues.release(release.fence) else {
             return;
         };
-        let rests = self.queues.running_in(class) == 0;
-        note(&mut self.admission.runs[class as usize], held, rests.then_some(now));
-        let rests = self.queues.running(function) == 0;
+        let (began, now) = (self.admission.time(release.began), self.admission.time(now));
+        self.admission.runs[class as usize].end(began, release.held, now);
         if let Some(known) = self.functions.get_mut(&function) {
-            note(&mut known.runs, held, rests.then_some(now));
+            known.runs.end(began, release.held, now);
         }
         self.gauges(function);
-    }
-}
-
-fn note(runs: &mut RunTimes, held: Option<Duration>, rests: Option<Instant>) {
-    if let Some(held) = held {
-        runs.record(held);
-    }
-    if let Some(now) = rests {
-        runs.rest(now);
     }
 }
 
@@ -245,34 +255,31 @@ impl Scheduler {
         all.map_err(|limited| refused(Rated::Plane, limited))
     }
 
-    /// Promises a place to a new execution, if there is room for it and, where somebody waits, in time.
-    pub(super) fn reserve(
+    /// Whether there is room for a new execution and, where somebody waits, in time.
+    pub(super) fn check_entry(
         &self,
         state: &mut State,
         function: &Function,
         entry: Entry,
     ) -> Result<(), CallError> {
         self.ensure_function(state, function)?;
-        let judged = self.judge_entry(state, function, entry);
-        if let Err((crowded, wait)) = judged {
-            let least_s = match entry {
-                Entry::Caller(_) => u64::from(state.admission.config.sync_queue_retry_after_s),
-                Entry::Queued => 1,
-            };
-            if let Some(known) = state.functions.get(&function.id) {
-                known.metrics.rejected(reason_of(&crowded));
-                if entry.lane() == Lane::Caller {
-                    known.metrics.sync_queue().rejected();
-                }
+        let Err((crowded, wait)) = self.judge_entry(state, function, entry) else {
+            return Ok(());
+        };
+        let least_s = match entry {
+            Entry::Caller(_) => u64::from(state.admission.config.sync_queue_retry_after_s),
+            Entry::Queued => 1,
+        };
+        if let Some(known) = state.functions.get(&function.id) {
+            known.metrics.rejected(reason_of(&crowded));
+            if entry.lane() == Lane::Caller {
+                known.metrics.sync_queue().rejected();
             }
-            return Err(CallError::QueueFull {
-                crowded,
-                retry_after_s: retry_after_s(wait, least_s),
-            });
         }
-        let reserved = state.queues.reserve(function.id, entry.lane());
-        // There was room a moment ago, under the same lock.
-        reserved.map_err(|Full| CallError::UnknownFunction(function.name.clone()))
+        Err(CallError::QueueFull {
+            crowded,
+            retry_after_s: retry_after_s(wait, least_s),
+        })
     }
 
     /// Why there is no room, and after what time there may be.
@@ -301,7 +308,10 @@ impl Scheduler {
         }
         if state.queues.waiting_callers_all() >= config.sync_queue_max_depth as usize {
             let callers_max = config.sync_queue_max_depth;
-            return Err((Crowded::Callers { callers_max }, turn_of_plane(state, class)));
+            return Err((
+                Crowded::Callers { callers_max },
+                turn_of_plane(state, class),
+            ));
         }
         // By hand, nobody knows when work moves.
         let Some(crowd) = crowd.filter(|_| config.sync_queue_admission_enabled && !by_hand) else {
@@ -370,7 +380,8 @@ fn estimate_of(state: &State, function: FunctionId, class: Class, crowd: Crowd) 
     let unknown = RunTimes::default();
     let known = state.functions.get(&function);
     let own = known.map_or(&unknown, |known| &known.runs);
-    estimate(crowd, own, &state.admission.runs[class as usize])
+    let now = state.admission.time(Instant::now());
+    estimate(crowd, own, &state.admission.runs[class as usize], now)
 }
 
 /// How long one turn of a function takes: then the next place of its queue is free.
@@ -396,21 +407,48 @@ fn turn_of_plane(state: &State, class: Class) -> Duration {
         plane: Some((1, running)),
     };
     let unknown = RunTimes::default();
-    estimate(one, &unknown, &state.admission.runs[class as usize])
+    let now = state.admission.time(Instant::now());
+    estimate(one, &unknown, &state.admission.runs[class as usize], now)
+}
+
+#[cfg(test)]
+impl RunTimes {
+    /// How many runs it believes to be under way.
+    pub(super) fn running(&self) -> usize {
+        self.running as usize
+    }
+}
+
+#[cfg(test)]
+impl Admission {
+    /// How many runs of a class it believes to be under way.
+    pub(super) fn running_in(&self, class: Class) -> usize {
+        self.runs[class as usize].running()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NOW: Duration = Duration::from_secs(1_000_000);
+
+    /// So many runs of this length, the last of which ends now.
     fn ran(runs: &mut RunTimes, times: u32, ms: u64) {
         for _ in 0..times {
-            runs.record(Duration::from_millis(ms));
+            let held = Duration::from_millis(ms);
+            let began = NOW - held;
+            runs.begin(began);
+            runs.end(began, Some(held), NOW);
         }
     }
 
+    fn mean_ms_at(runs: &RunTimes, now: Duration) -> u64 {
+        as_ms(Duration::from_secs_f64(runs.mean_s(now)) + Duration::from_micros(1))
+    }
+
     fn mean_ms(runs: &RunTimes) -> u64 {
-        as_ms(Duration::from_secs_f64(runs.mean_s()) + Duration::from_micros(1))
+        mean_ms_at(runs, NOW)
     }
 
     fn own(before: usize, slots: usize) -> Crowd {
@@ -438,23 +476,47 @@ mod tests {
 
     #[test]
     fn an_idle_time_takes_the_weight_from_what_was_before() {
-        let start = Instant::now();
         let mut runs = RunTimes::default();
-        let after_idle = |runs: &RunTimes, seconds: u64| {
-            let mut later = *runs;
-            later.rest(start);
-            later.begin(start + Duration::from_secs(seconds));
-            mean_ms(&later)
-        };
         ran(&mut runs, 100, 1_000);
-        assert_eq!(after_idle(&runs, 30), 1_000);
-        let two_minutes = after_idle(&runs, 120);
+        let after_idle = |seconds: u64| {
+            let mut later = runs;
+            let now = NOW + Duration::from_secs(seconds);
+            later.begin(now);
+            mean_ms_at(&later, now)
+        };
+        assert_eq!(after_idle(30), 1_000);
+        let two_minutes = after_idle(120);
         assert!((200..400).contains(&two_minutes), "{two_minutes}");
-        assert!(after_idle(&runs, 600) < 1);
-        // Without an idle time nothing fades, however long it runs.
+        assert!(after_idle(600) < 1);
+        // While something runs nothing fades, however long it takes.
         let mut busy = runs;
-        busy.begin(start + Duration::from_secs(3_600));
-        assert_eq!(mean_ms(&busy), 1_000);
+        busy.begin(NOW);
+        busy.begin(NOW + Duration::from_secs(3_600));
+        assert!(busy.weight > 19.0);
+    }
+
+    #[test]
+    fn runs_that_hang_are_known_before_they_end() {
+        let mut runs = RunTimes::default();
+        let minute = Duration::from_secs(60);
+        // Without history it may be loading code.
+        runs.begin(NOW);
+        assert_eq!(mean_ms_at(&runs, NOW + minute), 0);
+        runs.end(NOW, None, NOW);
+        ran(&mut runs, 20, 10);
+        for _ in 0..2 {
+            runs.begin(NOW);
+        }
+        assert_eq!(mean_ms(&runs), 10);
+        assert_eq!(mean_ms_at(&runs, NOW + minute), 60_000);
+        // One of them is replaced by one that is quick so far.
+        let now = NOW + minute;
+        runs.end(NOW, None, now);
+        runs.begin(now);
+        assert_eq!(mean_ms_at(&runs, now), 30_000);
+        runs.end(NOW, None, now);
+        runs.end(now, None, now);
+        assert_eq!((runs.running, runs.began), (0, Duration::ZERO));
     }
 
     #[test]
@@ -462,7 +524,7 @@ mod tests {
         let (mut function, mut plane) = (RunTimes::default(), RunTimes::default());
         ran(&mut function, 20, 100);
         ran(&mut plane, 20, 500);
-        let ms = |crowd| as_ms(estimate(crowd, &function, &plane) + Duration::from_micros(1));
+        let ms = |crowd| as_ms(estimate(crowd, &function, &plane, NOW) + Duration::from_micros(1));
         assert_eq!(ms(own(0, 1)), 0);
         assert_eq!(ms(own(7, 1)), 700);
         assert_eq!(ms(own(7, 2)), 350);
@@ -474,7 +536,7 @@ mod tests {
         assert_eq!(ms(full(40)), 2_000);
         let unknown = RunTimes::default();
         assert_eq!(
-            estimate(own(1_000_000, 1), &unknown, &unknown),
+            estimate(own(1_000_000, 1), &unknown, &unknown, NOW),
             Duration::ZERO
         );
     }

@@ -116,8 +116,7 @@ impl Scheduler {
         live.caller_until = Some(until);
         let (queue_limit, claims) = {
             let mut state = self.lock();
-            self.reserve(&mut state, function, Entry::Caller(wait))?;
-            state.queues.unreserve(function.id, Lane::Caller);
+            self.check_entry(&mut state, function, Entry::Caller(wait))?;
             if let Some(function) = state.functions.get(&function.id) {
                 function.metrics.enqueued();
                 function.metrics.sync_queue().admitted();
@@ -270,7 +269,8 @@ impl Scheduler {
         };
         {
             let mut state = self.lock();
-            self.reserve(&mut state, function, entry)?;
+            self.check_entry(&mut state, function, entry)?;
+            state.queues.reserve(function.id, entry.lane());
             state.insert(live);
         }
         // A panic of the store must not keep the promised place for ever.

@@ -43,6 +43,7 @@ pub(super) struct Change {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Release {
     pub(super) fence: Fence,
+    pub(super) began: Instant,
     /// How long its run held the slot, where that says anything about others.
     pub(super) held: Option<Duration>,
 }
@@ -292,7 +293,7 @@ impl Scheduler {
 
     /// Frees a claim's slot.
     pub(super) fn release_locked(&self, state: &mut State, release: Release) {
-        state.free_slot(release.fence, release.held, Instant::now());
+        state.free_slot(release, Instant::now());
         self.inner.calmer.notify_waiters();
     }
 

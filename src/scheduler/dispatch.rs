@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::decide::{Change, Decided};
 use super::decide::Release;
+use super::decide::{Change, Decided};
 use super::output::classify;
 use super::queue::Lane;
 use super::runner::class_of;
@@ -208,7 +208,7 @@ impl Scheduler {
         let mut guard = DispatchGuard {
             scheduler: self.clone(),
             id: claimed.id,
-            fence: Some(claimed.fence),
+            claim: Some((claimed.fence, claimed.began)),
         };
         let ran = match AssertUnwindSafe(self.run(&claimed)).catch_unwind().await {
             Ok(ran) => ran,
@@ -218,7 +218,7 @@ impl Scheduler {
             ))),
         };
         let finalized = self.finalize_dispatch(&claimed, ran).await;
-        guard.fence = None;
+        guard.claim = None;
         finalized
     }
 
@@ -323,6 +323,7 @@ impl Scheduler {
             attempt: Some(attempt),
             release: Some(Release {
                 fence: claimed.fence,
+                began: claimed.began,
                 // Loading code is no part of what the next run takes.
                 held: Some(run_time.saturating_sub(ran.init_duration.unwrap_or_default())),
             }),
@@ -391,12 +392,12 @@ impl Scheduler {
 struct DispatchGuard {
     scheduler: Scheduler,
     id: ExecutionId,
-    fence: Option<Fence>,
+    claim: Option<(Fence, Instant)>,
 }
 
 impl Drop for DispatchGuard {
     fn drop(&mut self) {
-        let Some(fence) = self.fence.take() else {
+        let Some((fence, began)) = self.claim.take() else {
             return;
         };
         let (scheduler, id) = (self.scheduler.clone(), self.id);
@@ -407,7 +408,11 @@ impl Drop for DispatchGuard {
         drop(self.scheduler.inner.tasks.spawn(async move {
             let cause = "the dispatch ended without an answer".to_owned();
             let change = Change {
-                release: Some(Release { fence, held: None }),
+                release: Some(Release {
+                    fence,
+                    began,
+                    held: None,
+                }),
                 ..Change::of(Event::Fault { fence, cause })
             };
             if let Err(error) = scheduler.insist(id, change).await {

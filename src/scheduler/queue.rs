@@ -160,17 +160,13 @@ impl Queues {
     /// Whether a new execution fits.
     pub(super) fn room(&self, function: FunctionId, lane: Lane) -> Result<(), Full> {
         let queue = self.functions.get(&function).ok_or(Full)?;
-        let fits = queue
-            .lanes
-            .has_room(lane, queue.bounds.queue_size as usize);
+        let fits = queue.lanes.has_room(lane, queue.bounds.queue_size as usize);
         if fits { Ok(()) } else { Err(Full) }
     }
 
-    /// Promises a place to a new execution.
-    pub(super) fn reserve(&mut self, function: FunctionId, lane: Lane) -> Result<(), Full> {
-        self.room(function, lane)?;
+    /// Promises a place to a new execution, for which there is [room](Self::room).
+    pub(super) fn reserve(&mut self, function: FunctionId, lane: Lane) {
         self.change(function, |queue| queue.lanes.reserve(lane));
-        Ok(())
     }
 
     /// Gives a promised place back, used or not.
@@ -317,7 +313,9 @@ impl Queues {
     /// Frees a claim's slot; a claim is released once, whatever happens to its execution.
     pub(super) fn release(&mut self, fence: Fence) -> Option<(FunctionId, Class)> {
         let [guests, endpoints] = &mut self.running;
-        let guest = guests.remove(&fence).map(|function| (function, Class::Guest));
+        let guest = guests
+            .remove(&fence)
+            .map(|function| (function, Class::Guest));
         let (function, class) = guest.or_else(|| {
             let function = endpoints.remove(&fence)?;
             Some((function, Class::Endpoint))
@@ -512,15 +510,16 @@ mod tests {
         let mut queues = queues(100);
         let function = FunctionId(1);
         for _ in 0..4 {
-            assert_eq!(queues.reserve(function, Lane::Queued), Ok(()));
+            assert_eq!(queues.room(function, Lane::Queued), Ok(()));
+            queues.reserve(function, Lane::Queued);
         }
-        assert_eq!(queues.reserve(function, Lane::Queued), Err(Full));
+        assert_eq!(queues.room(function, Lane::Queued), Err(Full));
         queues.unreserve(function, Lane::Queued);
         push(&mut queues, 1, 0);
         // A retry returns beyond the bound.
         push(&mut queues, 1, 0);
         assert_eq!(queues.waiting(function), 5);
-        assert_eq!(queues.reserve(function, Lane::Queued), Err(Full));
+        assert_eq!(queues.room(function, Lane::Queued), Err(Full));
     }
 
     #[test]
@@ -598,9 +597,9 @@ mod tests {
         let crowd = |queues: &Queues| queues.crowd(FunctionId(1), Class::Guest);
         assert_eq!(crowd(&queues), None);
         // A promised place counts as if its caller were there.
-        queues.reserve(FunctionId(1), Lane::Caller).unwrap();
+        queues.reserve(FunctionId(1), Lane::Caller);
         assert_eq!(crowd(&queues), None);
-        queues.reserve(FunctionId(1), Lane::Caller).unwrap();
+        queues.reserve(FunctionId(1), Lane::Caller);
         let of_own = |before| Crowd {
             before,
             slots: 2,

@@ -12,9 +12,7 @@ use tokio::time::Instant;
 
 use super::Scheduler;
 use super::admission::Admission;
-use crate::model::{
-    ExecutionId, RuntimeConfig, RuntimeRevision, RuntimeSetting, Timestamp,
-};
+use crate::model::{ExecutionId, RuntimeConfig, RuntimeRevision, RuntimeSetting, Timestamp};
 use crate::observe::RuntimeConfigUpdate;
 use crate::store::{self, Applied};
 
@@ -103,8 +101,8 @@ impl Scheduler {
         let applied_at = self.inner.clock.now();
         let (before, next) = {
             let admission = &self.lock().admission;
-            let (next, _) = successor(admission, settings, applied_at)
-                .map_err(RuntimeConfigError::Invalid)?;
+            let (next, _) =
+                successor(admission, settings, applied_at).map_err(RuntimeConfigError::Invalid)?;
             let current = admission.revision.number;
             if current != expected {
                 return Err(RuntimeConfigError::Conflict { current });
@@ -133,7 +131,9 @@ impl Scheduler {
             change_id: change_id(applied_at),
             warnings: config.warnings(),
         };
-        self.inner.metrics.runtime_config_applied(next.number, began.elapsed());
+        self.inner
+            .metrics
+            .runtime_config_applied(next.number, began.elapsed());
         tracing::info!(
             config.revision = next.number,
             config.change_id = change.change_id,

@@ -5,6 +5,7 @@
     reason = "a test that fails may panic, its helpers too"
 )]
 
+mod admission;
 mod api_calls;
 mod api_errors;
 mod api_executions;
@@ -24,6 +25,7 @@ mod logs;
 mod nanofaas;
 mod outcomes;
 mod plane;
+mod runtime_config;
 mod store_faults;
 mod support;
 mod tidy;

@@ -72,7 +72,19 @@ mod tests {
             assert_eq!(parse(text), Some(Duration::from_millis(ms)), "{text}");
         }
         assert_eq!(parse("PT0.000000001S"), Some(Duration::from_nanos(1)));
-        for none in ["5s", "2", "", "PT", "P", "P1M", "P1Y", "PT2", "two seconds", "2 s", "PT1.S.S"] {
+        for none in [
+            "5s",
+            "2",
+            "",
+            "PT",
+            "P",
+            "P1M",
+            "P1Y",
+            "PT2",
+            "two seconds",
+            "2 s",
+            "PT1.S.S",
+        ] {
             assert_eq!(parse(none), None, "{none}");
         }
     }

@@ -134,7 +134,8 @@ impl Reading {
     }
 
     fn unreadable(&mut self, name: &str, value: Value, complaint: impl Display) {
-        self.unreadable.push(format!("{name}: {complaint}, not {}", shown(&value)));
+        self.unreadable
+            .push(format!("{name}: {complaint}, not {}", shown(&value)));
         self.first.get_or_insert((name.to_owned(), value));
     }
 
@@ -184,7 +185,8 @@ impl Reading {
             return self.set(setting(None));
         }
         let Some(wait) = value.as_str().and_then(duration::parse) else {
-            let complaint = "must be a duration of ISO 8601 in days, hours, minutes or seconds, such as PT2S";
+            let complaint =
+                "must be a duration of ISO 8601 in days, hours, minutes or seconds, such as PT2S";
             return self.unreadable(name, value, complaint);
         };
         let most = std::time::Duration::from_millis(*runtime_limits::SYNC_QUEUE_WAIT_MS.end());
@@ -331,11 +333,17 @@ mod tests {
             (r#""rateMaxPerSecond": 0"#, "from 1 to 1000000000, not 0"),
             (r#""rateMaxPerSecond": -1"#, "not -1"),
             (r#""rateMaxPerSecond": 5000000000"#, "not 5000000000"),
-            (r#""syncQueueMaxDepth": 0"#, "syncQueueMaxDepth: must be a whole number"),
+            (
+                r#""syncQueueMaxDepth": 0"#,
+                "syncQueueMaxDepth: must be a whole number",
+            ),
             (r#""syncQueueMaxQueueWait": "PT0S""#, "longer than nothing"),
             (r#""syncQueueMaxQueueWait": "-PT1S""#, "longer than nothing"),
             (r#""syncQueueMaxEstimatedWait": "P2D""#, "at most a day"),
-            (r#""syncQueueRetryAfterSeconds": 0"#, "syncQueueRetryAfterSeconds"),
+            (
+                r#""syncQueueRetryAfterSeconds": 0"#,
+                "syncQueueRetryAfterSeconds",
+            ),
         ] {
             let body = parse(&format!("{{{member}}}"), Revision::Optional).unwrap();
             assert_eq!(body.invalid.len(), 1, "{member}");
@@ -344,7 +352,10 @@ mod tests {
         }
         for (member, complaint) in [
             (r#""rateMaxPerSecond": "5""#, "must be a whole number, not"),
-            (r#""rateMaxPerSecond": 1.5"#, "must be a whole number, not 1.5"),
+            (
+                r#""rateMaxPerSecond": 1.5"#,
+                "must be a whole number, not 1.5",
+            ),
             (r#""syncQueueEnabled": 1"#, "must be true or false, not 1"),
             (r#""syncQueueMaxQueueWait": "5s""#, "such as PT2S"),
             (r#""syncQueueMaxQueueWait": 5"#, "such as PT2S, not 5"),
@@ -370,7 +381,10 @@ mod tests {
         ] {
             assert!(error.contains(part), "{error}");
         }
-        assert!(error.contains(r#""field": String("syncQueueEnabled")"#), "{error}");
+        assert!(
+            error.contains(r#""field": String("syncQueueEnabled")"#),
+            "{error}"
+        );
         assert!(error.contains(r#""value": String("no")"#), "{error}");
     }
 }

@@ -207,8 +207,7 @@ impl Lanes {
             let ready = lane.ready.iter();
             let ready = ready.map(|(&sequence, &item)| (Place::Ready(sequence), item));
             let deferred = lane.deferred.iter();
-            let deferred =
-                deferred.map(|(&(due, seq), &item)| (Place::Deferred(due, seq), item));
+            let deferred = deferred.map(|(&(due, seq), &item)| (Place::Deferred(due, seq), item));
             ready.chain(deferred)
         })
     }
@@ -324,7 +323,10 @@ mod tests {
                 lanes.take(sequence, item.lane);
                 before += 1;
             }
-            assert_eq!(counted, before, "{callers} callers, {queued} queued, {taken} taken");
+            assert_eq!(
+                counted, before,
+                "{callers} callers, {queued} queued, {taken} taken"
+            );
         }
     }
 

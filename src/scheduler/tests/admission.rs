@@ -141,9 +141,12 @@ async fn a_storm_is_taken_as_far_as_it_can_be_served_in_time() {
     let mut callers = Callers::new();
     let storm = patient("f", "nap:1000", Duration::from_millis(7_500));
     calls(&world, &mut callers, 200, storm).await;
-    let (taken, refused): (Vec<_>, Vec<_>) =
-        callers.join_all().await.into_iter().partition(Result::is_ok);
-    // Two run, and fifteen are begun in the next seven and a half seconds.
+    let (taken, refused): (Vec<_>, Vec<_>) = callers
+        .join_all()
+        .await
+        .into_iter()
+        .partition(Result::is_ok);
+    // Two run, and sixteen wait: fifteen before the last one are begun in seven and a half seconds.
     assert_eq!(taken.len(), 2 + 16);
     for one in refused {
         expected_wait(one);
@@ -154,7 +157,29 @@ async fn a_storm_is_taken_as_far_as_it_can_be_served_in_time() {
     });
     // The last two begin within their time and run out of it.
     assert!(served.count() >= 14);
+    world.pass(50).await;
     world.scheduler.check_at_rest();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_that_begins_to_hang_takes_no_storm() {
+    let world = World::new(background()).await;
+    world.function("f", |_| {}).await;
+    history(&world, "f", 10).await;
+    let long = Duration::from_secs(300);
+    let mut callers = Callers::new();
+    calls(&world, &mut callers, 6, patient("f", "hold", long)).await;
+    let short = || patient("f", "hold", Duration::from_secs(30));
+    let mut taken = Box::pin(world.scheduler.invoke(short()));
+    assert!(poll!(&mut taken).is_pending(), "ten milliseconds each");
+    drop(taken);
+    world.pass(20).await;
+    // Nothing has ended, but the run that holds the slot has done so for seven seconds.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    let (estimated_ms, ..) = expected_wait(world.scheduler.invoke(short()).await);
+    assert!(estimated_ms >= 35_000, "{estimated_ms}");
+    world.ground.runner.held.add_permits(6);
+    assert!(callers.join_all().await.iter().all(Result::is_ok));
 }
 
 #[tokio::test(start_paused = true)]
@@ -277,7 +302,10 @@ async fn callers_are_bounded_in_the_whole_plane_and_replays_are_none() {
     world.scheduler.check_at_rest();
     // A slot that is free takes a caller even where none may wait.
     let other = world.scheduler.invoke(keyed("f", "other", "ok")).await;
-    assert!(!other.unwrap().replayed, "a refused call left its key behind");
+    assert!(
+        !other.unwrap().replayed,
+        "a refused call left its key behind"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -483,7 +511,11 @@ async fn the_plane_has_a_rate_for_both_ways_to_call() {
     for refused in [
         world.scheduler.invoke(call("f", "ok")).await.map(drop),
         world.scheduler.enqueue(call("f", "ok")).await.map(drop),
-        world.scheduler.enqueue(keyed("f", "k", "ok")).await.map(drop),
+        world
+            .scheduler
+            .enqueue(keyed("f", "k", "ok"))
+            .await
+            .map(drop),
     ] {
         let Err(CallError::RateLimited {
             rated,
@@ -497,6 +529,10 @@ async fn the_plane_has_a_rate_for_both_ways_to_call() {
     }
     // Another rate acts at once.
     let more = vec![RuntimeSetting::RateMaxPerSecond(Some(1_000))];
-    world.scheduler.change_runtime_config(0, more).await.unwrap();
+    world
+        .scheduler
+        .change_runtime_config(0, more)
+        .await
+        .unwrap();
     world.enqueue("f", "ok").await;
 }

@@ -134,8 +134,10 @@ impl ScriptedRunner {
             }
             nap if nap.starts_with("nap:") => {
                 let ms = nap["nap:".len()..].parse().unwrap();
-                tokio::time::sleep(Duration::from_millis(ms)).await;
-                success()
+                tokio::select! {
+                    () = stop.cancelled() => Outcome::Interrupted,
+                    () = tokio::time::sleep(Duration::from_millis(ms)) => success(),
+                }
             }
             later => {
                 let delay = later.strip_prefix("later:").expect("a word of the script");

@@ -117,7 +117,11 @@ mod tests {
         };
         for overrides in [RuntimeOverrides::default(), some] {
             let text = encode_runtime_overrides(&overrides).unwrap();
-            assert_eq!(decode_runtime_overrides(&text).unwrap(), overrides, "{text}");
+            assert_eq!(
+                decode_runtime_overrides(&text).unwrap(),
+                overrides,
+                "{text}"
+            );
         }
     }
 
