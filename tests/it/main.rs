@@ -30,3 +30,4 @@ mod store_faults;
 mod support;
 mod tidy;
 mod upkeep;
+mod web_calls;
