@@ -36,6 +36,9 @@ const NAMES: &[&str] = &[
     "syncQueueRetryAfterSeconds",
 ];
 
+/// The longest value that an answer repeats as it was sent, in bytes.
+const VALUE_BYTES_MAX: usize = 80;
+
 /// What a change asks for.
 #[derive(Debug, Default)]
 pub(in crate::api) struct RuntimeConfigBody {
@@ -136,6 +139,12 @@ impl Reading {
     fn unreadable(&mut self, name: &str, value: Value, complaint: impl Display) {
         self.unreadable
             .push(format!("{name}: {complaint}, not {}", shown(&value)));
+        // As it was sent, unless that is long.
+        let value = match value {
+            Value::String(text) if text.len() > VALUE_BYTES_MAX => shown(&text.into()).into(),
+            Value::Array(_) | Value::Object(_) => shown(&value).into(),
+            short => short,
+        };
         self.first.get_or_insert((name.to_owned(), value));
     }
 

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{FORMAT, Unreadable, in_range, parse, print};
+use super::{Unreadable, in_range, parse, print};
 use crate::model::{RuntimeOverrides, runtime_limits};
 
 const WHAT: &str = "runtime config";
+/// The format that this build writes; it reads every one up to it.
+const FORMAT: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 struct StoredOverrides {
@@ -47,6 +49,7 @@ pub(crate) fn encode_runtime_overrides(overrides: &RuntimeOverrides) -> Result<S
 /// The overrides in this text.
 pub(crate) fn decode_runtime_overrides(text: &str) -> Result<RuntimeOverrides, Unreadable> {
     let stored: StoredOverrides = parse(WHAT, text)?;
+    in_range(WHAT, "format", stored.format, &(1..=u64::from(FORMAT)))?;
     for (field, value, range) in [
         (
             "rate_max_per_second",
