@@ -14,12 +14,13 @@ const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 const CORE_MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
 
 /// Folders that are no guests.
-const NO_GUESTS: [&str; 8] = [
+const NO_GUESTS: [&str; 9] = [
     "http",
     "link-check",
     "sdk",
     "static-site",
     "target",
+    "tests-http",
     "word-stats-http",
     "word-stats-http3",
     "words",

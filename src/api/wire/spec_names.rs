@@ -23,6 +23,7 @@ const MEANT: &[&str] = &[
     "args",
     "env",
     "config",
+    "invokePath",
     "record",
     "concurrency",
     "queueSize",
@@ -59,14 +60,7 @@ pub(super) const IGNORED: &[&str] = &[
 ];
 
 /// Fields that are going to mean something.
-const RESERVED: &[&str] = &[
-    "entry",
-    "hosts",
-    "reuse",
-    "invokePath",
-    "allowHosts",
-    "files",
-];
+const RESERVED: &[&str] = &["entry", "hosts", "reuse", "allowHosts", "files"];
 
 /// How alike a name has to be to be suggested, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;
