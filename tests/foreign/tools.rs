@@ -134,6 +134,7 @@ impl Tools {
     pub(crate) fn componentize_py(&self, module: &str, wit: &Path, world: &str) -> PathBuf {
         let output = self.output(&format!("{module}.py.wasm"));
         let mut tool = Command::new(self.venv.join("bin/componentize-py"));
+        tool.env("PYTHONDONTWRITEBYTECODE", "1");
         tool.arg("--wit-path").arg(wit).args(["--world", world]);
         tool.args(["componentize", module, "--python-path"]);
         tool.arg(source("py")).arg("--output").arg(&output);

@@ -1,6 +1,6 @@
 //! Web functions of `wasi:http`, from early and late versions of 0.2 and from several toolchains.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::plane::Plane;
 use crate::tools::tools;
