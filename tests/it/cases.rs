@@ -8,14 +8,18 @@ use crate::support::guests;
 use crate::support::world::World;
 
 /// The guests that this file runs through the plane; `guests.rs` compares it with the folders.
-pub(crate) const THROUGH_THE_PLANE: [&str; 7] = [
+pub(crate) const THROUGH_THE_PLANE: [&str; 11] = [
     "echo",
     "flaky",
     "json-transform",
+    "link-check",
     "order-intake",
     "roman-numeral",
     "slow",
+    "static-site",
     "word-stats",
+    "word-stats-http",
+    "word-stats-http3",
 ];
 
 /// A world with this guest and nothing else.
@@ -25,12 +29,17 @@ async fn with(name: &str) -> World {
     World::new().function(name, guests::wasm(name)).await
 }
 
-/// Calls a function with every case of a guest that is about its output.
+/// Calls a function with every case of a guest: the output, or the error's code.
 async fn check_cases(world: &World, name: &str, guest: &str) {
     let cases = guests::cases(guest);
     assert!(!cases.is_empty());
     for case in cases {
         let answer = world.invoke(name, case["input"].clone()).await.expect(200);
+        if case["outcome"] == "error" {
+            assert_eq!(answer["status"], "error", "{case}: {answer}");
+            assert_eq!(answer["error"]["code"], case["code"], "{case}: {answer}");
+            continue;
+        }
         assert_eq!(answer["status"], "success", "{case}: {answer}");
         assert_eq!(answer["output"], case["output"], "{case}");
         assert_eq!(answer["outputEncoding"], "json", "{case}");
@@ -41,6 +50,64 @@ async fn check_cases(world: &World, name: &str, guest: &str) {
 async fn word_stats_counts() {
     let world = with("word-stats").await;
     check_cases(&world, "word-stats", "word-stats").await;
+}
+
+#[tokio::test]
+async fn word_stats_counts_as_a_web_service_too() {
+    let world = with("word-stats-http").await;
+    check_cases(&world, "word-stats-http", "word-stats-http").await;
+    let world = with("word-stats-http3").await;
+    check_cases(&world, "word-stats-http3", "word-stats-http3").await;
+}
+
+#[tokio::test]
+async fn link_check_reports() {
+    let world = with("link-check").await;
+    check_cases(&world, "link-check", "link-check").await;
+}
+
+/// At its own address the site is mounted below a prefix, and its pages know.
+#[tokio::test]
+async fn static_site_is_a_web_server() {
+    let world = with("static-site").await;
+    let ask = |method: &'static str, path: String, headers: Vec<(&'static str, String)>| {
+        let world = &world;
+        async move {
+            let headers: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| (*name, &**value))
+                .collect();
+            let path = format!("/fn/static-site{path}");
+            world
+                .ask(method, &path, &headers, axum::body::Body::empty())
+                .await
+        }
+    };
+    for case in guests::cases("static-site") {
+        let (input, expected) = (&case["input"], &case["output"]);
+        let method = match input["method"].as_str().unwrap() {
+            "HEAD" => "HEAD",
+            "POST" => "POST",
+            _ => "GET",
+        };
+        let path = input["path"].as_str().unwrap().to_owned();
+        let answer = ask(method, path, Vec::new()).await;
+        assert_eq!(answer.status, expected["status"], "{case}");
+        if let Some(content_type) = expected["contentType"].as_str() {
+            assert_eq!(answer.header("content-type"), content_type, "{case}");
+        }
+        let body = String::from_utf8_lossy(&answer.body);
+        if let Some(part) = expected["contains"].as_str() {
+            let part = part.replace("href=\"/\"", "href=\"/fn/static-site/\"");
+            assert!(body.contains(&part), "{case}: {body}");
+        }
+        assert!(method != "HEAD" || body.is_empty(), "{case}: {body}");
+    }
+    let page = ask("GET", "/parts".to_owned(), Vec::new()).await;
+    let known = ("if-none-match", page.header("etag").to_owned());
+    let again = ask("GET", "/parts".to_owned(), vec![known]).await;
+    assert_eq!(again.status, 304);
+    assert!(again.body.is_empty());
 }
 
 #[tokio::test]

@@ -42,6 +42,11 @@ pub struct TopWord {
 
 /// Counts the words of `{"text": "…", "topN": 10}`, or of a text alone.
 ///
+/// ```
+/// let counted = words::count(&serde_json::json!("one two Two")).unwrap();
+/// assert_eq!((counted.word_count, counted.unique_words), (3, 2));
+/// ```
+///
 /// # Errors
 /// What is missing, in a sentence.
 pub fn count(input: &Value) -> Result<Stats, &'static str> {
