@@ -15,6 +15,7 @@ mod backup;
 mod bad_input;
 mod binary;
 mod cases;
+mod compatibility;
 mod compile_child;
 mod completion;
 mod crash;
