@@ -31,3 +31,4 @@ mod support;
 mod tidy;
 mod upkeep;
 mod web_calls;
+mod web_rules;

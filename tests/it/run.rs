@@ -130,18 +130,28 @@ fn bytes_go_in_and_come_out_as_they_are() {
     assert_eq!(page.stdout, b"<p>");
 }
 
+/// A file, its settings, and the status, the outcome and the code that they come to.
+type Way = (
+    &'static str,
+    Bytes,
+    &'static [&'static str],
+    &'static str,
+    &'static str,
+    &'static str,
+);
+
 #[test]
 fn every_way_to_end_is_told_as_a_server_would_tell_it() {
+    const ONCE: [&str; 2] = ["--set", "maxRetries=1"];
     let bench = Bench::new();
-    let once = ["--set", "maxRetries=1"];
-    let table: [(&str, Bytes, &[&str], &str, &str, &str); 9] = [
+    let table: [Way; 9] = [
         ("bad", exits(65, "words"), &[], "error", "error", "EXIT_65"),
         ("weak", exits(3, "words"), &[], "queued", "retry", "EXIT_3"),
-        ("last", exits(3, "words"), &once, "error", "retry", "EXIT_3"),
+        ("last", exits(3, "words"), &ONCE, "error", "retry", "EXIT_3"),
         (
             "trap",
             program("unreachable"),
-            &once,
+            &ONCE,
             "error",
             "retry",
             "TRAP",

@@ -286,7 +286,11 @@ fn options() -> String {
 fn lengths() -> String {
     let write = |stated: &str, written: &[u8]| {
         let length = ("content-length".to_owned(), stated.as_bytes().to_vec());
-        let request = OutgoingRequest::new(Fields::from_list(&[length]).unwrap());
+        let headers = match Fields::from_list(&[length]) {
+            Ok(headers) => headers,
+            Err(error) => return format!("not even a header: {error:?}"),
+        };
+        let request = OutgoingRequest::new(headers);
         let body = match request.body() {
             Ok(body) => body,
             Err(()) => return "has no body".to_owned(),

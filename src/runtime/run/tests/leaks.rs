@@ -14,7 +14,7 @@ use crate::runtime::epoch::Epochs;
 use crate::runtime::host::Linkers;
 
 /// Guests that run one after the other in the same few slots, for each engine, way of wiping and kind of file.
-const RUNS: usize = 1000;
+const RUNS: usize = 300;
 /// Memory that is looked through: from here (below are inputs and constants) to there.
 const FROM: u32 = 65_536;
 const TO: u32 = 655_360;
@@ -189,6 +189,14 @@ fn check(ran: &Ran, end: End, shape: Shape, of: &str) {
         _ => false,
     };
     assert!(ended, "{of}, {end:?}: {:?}", ran.outcome);
+}
+
+/// Whoever looks twice finds what it left itself: the noses below would tell.
+#[tokio::test]
+async fn a_guest_that_looks_finds_marks() {
+    let twice = program("10", &module_items(), "(call $rummage) (call $rummage)");
+    let ran = run_plain(&twice).await;
+    assert!(retried(&ran).message.contains("unreachable"));
 }
 
 #[tokio::test]
