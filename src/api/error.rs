@@ -441,6 +441,19 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The error for somebody in this process, who may know what happened inside.
+    pub(super) fn into_problem(self) -> super::local::Problem {
+        let parts = *self.0;
+        super::local::Problem {
+            status: parts.status.as_u16(),
+            code: parts.code,
+            message: parts.inside.unwrap_or_else(|| parts.message.into_owned()),
+            details: parts.details,
+        }
+    }
+}
+
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         match refused {
@@ -486,12 +499,10 @@ mod tests {
     use crate::model::VersionNumber;
     use crate::scheduler::Rated;
 
-    /// One of each, however it comes about.
-    fn all() -> Vec<Error> {
-        use registry::Error as R;
+    /// Every way to be told to come back.
+    fn refused_calls() -> Vec<CallError> {
         let name = || -> FunctionName { "echo".parse().unwrap() };
         let id = ExecutionId::from_bytes([1; 16]);
-        let text = || "a text".to_owned();
         let limited = |rated| CallError::RateLimited {
             rated,
             per_second: 5,
@@ -515,12 +526,28 @@ mod tests {
             limit_ms: 2000,
             execution: id,
         };
+        vec![
+            full(queue),
+            full(Crowded::Callers { callers_max: 8 }),
+            full(estimate),
+            full(waited),
+            limited(Rated::Function(name())),
+            limited(Rated::Plane),
+        ]
+    }
+
+    /// One of each, however it comes about.
+    fn all() -> Vec<Error> {
+        use registry::Error as R;
+        let name = || -> FunctionName { "echo".parse().unwrap() };
+        let id = ExecutionId::from_bytes([1; 16]);
+        let text = || "a text".to_owned();
         let imports = Refused::MissingImports {
             message: text(),
             imports: vec![text()],
         };
         let unknown_version = format!("echo has no version {}", VersionNumber(3));
-        vec![
+        let mut all: Vec<Error> = vec![
             Error::bad_request("a text"),
             Error::invalid_field("a", "b"),
             Error::unreadable_config(vec![text()], Some((text(), Value::Null))),
@@ -540,12 +567,6 @@ mod tests {
             Error::bodies_busy(),
             Error::no_replicas(&name()),
             CallError::UnknownFunction(name()).into(),
-            full(queue).into(),
-            full(Crowded::Callers { callers_max: 8 }).into(),
-            full(estimate).into(),
-            full(waited).into(),
-            limited(Rated::Function(name())).into(),
-            limited(Rated::Plane).into(),
             CallError::KeyReused(id).into(),
             CallError::Forgotten(id).into(),
             CallError::NotRedrivable(id).into(),
@@ -571,7 +592,9 @@ mod tests {
             store::Error::NameTaken.into(),
             store::Error::NoSuchFunction.into(),
             store::Error::Failed("the inside text".into()).into(),
-        ]
+        ];
+        all.extend(refused_calls().into_iter().map(Error::from));
+        all
     }
 
     #[test]

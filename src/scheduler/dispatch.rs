@@ -56,6 +56,18 @@ enum ClaimKind {
 }
 
 impl Claimed {
+    /// Counts its beginning, after it waited for so long.
+    fn count(&self, lane: Lane, waited: Duration) {
+        let Some(metrics) = &self.metrics else {
+            return;
+        };
+        metrics.waited(waited);
+        if lane == Lane::Caller {
+            metrics.sync_queue().waited(waited);
+        }
+        metrics.dispatched();
+    }
+
     /// What became of an attempt: a fault of ours is for whoever runs the plane to see, the rest is a matter
     /// between the function and its callers. Nothing that a guest said is in it.
     fn log(&self, event: &Event, outcome: &'static str) {
@@ -172,13 +184,7 @@ impl Scheduler {
                 at: now,
             });
         }
-        if let Some(metrics) = &claimed.metrics {
-            metrics.waited(waited);
-            if lane == Lane::Caller {
-                metrics.sync_queue().waited(waited);
-            }
-            metrics.dispatched();
-        }
+        claimed.count(lane, waited);
         Some(claimed)
     }
 

@@ -143,7 +143,7 @@ impl Reading {
         let value = match value {
             Value::String(text) if text.len() > VALUE_BYTES_MAX => shown(&text.into()).into(),
             Value::Array(_) | Value::Object(_) => shown(&value).into(),
-            short => short,
+            short @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => short,
         };
         self.first.get_or_insert((name.to_owned(), value));
     }
@@ -180,7 +180,9 @@ impl Reading {
         match value {
             Value::Null => self.set(setting(None)),
             Value::Bool(flag) => self.set(setting(Some(flag))),
-            other => self.unreadable(name, other, "must be true or false"),
+            other @ (Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
+                self.unreadable(name, other, "must be true or false")
+            }
         }
     }
 

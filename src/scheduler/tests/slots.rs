@@ -193,7 +193,13 @@ impl History {
                 let failing = &self.world.ground.orders.failing;
                 failing.store(count, Ordering::SeqCst);
             }
-            order => self.order(order),
+            order @ (Happening::Cancel(_)
+            | Happening::Complete(_)
+            | Happening::Redrive(_)
+            | Happening::Drain(_)
+            | Happening::Delete(_)
+            | Happening::Concurrency(..)
+            | Happening::Configure(_)) => self.order(order),
         }
     }
 
@@ -263,7 +269,14 @@ impl History {
                 };
                 self.talks.spawn(change);
             }
-            other => panic!("not an order: {other:?}"),
+            other @ (Happening::Enqueue(_)
+            | Happening::Invoke(_)
+            | Happening::HangUp(_)
+            | Happening::Release(_)
+            | Happening::Panics(_)
+            | Happening::FailingWrites(_)
+            | Happening::Sleep(_)
+            | Happening::Advance(_)) => panic!("not an order: {other:?}"),
         }
     }
 
