@@ -277,6 +277,13 @@ async fn other_methods_are_told_which_there_are() {
     }
 }
 
+#[track_caller]
+fn shows(text: &str, rows: &[&str]) {
+    for row in rows {
+        assert!(text.contains(row), "{row:?} is missing in\n{text}");
+    }
+}
+
 #[test]
 fn an_operator_changes_it_from_the_command_line_and_it_survives_a_restart() {
     let folder = tempfile::tempdir().unwrap();
@@ -284,14 +291,15 @@ fn an_operator_changes_it_from_the_command_line_and_it_survives_a_restart() {
     let flags = ["--sync-queue-max-depth", "50", "--no-sync-queue-admission"];
     let mut server = Server::start(&data, &flags);
     let first = server.run(&["config", "get"]).code(0).stdout;
-    for row in [
-        "revision                    0",
-        "syncQueueMaxDepth           50",
-        "syncQueueAdmissionEnabled   false",
-        "syncQueueMaxQueueWait       PT5M",
-    ] {
-        assert!(first.contains(row), "{row:?} is missing in\n{first}");
-    }
+    shows(
+        &first,
+        &[
+            "revision                    0",
+            "syncQueueMaxDepth           50",
+            "syncQueueAdmissionEnabled   false",
+            "syncQueueMaxQueueWait       PT5M",
+        ],
+    );
     let set = [
         "config",
         "set",

@@ -13,7 +13,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::support::*;
 use crate::execution::Completion;
 use crate::model::{ExecutionId, RuntimeSetting, Spec};
-use crate::scheduler::{Call, CallError, DrainOptions, Options};
+use crate::registry::Registry;
+use crate::scheduler::{Call, CallError, DrainOptions, Options, Scheduler};
 use crate::store;
 
 const NAMES: [&str; 3] = ["a", "b", "service"];
@@ -246,17 +247,7 @@ impl History {
                 self.talks.spawn(again);
             }
             Happening::Concurrency(name, most) => {
-                let change = async move {
-                    let edit = move |spec: &Spec| {
-                        let mut spec = spec.clone();
-                        spec.settings.concurrency = most;
-                        Ok(spec)
-                    };
-                    let name = named(NAMES[name]);
-                    drop(registry.update(&name, Box::new(edit)).await);
-                    scheduler.settings_changed(&name);
-                };
-                self.talks.spawn(change);
+                self.talks.spawn(change(scheduler, registry, name, most));
             }
             Happening::Configure(setting) => {
                 let change = async move {
@@ -346,6 +337,17 @@ impl History {
         }
         self.world.scheduler.check_at_rest();
     }
+}
+
+async fn change(scheduler: Scheduler, registry: Registry, name: usize, most: u32) {
+    let edit = move |spec: &Spec| {
+        let mut spec = spec.clone();
+        spec.settings.concurrency = most;
+        Ok(spec)
+    };
+    let name = named(NAMES[name]);
+    drop(registry.update(&name, Box::new(edit)).await);
+    scheduler.settings_changed(&name);
 }
 
 type Talk = std::pin::Pin<Box<dyn Future<Output = Result<ExecutionId, CallError>> + Send>>;
