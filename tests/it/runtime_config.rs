@@ -307,28 +307,14 @@ fn an_operator_changes_it_from_the_command_line_and_it_survives_a_restart() {
         "syncQueueMaxQueueWait=PT0.5S",
     ];
     let changed = server.run(&set).code(0);
-    assert!(
-        changed.stdout.contains("rateMaxPerSecond            500"),
-        "{}",
-        changed.stdout
-    );
-    assert!(
-        changed
-            .stderr
-            .contains("warning: syncQueueAdmissionEnabled"),
-        "{}",
-        changed.stderr
-    );
+    shows(&changed.stdout, &["rateMaxPerSecond            500"]);
+    shows(&changed.stderr, &["warning: syncQueueAdmissionEnabled"]);
     let valid = server
         .run(&["config", "validate", "syncQueueMaxDepth=9"])
         .code(0);
     assert_eq!(valid.stdout, "valid\n");
     let invalid = server.run(&["config", "set", "rateMaxPerSecond=0"]).code(3);
-    assert!(
-        invalid.stderr.contains("INVALID_CONFIG"),
-        "{}",
-        invalid.stderr
-    );
+    shows(&invalid.stderr, &["INVALID_CONFIG"]);
     let stale = [
         "config",
         "set",
@@ -337,11 +323,7 @@ fn an_operator_changes_it_from_the_command_line_and_it_survives_a_restart() {
         "rateMaxPerSecond=9",
     ];
     let stale = server.run(&stale).code(3);
-    assert!(
-        stale.stderr.contains("pelton config get"),
-        "{}",
-        stale.stderr
-    );
+    shows(&stale.stderr, &["pelton config get"]);
     server.terminate();
     assert_eq!(server.ended().code(), Some(0));
     drop(server);
@@ -368,7 +350,7 @@ fn a_flag_turns_it_off() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(&folder.path().join("data"), &["--runtime-config", "off"]);
     let refused = server.run(&["config", "get"]).code(3);
-    assert!(refused.stderr.contains("turned off"), "{}", refused.stderr);
+    shows(&refused.stderr, &["turned off"]);
     let bad = pelton()
         .args(["config", "set", "rateMaxPerSecond"])
         .output()
