@@ -9,6 +9,7 @@
 mod drain;
 mod error;
 mod executions;
+mod export;
 mod functions;
 mod guard;
 mod health;
@@ -16,6 +17,7 @@ mod invocations;
 mod options;
 mod router;
 mod segment;
+mod told;
 mod upload;
 mod wire;
 
@@ -24,6 +26,8 @@ pub use router::{management_router, router};
 
 use std::fmt;
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::observe::Metrics;
 use crate::registry::Registry;
@@ -39,6 +43,8 @@ pub struct State {
     store: Arc<dyn Store>,
     uploads: guard::Budget,
     bodies: guard::Budget,
+    /// Places for exports under way.
+    exports: Arc<Semaphore>,
     options: Options,
 }
 
@@ -64,6 +70,7 @@ impl State {
             store,
             uploads: upload::budget(&options),
             bodies: guard::Budget::new(options.body_bytes_in_flight_max, options.body_bytes_max),
+            exports: Arc::new(Semaphore::new(options.exports_max)),
             options,
         })
     }

@@ -24,14 +24,16 @@ mod shape;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod times;
 mod watch;
 mod wire;
 mod worker;
 
 pub use child::ChildCompiler;
 pub use compile::{Compiled, Compiler, InProcessCompiler};
-pub use engine::{NoPool, PoolReport, Wipe, probe};
+pub use engine::{NoPool, PoolReport, PoolUse, Wipe, probe};
 pub use kept::{CodeFolder, Kept, KeyState};
+pub use times::{COMPILATION_MS_BUCKETS, CompilationTimes};
 pub use wire::Needs;
 pub use worker::{WORKER_COMMAND, worker_main};
 
@@ -153,10 +155,16 @@ pub struct Stats {
     pub loaded_entries: u64,
     /// Their machine code, in bytes.
     pub loaded_bytes: u64,
-    /// Files that are being compiled or wait for it.
-    pub compiling: usize,
+    /// Files that wait to be compiled.
+    pub compilations_waiting: usize,
+    /// Files that are being compiled.
+    pub compilations_running: usize,
+    /// How long compilations took.
+    pub compilation_times: CompilationTimes,
     /// The pool.
     pub pool: PoolReport,
+    /// What is taken of it.
+    pub pool_use: PoolUse,
 }
 
 /// A cheap handle on the runtime.
@@ -236,13 +244,17 @@ impl Runtime {
         let inner = &self.inner;
         let free = u32::try_from(inner.permits.available_permits()).unwrap_or(u32::MAX);
         let (loaded_entries, loaded_bytes) = inner.codes.loaded();
+        let (compilations_waiting, compilations_running) = inner.codes.compiling();
         Stats {
             permits_used: inner.pool.guests.saturating_sub(free),
             permits_max: inner.pool.guests,
             loaded_entries,
             loaded_bytes,
-            compiling: inner.codes.compiler().pending(),
+            compilations_waiting,
+            compilations_running,
+            compilation_times: inner.codes.compilation_times(),
             pool: inner.pool.clone(),
+            pool_use: inner.codes.pool_use(),
         }
     }
 

@@ -5,5 +5,6 @@ pub(crate) mod binary;
 pub(crate) mod guests;
 pub(crate) mod load;
 pub(crate) mod programs;
+pub(crate) mod raw;
 pub(crate) mod service;
 pub(crate) mod world;
