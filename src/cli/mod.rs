@@ -20,6 +20,7 @@ mod export;
 mod functions;
 mod input;
 mod invoke;
+mod log;
 mod logs;
 mod output;
 mod progress;
