@@ -9,6 +9,7 @@
 mod drain;
 mod error;
 mod executions;
+mod export;
 mod functions;
 mod guard;
 mod health;
@@ -17,6 +18,7 @@ pub mod local;
 mod options;
 mod router;
 mod segment;
+mod told;
 mod upload;
 mod wire;
 
@@ -25,6 +27,8 @@ pub use router::{management_router, router};
 
 use std::fmt;
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::observe::Metrics;
 use crate::registry::Registry;
@@ -40,6 +44,8 @@ pub struct State {
     store: Arc<dyn Store>,
     uploads: guard::Budget,
     bodies: guard::Budget,
+    /// Places for exports under way.
+    exports: Arc<Semaphore>,
     options: Options,
 }
 
@@ -65,6 +71,7 @@ impl State {
             store,
             uploads: upload::budget(&options),
             bodies: guard::Budget::new(options.body_bytes_in_flight_max, options.body_bytes_max),
+            exports: Arc::new(Semaphore::new(options.exports_max)),
             options,
         })
     }

@@ -26,6 +26,8 @@ pub struct Options {
     pub list_limit_default: u32,
     /// Executions on a page of a list, at most.
     pub list_limit_max: u32,
+    /// Exports under way at once; one more is asked to come back.
+    pub exports_max: usize,
     /// Where the server listens: a `Host` that is one of these addresses is answered, on any port.
     pub listen: Vec<SocketAddr>,
     /// Further hosts that are answered, as `name` or `name:port`. Pages from these may call the API too.
@@ -44,6 +46,7 @@ impl Default for Options {
             metadata_bytes_max: 16 * 1024,
             list_limit_default: 50,
             list_limit_max: 500,
+            exports_max: 8,
             listen: Vec::new(),
             allowed_hosts: Vec::new(),
         }

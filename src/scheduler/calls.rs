@@ -79,10 +79,11 @@ impl Scheduler {
         if call.key.is_some() {
             return self.invoke_with_key(function, call, wait).await;
         }
-        let id = ExecutionId::new(self.inner.clock.now());
+        let now = self.inner.clock.now();
+        let id = ExecutionId::new(now);
         let (waiter, result) = oneshot::channel();
         let until = Instant::now() + wait;
-        self.start_in_memory(&function, call, id, waiter, until)?;
+        self.start_in_memory(&function, call, (id, now), waiter, until)?;
         let mut gone = CallerGuard {
             scheduler: self,
             id: Some(id),
@@ -99,11 +100,11 @@ impl Scheduler {
         &self,
         function: &Arc<Function>,
         call: Call,
-        id: ExecutionId,
+        // Lists by time go by the id, so it has to be of the very time that the record shows.
+        (id, now): (ExecutionId, Timestamp),
         waiter: Waiter,
         until: Instant,
     ) -> Result<(), CallError> {
-        let now = self.inner.clock.now();
         let mut live = new_live(function, call, id, now, Home::Memory);
         live.waiters.push(waiter);
         live.caller_until = Some(until);
@@ -226,6 +227,7 @@ impl Scheduler {
                 limiter: Limiter::new(settings),
             });
         known.limiter.update(settings);
+        known.metrics.set_concurrency(settings.concurrency);
         Ok(())
     }
 

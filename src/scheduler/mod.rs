@@ -17,6 +17,7 @@ mod output;
 mod queue;
 mod rate;
 mod reads;
+mod redrive;
 mod runner;
 mod state;
 mod waits;
@@ -35,6 +36,7 @@ pub use call::{
 };
 pub use lifecycle::Parts;
 pub use output::classify;
+pub use redrive::{Failed, Mode as RedriveMode, Redrive, Redriven};
 pub use runner::{PlaneRunner, Runner};
 
 use crate::clock::Clock;
