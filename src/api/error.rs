@@ -1,13 +1,14 @@
 //! Everything that can go wrong, as HTTP: the only file that maps errors to statuses.
 //!
 //! An error has an outside text, which says what the client can do, and may have an inside text, which is
-//! logged. Codes are listed in `docs/api.md`.
+//! logged (in [`super::told`]). Codes are listed in `docs/api.md`.
 //!
 //! **Invariant:** the inside text never leaves the process; every answer made here has the one error shape.
 
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
@@ -16,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::told::Told;
 use super::wire::X_EXECUTION_ID;
 use crate::model::{ExecutionId, FunctionName};
 use crate::registry;
@@ -272,6 +274,14 @@ impl Error {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(BUSY_RETRY_AFTER_S)
     }
 
+    /// 503: as many exports are under way as the server makes at once.
+    pub(super) fn exports_busy(exports_max: usize) -> Self {
+        let message = format!(
+            "{exports_max} exports are under way, as many as the server makes at once: try again when one has ended"
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(BUSY_RETRY_AFTER_S)
+    }
+
     fn internal(inside: impl Display) -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -319,31 +329,15 @@ impl Error {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
     }
 
-    /// What a client gets whose handler panicked. The panic itself went to the log with its place.
-    pub(super) fn from_panic(panic: Box<dyn Any + Send>) -> Response {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("a panic without a message");
-        Self::internal(format_args!("a handler panicked: {text}")).into_response()
+    /// What a client gets whose handler panicked. What it said went to the log with its place.
+    pub(super) fn from_panic(_: Box<dyn Any + Send>) -> Response {
+        Self::internal("a handler panicked: the line before says where").into_response()
     }
 }
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let parts = *self.0;
-        // Only what no other place has a line of: that the store fails or the plane stops is said once, where
-        // it happens, and not by every request that comes to feel it.
-        if parts.status == StatusCode::INTERNAL_SERVER_ERROR {
-            let inside = parts.inside.as_deref().unwrap_or_default();
-            tracing::error!(
-                error.code = parts.code,
-                error.inside = inside,
-                "a request failed: {}",
-                parts.message
-            );
-        }
         let shown = Shown {
             error: parts.code,
             message: &parts.message,
@@ -357,6 +351,11 @@ impl IntoResponse for Error {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(parts.headers);
+        let told = Told {
+            code: parts.code,
+            inside: parts.inside.map(Arc::from),
+        };
+        response.extensions_mut().insert(told);
         response
     }
 }
@@ -381,6 +380,7 @@ impl From<CallError> for Error {
                 Self::new(StatusCode::CONFLICT, "INPUT_NOT_KEPT", error.to_string())
             }
             CallError::UnknownVersion(message) => Self::unknown_version(message.clone()),
+            CallError::CodeGone(message) => Self::code_gone(message.clone()),
             CallError::Stopping => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "STOPPING",
@@ -412,6 +412,7 @@ impl From<registry::Error> for Error {
             E::UnknownFunction(name) => Self::unknown_function(name.as_str()),
             E::NameTaken(_) => Self::name_taken(error.to_string()),
             E::UnknownVersion(message) => Self::unknown_version(message),
+            E::CodeGone(message) => Self::code_gone(message),
             E::Invalid(complaints) => Self::invalid(complaints),
             E::UnknownImage(message) => Self::unprocessable("IMAGE_NOT_FOUND", message),
             E::NoProvider(message) => Self::unprocessable("NO_PROVIDER", message),
@@ -426,6 +427,10 @@ impl From<registry::Error> for Error {
 impl Error {
     fn unknown_version(message: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "VERSION_NOT_FOUND", message)
+    }
+
+    fn code_gone(message: String) -> Self {
+        Self::new(StatusCode::CONFLICT, "CODE_NOT_KEPT", message)
     }
 
     fn name_taken(message: String) -> Self {
@@ -565,6 +570,7 @@ mod tests {
             Error::unsupported_type("a", None),
             Error::uploads_busy(),
             Error::bodies_busy(),
+            Error::exports_busy(8),
             Error::no_replicas(&name()),
             CallError::UnknownFunction(name()).into(),
             CallError::KeyReused(id).into(),
@@ -572,11 +578,13 @@ mod tests {
             CallError::NotRedrivable(id).into(),
             CallError::InputNotKept(id).into(),
             CallError::UnknownVersion(unknown_version).into(),
+            CallError::CodeGone(text()).into(),
             CallError::Stopping.into(),
             CallError::Store(store::Error::Closed).into(),
             R::UnknownFunction(name()).into(),
             R::NameTaken(name()).into(),
             R::UnknownVersion(text()).into(),
+            R::CodeGone(text()).into(),
             R::Invalid(vec![text(), text()]).into(),
             R::UnknownImage(text()).into(),
             R::NoProvider(text()).into(),

@@ -10,6 +10,7 @@ mod admin;
 mod drain;
 mod error;
 mod executions;
+mod export;
 mod functions;
 mod guard;
 mod health;
@@ -18,6 +19,7 @@ pub mod local;
 mod options;
 mod router;
 mod segment;
+mod told;
 mod upload;
 mod wire;
 
@@ -26,6 +28,8 @@ pub use router::{management_router, router};
 
 use std::fmt;
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::observe::Metrics;
 use crate::registry::Registry;
@@ -41,6 +45,8 @@ pub struct State {
     store: Arc<dyn Store>,
     uploads: guard::Budget,
     bodies: guard::Budget,
+    /// Places for exports under way.
+    exports: Arc<Semaphore>,
     options: Options,
 }
 
@@ -66,6 +72,7 @@ impl State {
             store,
             uploads: upload::budget(&options),
             bodies: guard::Budget::new(options.body_bytes_in_flight_max, options.body_bytes_max),
+            exports: Arc::new(Semaphore::new(options.exports_max)),
             options,
         })
     }

@@ -35,6 +35,8 @@ pub struct Options {
     pub list_limit_default: u32,
     /// Executions on a page of a list, at most.
     pub list_limit_max: u32,
+    /// Exports under way at once; one more is asked to come back.
+    pub exports_max: usize,
     /// Where the server listens: a `Host` that is one of these addresses is answered, on any port.
     pub listen: Vec<SocketAddr>,
     /// Whether the runtime config can be seen and changed.
@@ -55,6 +57,7 @@ impl Default for Options {
             metadata_bytes_max: 16 * 1024,
             list_limit_default: 50,
             list_limit_max: 500,
+            exports_max: 8,
             listen: Vec::new(),
             runtime_config: RuntimeConfigApi::On,
             allowed_hosts: Vec::new(),

@@ -89,6 +89,7 @@ pub(super) fn api(config: &Config) -> api::Options {
         body_bytes_in_flight_max: size(limits.body_bytes_in_flight_max),
         upload_bytes_in_flight_max: size(limits.upload_bytes_in_flight_max),
         body_timeout: Duration::from_millis(limits.body_timeout_ms),
+        exports_max: size(limits.exports_max.into()),
         listen: vec![config.listen, config.management_listen],
         allowed_hosts: config.allowed_hosts.clone(),
         runtime_config: match config.runtime_config {

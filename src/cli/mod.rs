@@ -16,12 +16,15 @@ mod drain;
 mod enqueue;
 mod executions;
 mod exit;
+mod export;
 mod functions;
 mod input;
 mod invoke;
+mod log;
 mod logs;
 mod output;
 mod progress;
+mod redrive;
 mod run;
 mod serve;
 mod wire;
@@ -30,9 +33,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use self::client::Client;
+use self::client::{Answer, Client};
 use self::exit::{Exit, Failure};
 use self::output::Format;
+use self::wire::Recognised;
 use crate::config::env;
 
 /// A control plane for functions written as WebAssembly: upload, call, queue, and never lose what was accepted
@@ -84,6 +88,24 @@ enum ClientCommand {
 struct Context {
     client: Client,
     format: Format,
+}
+
+impl Context {
+    /// Shows an answer: to machines as it came, to people as `human` shows it.
+    ///
+    /// # Errors
+    /// [`Failure::Garbled`] if it is no answer of Pelton's, whoever it is shown to.
+    fn show<T: Recognised>(
+        &self,
+        answer: &Answer,
+        human: impl FnOnce(T) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let read = answer.read()?;
+        match self.format {
+            Format::Json => output::print(&answer.text()),
+            Format::Human => human(read),
+        }
+    }
 }
 
 /// Parses the command line, does what it says and reports failures.

@@ -101,6 +101,8 @@ limits! {
     upload_bytes_in_flight_max: u64 = 268_435_456, 1024..=68_719_476_736, "PELTON_UPLOAD_BYTES_IN_FLIGHT_MAX";
     /// Time for a request's body to arrive, in ms
     body_timeout_ms: u64 = 120_000, 100..=3_600_000, "PELTON_BODY_TIMEOUT_MS";
+    /// Exports of executions under way at once; one more is answered 503
+    exports_max: u32 = 8, 1..=1000, "PELTON_EXPORTS_MAX";
     /// Uploads that wait for the compiler; one more is answered 503
     compile_queue_max: u32 = 16, 1..=1000, "PELTON_COMPILE_QUEUE_MAX";
     /// Time for compiling one upload, in s

@@ -78,6 +78,9 @@ pub struct Config {
     /// For crash tests: see [`Options::test_abort_on`].
     #[cfg(debug_assertions)]
     pub test_abort_on: Option<String>,
+    /// For crash tests: see [`Options::test_panic_on`].
+    #[cfg(debug_assertions)]
+    pub test_panic_on: Option<String>,
 }
 
 /// Everything that is wrong with what was typed, a sentence each.
@@ -137,6 +140,8 @@ impl TryFrom<Options> for Config {
                 limits: typed.limits,
                 #[cfg(debug_assertions)]
                 test_abort_on: typed.test_abort_on,
+                #[cfg(debug_assertions)]
+                test_panic_on: typed.test_panic_on,
             }),
             _ => Err(complaints),
         }

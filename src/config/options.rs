@@ -55,6 +55,10 @@ pub struct Options {
     #[cfg(debug_assertions)]
     #[arg(long, value_name = "TEXT", hide = true)]
     pub test_abort_on: Option<String>,
+    /// The same, but the attempt panics
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "TEXT", hide = true)]
+    pub test_panic_on: Option<String>,
 }
 
 impl Default for Options {
@@ -75,6 +79,8 @@ impl Default for Options {
             log: LogOptions::default(),
             #[cfg(debug_assertions)]
             test_abort_on: None,
+            #[cfg(debug_assertions)]
+            test_panic_on: None,
         }
     }
 }

@@ -8,7 +8,10 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::RejectReason;
-use super::families::{Families, REASON_DEPTH, REASON_ESTIMATED_WAIT, REASON_RATE, REASON_TIMEOUT};
+use super::families::{
+    CONTROLLER_MODES, Families, OUTCOMES, REASON_DEPTH, REASON_ESTIMATED_WAIT, REASON_RATE,
+    REASON_TIMEOUT,
+};
 use super::sync_queue::SyncQueueMetrics;
 use crate::execution::Status;
 
@@ -30,8 +33,12 @@ pub struct FunctionMetrics {
     rejected_timeout: IntCounter,
     cold_starts: IntCounter,
     warm_starts: IntCounter,
+    attempts: [IntCounter; OUTCOMES.len()],
     queue_depth: Share,
     in_flight: Share,
+    effective_concurrency: Share,
+    target_in_flight: Share,
+    controller_modes: [Share; CONTROLLER_MODES.len()],
     latency_ms: Histogram,
     init_duration_ms: Histogram,
     queue_wait_ms: Histogram,
@@ -60,12 +67,25 @@ impl FunctionMetrics {
             rejected_timeout: rejected(REASON_TIMEOUT),
             cold_starts: families.cold_starts.with_label_values(label),
             warm_starts: families.warm_starts.with_label_values(label),
+            attempts: OUTCOMES
+                .map(|outcome| families.attempts.with_label_values(&[label[0], outcome])),
             queue_depth: Share::of(families.queue_depth.with_label_values(label)),
             in_flight: Share::of(families.in_flight.with_label_values(label)),
-            latency_ms: families.latency_ms.with_label_values(label),
-            init_duration_ms: families.init_duration_ms.with_label_values(label),
-            queue_wait_ms: families.queue_wait_ms.with_label_values(label),
-            e2e_latency_ms: families.e2e_latency_ms.with_label_values(label),
+            effective_concurrency: Share::of(
+                families.effective_concurrency.with_label_values(label),
+            ),
+            target_in_flight: Share::of(families.target_in_flight.with_label_values(label)),
+            controller_modes: CONTROLLER_MODES.map(|mode| {
+                Share::of(
+                    families
+                        .controller_mode
+                        .with_label_values(&[label[0], mode]),
+                )
+            }),
+            latency_ms: families.times.latency.with_label(label[0]),
+            init_duration_ms: families.times.init_duration.with_label(label[0]),
+            queue_wait_ms: families.times.queue_wait.with_label(label[0]),
+            e2e_latency_ms: families.times.e2e_latency.with_label(label[0]),
             sync_queue: SyncQueueMetrics::resolve(&families.sync_queue, label[0]),
         }
     }
@@ -130,9 +150,14 @@ impl FunctionMetrics {
         self.queue_wait_ms.observe(ms(wait));
     }
 
-    /// An attempt ended after this long (`function_latency_ms`); cold or warm (`function_cold_start_total`,
-    /// `function_warm_start_total`, `function_init_duration_ms`).
-    pub fn ran(&self, run: Duration, cold_start: Option<Duration>) {
+    /// An attempt came to `outcome` (the word of an [`crate::execution::Outcome`]; `function_attempt_total`) after
+    /// this long (`function_latency_ms`); cold or warm (`function_cold_start_total`, `function_warm_start_total`,
+    /// `function_init_duration_ms`).
+    pub fn ran(&self, outcome: &str, run: Duration, cold_start: Option<Duration>) {
+        let known = OUTCOMES.iter().position(|word| *word == outcome);
+        if let Some(attempts) = known.and_then(|known| self.attempts.get(known)) {
+            attempts.inc();
+        }
         self.latency_ms.observe(ms(run));
         match cold_start {
             Some(init) => {
@@ -146,6 +171,23 @@ impl FunctionMetrics {
     /// Executions waiting, ready and deferred together (`function_queue_depth`).
     pub fn set_queue_depth(&self, waiting: usize) {
         self.queue_depth.set(waiting);
+    }
+
+    /// Attempts that may run at once (`function_effective_concurrency`, `function_target_inflight_per_pod`).
+    pub fn set_concurrency(&self, concurrency: u32) {
+        let concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX);
+        self.effective_concurrency.set(concurrency);
+        self.target_in_flight.set(concurrency);
+        let [fixed, ..] = &self.controller_modes;
+        fixed.set(usize::from(concurrency > 0));
+    }
+
+    /// Takes its part out of what it shares with others.
+    pub(super) fn leave(&self) {
+        self.set_queue_depth(0);
+        self.set_in_flight(0);
+        self.set_concurrency(0);
+        self.sync_queue.set_depth(0);
     }
 
     /// Attempts running (`function_inFlight`).

@@ -12,8 +12,9 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Registry,
 };
 
-use super::families::{BUCKETS_MS, counters, gauges, histograms, registered};
+use super::families::{counters, gauges, registered};
 use super::function::{Share, ms};
+use super::timers::BUCKETS_MS;
 
 pub(super) struct SyncQueueFamilies {
     depth: IntGaugeVec,
@@ -32,11 +33,17 @@ impl SyncQueueFamilies {
             "Time that attempts with a synchronous caller waited to be claimed, all functions together, in s",
         )
         .buckets(BUCKETS_MS.iter().map(|ms| ms / 1000.0).collect());
+        let ms = HistogramOpts::new(
+            "sync_queue_wait_ms",
+            "Time that attempts with a synchronous caller waited to be claimed, in ms",
+        )
+        .buckets(BUCKETS_MS.to_vec());
         Self {
             depth: gauges(
                 registry,
                 "sync_queue_depth",
                 "Executions with a synchronous caller that wait",
+                &["function"],
             ),
             admitted: counter("sync_queue_admitted_total", "Synchronous calls taken in"),
             rejected: counter(
@@ -47,11 +54,7 @@ impl SyncQueueFamilies {
                 "sync_queue_timedout_total",
                 "Synchronous calls given back because they waited too long for their beginning",
             ),
-            wait_ms: histograms(
-                registry,
-                "sync_queue_wait_ms",
-                "Time that attempts with a synchronous caller waited to be claimed, in ms",
-            ),
+            wait_ms: registered(registry, HistogramVec::new(ms, &["function"])),
             wait_seconds: registered(registry, Histogram::with_opts(seconds)),
         }
     }

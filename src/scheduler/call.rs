@@ -143,6 +143,9 @@ pub enum CallError {
     /// The version to run it with does not exist.
     #[error("{0}")]
     UnknownVersion(String),
+    /// The version to run it with exists, and its code does not.
+    #[error("{0}")]
+    CodeGone(String),
     /// The plane is stopping.
     #[error("the server is stopping: try again in a moment")]
     Stopping,

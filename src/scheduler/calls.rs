@@ -80,10 +80,12 @@ impl Scheduler {
         if call.key.is_some() {
             return self.invoke_with_key(function, call, wait).await;
         }
-        let id = ExecutionId::new(self.inner.clock.now());
+        let now = self.inner.clock.now();
+        let id = ExecutionId::new(now);
         let (waiter, result) = oneshot::channel();
         let until = Instant::now() + wait;
-        let queue_limit = self.start_in_memory(&function, call, id, waiter, (wait, until))?;
+        let queue_limit =
+            self.start_in_memory(&function, call, (id, now), waiter, (wait, until))?;
         let mut gone = CallerGuard {
             scheduler: self,
             id: Some(id),
@@ -106,11 +108,11 @@ impl Scheduler {
         &self,
         function: &Arc<Function>,
         call: Call,
-        id: ExecutionId,
+        // Lists by time go by the id, so it has to be of the very time that the record shows.
+        (id, now): (ExecutionId, Timestamp),
         waiter: Waiter,
         (wait, until): (Duration, Instant),
     ) -> Result<Option<QueueLimit>, CallError> {
-        let now = self.inner.clock.now();
         let mut live = new_live(function, call, id, now, Home::Memory);
         live.waiters.push(waiter);
         live.caller_until = Some(until);
@@ -226,6 +228,7 @@ impl Scheduler {
                 runs: RunTimes::default(),
             });
         known.limiter.update(settings);
+        known.metrics.set_concurrency(settings.concurrency);
         Ok(())
     }
 

@@ -296,7 +296,7 @@ impl Scheduler {
             let cold = ran
                 .cold_start
                 .then(|| ran.init_duration.unwrap_or_default());
-            metrics.ran(run_time, cold);
+            metrics.ran(ran.outcome.word(), run_time, cold);
         }
         let event = self.event_of(claimed, &ran.outcome);
         claimed.log(&event, ran.outcome.word());

@@ -18,6 +18,7 @@ mod output;
 mod queue;
 mod rate;
 mod reads;
+mod redrive;
 mod runner;
 mod runtime_config;
 mod state;
@@ -37,6 +38,7 @@ pub use call::{
 };
 pub use lifecycle::Parts;
 pub use output::classify;
+pub use redrive::{Failed, Mode as RedriveMode, Redrive, Redriven};
 pub use runner::{PlaneRunner, Runner};
 pub use runtime_config::{RuntimeChange, RuntimeConfigError};
 

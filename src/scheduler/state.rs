@@ -3,7 +3,7 @@
 //! **Invariant:** methods here run under the lock and never wait; what has to happen outside (waking
 //! waiters, spawning dispatches, writing) is handed back as a value.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -233,6 +233,8 @@ impl Delivery {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) live: HashMap<ExecutionId, Live>,
+    /// Which of them no store has: lists look for these, behind however many others.
+    pub(super) in_memory: HashSet<ExecutionId>,
     pub(super) queues: Queues,
     pub(super) functions: HashMap<FunctionId, FunctionState>,
     pub(super) admission: Admission,
@@ -252,6 +254,7 @@ impl State {
     ) -> Self {
         Self {
             live: HashMap::new(),
+            in_memory: HashSet::new(),
             queues,
             functions: HashMap::new(),
             admission,
@@ -283,12 +286,18 @@ impl State {
                 self.queued_input_bytes += live.input_bytes;
             }
         }
+        if live.home == Home::Memory {
+            self.in_memory.insert(live.id);
+        }
         self.live.insert(live.id, live);
     }
 
     /// Takes one out for good.
     pub(super) fn remove(&mut self, id: ExecutionId) -> Option<Live> {
         let mut live = self.live.remove(&id)?;
+        if live.home == Home::Memory {
+            self.in_memory.remove(&id);
+        }
         if let Some(place) = live.place.take() {
             self.queues.remove(live.function_id, place);
         }

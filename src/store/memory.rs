@@ -13,8 +13,8 @@ use async_trait::async_trait;
 
 use super::{
     Accepted, Applied, AttemptRecord, ClaimRecord, EndedExecution, Error, ExecutionRecord, Filter,
-    FunctionRecord, Guard, KeyHolder, LiveExecution, NewExecution, Request, Result, Retention,
-    Store, Transition,
+    FunctionRecord, Guard, KeyHolder, LiveExecution, NewExecution, Order, Request, Result,
+    Retention, Store, Transition,
 };
 use crate::execution::{Execution, State, Status};
 use crate::model::{
@@ -266,12 +266,17 @@ impl Store for MemoryStore {
 
     async fn executions(&self, filter: &Filter, limit: u32) -> Result<Vec<ExecutionRecord>> {
         let tables = self.tables()?;
-        let newest_first = tables.rows.iter().rev();
-        Ok(newest_first
-            .filter(|(id, row)| row.matches(**id, filter))
-            .take(limit as usize)
-            .map(|(id, row)| row.record(*id, None))
-            .collect())
+        let admitted =
+            |(id, row): &(&ExecutionId, &Row)| filter.admits(**id, &row.function, &row.execution);
+        let record = |(id, row): (&ExecutionId, &Row)| row.record(*id, None);
+        let (rows, limit) = (tables.rows.iter(), limit as usize);
+        Ok(match filter.order {
+            Order::NewestFirst => {
+                let page = rows.rev().filter(admitted).take(limit);
+                page.map(record).collect()
+            }
+            Order::OldestFirst => rows.filter(admitted).take(limit).map(record).collect(),
+        })
     }
 
     async fn request(&self, id: ExecutionId) -> Result<Option<Request>> {
@@ -422,20 +427,6 @@ impl Row {
         self.output = transition.output;
         self.attempts.extend(transition.attempt);
         Applied::Done
-    }
-
-    fn matches(&self, id: ExecutionId, filter: &Filter) -> bool {
-        filter
-            .function
-            .as_ref()
-            .is_none_or(|name| *name == self.function)
-            && filter
-                .status
-                .is_none_or(|status| status == self.execution.status())
-            && filter
-                .since
-                .is_none_or(|since| self.execution.created_at >= since)
-            && filter.before.is_none_or(|before| id < before)
     }
 
     fn record(&self, id: ExecutionId, output: Option<Output>) -> ExecutionRecord {

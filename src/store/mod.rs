@@ -285,7 +285,7 @@ pub struct LiveExecution {
     pub trace_id: Option<Arc<str>>,
 }
 
-/// Which executions a list shows; newest first.
+/// Which executions a list shows, and in which order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Of this function only.
@@ -294,8 +294,41 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Created at this time or later.
     pub since: Option<Timestamp>,
-    /// Only ids smaller than this one (the last of the page before).
+    /// Created before this time.
+    pub until: Option<Timestamp>,
+    /// Only ids smaller than this one (newest first: the last of the page before).
     pub before: Option<ExecutionId>,
+    /// Only ids greater than this one (oldest first: the last of the page before).
+    pub after: Option<ExecutionId>,
+    /// The order.
+    pub order: Order,
+}
+
+/// The order of a list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By id, descending.
+    #[default]
+    NewestFirst,
+    /// By id, ascending.
+    OldestFirst,
+}
+
+impl Filter {
+    /// Whether an execution that stands so is one of those.
+    pub fn admits(&self, id: ExecutionId, function: &FunctionName, execution: &Execution) -> bool {
+        let created_at = execution.created_at;
+        self.function
+            .as_ref()
+            .is_none_or(|wanted| wanted == function)
+            && self
+                .status
+                .is_none_or(|wanted| wanted == execution.status())
+            && self.since.is_none_or(|since| created_at >= since)
+            && self.until.is_none_or(|until| created_at < until)
+            && self.before.is_none_or(|before| id < before)
+            && self.after.is_none_or(|after| id > after)
+    }
 }
 
 /// What is old enough to go.
@@ -385,7 +418,7 @@ pub trait Store: Send + Sync + 'static {
     /// One execution; sees the write-behind buffer.
     async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>>;
 
-    /// A page, newest first, without outputs; first waits for the batch that was open when it was called.
+    /// A page without outputs; first waits for the batch that was open when it was called.
     async fn executions(&self, filter: &Filter, limit: u32) -> Result<Vec<ExecutionRecord>>;
 
     /// What the caller sent, where it is kept.

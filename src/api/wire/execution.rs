@@ -16,8 +16,10 @@ const ANSWER_BYTES: usize = 640;
 
 /// Whether an answer has the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outputs {
+pub(in crate::api) enum Outputs {
+    /// Where it is kept.
     Shown,
+    /// It has not even the fields.
     LeftOut,
 }
 
@@ -49,6 +51,13 @@ pub(in crate::api) fn execution_with(record: &ExecutionRecord, attempt: &Attempt
     put_attempt(&mut buffer, attempt);
     buffer.put_slice(b"}");
     buffer.freeze()
+}
+
+/// Adds an execution to lines of JSON.
+pub(in crate::api) fn put_line(lines: &mut BytesMut, record: &ExecutionRecord, outputs: Outputs) {
+    lines.reserve(ANSWER_BYTES + output_bytes(record));
+    put(lines, record, outputs);
+    lines.put_u8(b'\n');
 }
 
 /// A page of executions, without outputs; `next` is the cursor of the page after it, if there is one.

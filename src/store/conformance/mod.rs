@@ -62,6 +62,7 @@ macro_rules! suite {
             lists:
                 lists_newest_first_by_function_and_status,
                 lists_from_a_time_on,
+                lists_until_a_time,
                 pages_without_gaps_or_repeats,
                 pages_through_what_has_not_ended;
             behind:

@@ -35,7 +35,7 @@ use tokio::sync::watch;
 pub use backup::{CopyError, Pages, Target, copy, digests, is_in_use};
 pub use inspect::{Contents, Inspection, inspect};
 pub use options::{OpenError, Options, Synchronous, WriteFaults};
-pub use stats::{COMMIT_US_BUCKETS, STALL_US, Stats};
+pub use stats::{BATCH_OPS_BUCKETS, COMMIT_US_BUCKETS, STALL_US, Stats};
 
 use super::lock::FolderLock;
 use super::{
@@ -105,6 +105,7 @@ impl SqliteStore {
             queue_ops: u64::try_from(queue_ops).unwrap_or(u64::MAX),
             claims_lost,
             write_behind_bytes,
+            write_behind_bytes_max: self.shared.buffer.bytes_max(),
             summarised_records,
             dropped_records,
             ..self.shared.counters.read()

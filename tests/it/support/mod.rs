@@ -6,6 +6,7 @@ pub(crate) mod guests;
 pub(crate) mod load;
 pub(crate) mod probes;
 pub(crate) mod programs;
+pub(crate) mod raw;
 pub(crate) mod service;
 pub(crate) mod web_guests;
 pub(crate) mod world;
