@@ -170,6 +170,8 @@ pub struct Stats {
     pub pool: PoolReport,
     /// The pool for WASI 0.3, once anything has needed it.
     pub async_pool: Option<PoolReport>,
+    /// What is taken of the pools.
+    pub pool_use: PoolUse,
 }
 
 impl From<NoEngine> for OpenError {
