@@ -24,7 +24,9 @@ mod version;
 pub(super) use call::CallBody;
 pub(super) use completion::CompletionBody;
 pub(super) use drain::{drain_answer, drain_options};
-pub(super) use execution::{Outputs, call_answer, execution, list_of, logs, page, put_line};
+pub(super) use execution::{
+    Outputs, call_answer, execution, execution_with, list_of, logs, page, put_line,
+};
 pub(super) use function::{version_view, view};
 pub(super) use headers::{CallHeaders, X_EXECUTION_ID, dispatch_attempt};
 pub(super) use query::{ExportQuery, ListQuery};
