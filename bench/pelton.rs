@@ -49,7 +49,7 @@ impl Client {
         let check = echoed(call);
         let body = call.to_string();
         let answer = self
-            .json("POST", &invoke_path(name), body.as_bytes())
+            .ask("POST", &invoke_path(name), body.as_bytes())
             .await?;
         answer.expect(&[200])?;
         check(&answer)

@@ -5,6 +5,7 @@
 mod dice;
 mod id;
 mod payload;
+mod runtime_config;
 mod spec;
 
 pub use dice::Dice;
@@ -13,6 +14,10 @@ pub use id::{
     InvalidFunctionName, InvalidIdempotencyKey, Timestamp, VersionNumber,
 };
 pub use payload::{ContentType, Encoding, Failure, Input, JSON, LogLine, LogStream, Logs, Output};
+pub use runtime_config::{
+    RuntimeConfig, RuntimeOverrides, RuntimeRevision, RuntimeSetting, runtime_limits,
+    wait_complaint, whole_complaint,
+};
 pub use spec::{
     Backoff, Code, ExecutionMode, FunctionSettings, RecordMode, Shape, Spec, Version, VersionSpec,
     limits,

@@ -158,17 +158,7 @@ impl Registry {
     ) -> Result<Arc<Function>, Error> {
         let right = self.change(name).await;
         let function = self.must_get(name)?;
-        if function.version(version).is_none() {
-            let numbers = function
-                .versions
-                .iter()
-                .map(|version| version.number.to_string());
-            let numbers: Vec<_> = numbers.collect();
-            return Err(Error::UnknownVersion(format!(
-                "{name} has no version {version}: it has {}",
-                numbers.join(", ")
-            )));
-        }
+        self.usable_version(&function, version)?;
         self.set(right, &function, function.settings.clone(), version)
             .await
     }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::admission::Admission;
 use super::queue::{Company, PlaneBounds, Queues, RAMP_STEPS};
 use super::runner::Runner;
 use super::state::{ClaimLog, Home, Live, State};
@@ -54,7 +55,10 @@ impl Scheduler {
             endpoint_calls_max: options.endpoint_calls_max,
             input_bytes_max: options.running_input_bytes_max,
         });
-        let state = State::new(queues, parts.store.boot(), options.queued_input_bytes_max);
+        let revision = parts.store.runtime_config().await?.unwrap_or_default();
+        let admission = Admission::new(options.runtime_config, revision);
+        let bytes_max = options.queued_input_bytes_max;
+        let state = State::new(queues, admission, parts.store.boot(), bytes_max);
         let scheduler = Self {
             inner: Arc::new(Inner {
                 options,
@@ -70,6 +74,7 @@ impl Scheduler {
                 calmer: Notify::new(),
             }),
         };
+        scheduler.announce_runtime_config();
         let found = scheduler.recover().await?;
         if found > 0 {
             scheduler.spawn_ramp();

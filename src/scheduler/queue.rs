@@ -1,17 +1,22 @@
 //! Who is next: ready queues per function, a ring for fairness between functions, deferred work apart.
 //!
 //! A function stands in a ring while it has ready work and a free slot; each turn of the ring takes one
-//! execution and sends the function to the end, so a hot function cannot starve a cold one. Free slots
-//! are derived from the set of live claims, never from a counter of their own.
+//! execution and sends the function to the end, so a hot function cannot starve a cold one. Within a function
+//! callers who wait and queued work have a lane each, and turns. Free slots are derived from the set of live
+//! claims, never from a counter of their own.
 //!
 //! **Invariant:** pure. No clock, no lock, no task: the same calls give the same order.
 
 mod gate;
+mod lanes;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
-use self::gate::{Gate, Turns as WhoseTurn};
-pub(super) use self::gate::{PlaneBounds, RAMP_STEPS};
+use gate::{Gate, Turns as WhoseTurn};
+pub(super) use gate::{PlaneBounds, RAMP_STEPS};
+use lanes::Lanes;
+pub(super) use lanes::{Item, Lane};
+
 use crate::model::{ExecutionId, Fence, FunctionId, Timestamp};
 
 /// What kind of place an attempt takes; each kind has a bound for the whole plane.
@@ -43,15 +48,6 @@ pub(super) enum Company {
     None,
 }
 
-/// An execution that waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Item {
-    pub(super) id: ExecutionId,
-    pub(super) class: Class,
-    pub(super) company: Company,
-    pub(super) input_bytes: u64,
-}
-
 /// Settings of one function that the queue obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
@@ -64,19 +60,12 @@ pub(super) struct Bounds {
 #[derive(Debug)]
 struct Queue {
     bounds: Bounds,
-    ready: BTreeMap<u64, Item>,
-    deferred: BTreeMap<(Timestamp, u64), Item>,
-    /// Places promised to executions that are on their way to disk.
-    reserved: usize,
+    lanes: Lanes,
     claims: HashSet<Fence>,
     ring: Option<Class>,
 }
 
 impl Queue {
-    fn waiting(&self) -> usize {
-        self.ready.len() + self.deferred.len() + self.reserved
-    }
-
     fn has_slot(&self) -> bool {
         self.claims.len() < self.bounds.concurrency as usize
     }
@@ -105,8 +94,23 @@ pub(super) struct Queues {
     gate: Gate,
     due: BTreeSet<(Timestamp, u64, FunctionId)>,
     sequence: u64,
+    /// Executions with a caller that wait, in all functions, promised places included.
+    callers_waiting: usize,
+    /// Executions that are ready, in all functions.
+    ready: usize,
     #[cfg(test)]
     turns: Turns,
+}
+
+/// What a new execution with a caller would find in front of it, now that no slot is free for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Crowd {
+    /// Turns of its own function that come before its own.
+    pub(super) before: usize,
+    /// Slots that these turns are taken by.
+    pub(super) slots: usize,
+    /// The whole plane's, where it is the plane that has no slot: turns that come before, and slots.
+    pub(super) plane: Option<(usize, usize)>,
 }
 
 impl Queues {
@@ -118,9 +122,27 @@ impl Queues {
             gate: Gate::new(bounds),
             due: BTreeSet::new(),
             sequence: 0,
+            callers_waiting: 0,
+            ready: 0,
             #[cfg(test)]
             turns: Turns::new(),
         }
+    }
+
+    /// Changes what waits for a function, and keeps the sums over all functions.
+    fn change<T>(
+        &mut self,
+        function: FunctionId,
+        change: impl FnOnce(&mut Queue) -> T,
+    ) -> Option<T> {
+        let queue = self.functions.get_mut(&function)?;
+        let sums = |queue: &Queue| (queue.lanes.waiting_in(Lane::Caller), queue.lanes.ready());
+        let (callers, ready) = sums(queue);
+        let result = change(queue);
+        let (callers_now, ready_now) = sums(queue);
+        self.callers_waiting = (self.callers_waiting + callers_now).saturating_sub(callers);
+        self.ready = (self.ready + ready_now).saturating_sub(ready);
+        Some(result)
     }
 
     /// Whether this function has a queue here.
@@ -132,9 +154,7 @@ impl Queues {
     pub(super) fn set_bounds(&mut self, function: FunctionId, bounds: Bounds) {
         let queue = self.functions.entry(function).or_insert_with(|| Queue {
             bounds,
-            ready: BTreeMap::new(),
-            deferred: BTreeMap::new(),
-            reserved: 0,
+            lanes: Lanes::default(),
             claims: HashSet::new(),
             ring: None,
         });
@@ -146,30 +166,29 @@ impl Queues {
 
     /// Forgets a function that has no work waiting; its running claims stay counted in the plane's bound.
     pub(super) fn remove_function(&mut self, function: FunctionId) {
-        self.gate.remove_function(function);
-        if let Some(queue) = self.functions.remove(&function) {
-            for (due, sequence) in queue.deferred.into_keys() {
-                self.due.remove(&(due, sequence, function));
-            }
+        let gone = self.change(function, |queue| std::mem::take(&mut queue.lanes));
+        for (due, sequence) in gone.iter().flat_map(Lanes::deferred_keys) {
+            self.due.remove(&(due, sequence, function));
         }
+        self.gate.remove_function(function);
+        self.functions.remove(&function);
     }
 
-    /// Promises a place to a new execution.
-    pub(super) fn reserve(&mut self, function: FunctionId) -> Result<(), Full> {
-        let suspects = self.gate.suspects_of(function);
-        let queue = self.functions.get_mut(&function).ok_or(Full)?;
-        if queue.waiting() + suspects >= queue.bounds.queue_size as usize {
-            return Err(Full);
-        }
-        queue.reserved += 1;
-        Ok(())
+    /// Whether a new execution fits.
+    pub(super) fn room(&self, function: FunctionId, lane: Lane) -> Result<(), Full> {
+        let queue = self.functions.get(&function).ok_or(Full)?;
+        let fits = queue.lanes.has_room(lane, queue.bounds.queue_size as usize);
+        if fits { Ok(()) } else { Err(Full) }
+    }
+
+    /// Promises a place to a new execution, for which there is [room](Self::room).
+    pub(super) fn reserve(&mut self, function: FunctionId, lane: Lane) {
+        self.change(function, |queue| queue.lanes.reserve(lane));
     }
 
     /// Gives a promised place back, used or not.
-    pub(super) fn unreserve(&mut self, function: FunctionId) {
-        if let Some(queue) = self.functions.get_mut(&function) {
-            queue.reserved = queue.reserved.saturating_sub(1);
-        }
+    pub(super) fn unreserve(&mut self, function: FunctionId, lane: Lane) {
+        self.change(function, |queue| queue.lanes.unreserve(lane));
     }
 
     /// Puts an execution in its queue: ready now, or deferred until `due`.
@@ -182,9 +201,9 @@ impl Queues {
     ) -> Option<Place> {
         self.sequence += 1;
         let sequence = self.sequence;
-        let queue = self.functions.get_mut(&function)?;
         if due > now {
-            queue.deferred.insert((due, sequence), item);
+            let push = |queue: &mut Queue| queue.lanes.push_deferred(due, sequence, item);
+            self.change(function, push)?;
             self.due.insert((due, sequence, function));
             return Some(Place::Deferred(due, sequence));
         }
@@ -192,14 +211,14 @@ impl Queues {
     }
 
     fn push_ready(&mut self, function: FunctionId, sequence: u64, item: Item) -> Option<Place> {
-        let queue = self.functions.get_mut(&function)?;
         match item.company {
             Company::Any => {
-                queue.ready.insert(sequence, item);
+                self.change(function, |queue| queue.lanes.push_ready(sequence, item))?;
                 self.enter_ring(function);
                 Some(Place::Ready(sequence))
             }
             Company::None => {
+                self.functions.get(&function)?;
                 self.gate.push_suspect(sequence, function, item);
                 Some(Place::Suspect(sequence))
             }
@@ -208,19 +227,13 @@ impl Queues {
 
     /// Takes an execution out before its turn.
     pub(super) fn remove(&mut self, function: FunctionId, place: Place) {
-        let Some(queue) = self.functions.get_mut(&function) else {
-            return;
-        };
+        self.change(function, |queue| queue.lanes.remove(place));
         match place {
-            Place::Ready(sequence) => {
-                queue.ready.remove(&sequence);
-                self.enter_ring(function);
-            }
+            Place::Ready(_) => self.enter_ring(function),
             Place::Deferred(due, sequence) => {
-                queue.deferred.remove(&(due, sequence));
                 self.due.remove(&(due, sequence, function));
             }
-            Place::Suspect(sequence) => drop(self.gate.remove_suspect(sequence)),
+            Place::Suspect(sequence) => self.gate.remove_suspect(sequence),
         }
     }
 
@@ -232,11 +245,10 @@ impl Queues {
                 break;
             }
             self.due.pop_first();
-            if let Some(queue) = self.functions.get_mut(&function)
-                && let Some(item) = queue.deferred.remove(&(due, sequence))
-            {
-                // A new number: behind what is ready already, in order of due times.
-                self.sequence += 1;
+            // A new number: behind what is ready already, in order of due times.
+            self.sequence += 1;
+            let take = |queue: &mut Queue| queue.lanes.remove(Place::Deferred(due, sequence));
+            if let Some(Some(item)) = self.change(function, take) {
                 let place = self.push_ready(function, self.sequence, item);
                 promoted.extend(place.map(|place| (item.id, place)));
             }
@@ -252,10 +264,10 @@ impl Queues {
     /// When the next execution of one function is due: `now` if one is ready.
     pub(super) fn next_due_of(&self, function: FunctionId, now: Timestamp) -> Option<Timestamp> {
         let queue = self.functions.get(&function)?;
-        if !queue.ready.is_empty() || self.gate.suspects_of(function) > 0 {
+        if queue.lanes.ready() > 0 || self.gate.suspects_of(function) > 0 {
             return Some(now);
         }
-        queue.deferred.first_key_value().map(|(&(due, _), _)| due)
+        queue.lanes.next_due()
     }
 
     /// The next execution in fair order, if a slot is free; it has left its queue.
@@ -278,12 +290,11 @@ impl Queues {
     fn take_from_rings(&mut self) -> Option<(FunctionId, ExecutionId, Class)> {
         for class in [Class::Guest, Class::Endpoint] {
             while let Some(&function) = self.rings[class as usize].front() {
-                let head = self
-                    .head_with_slot(function)
-                    .filter(|head| head.class == class);
+                let head = self.head_with_slot(function);
+                let head = head.filter(|(_, item)| item.class == class);
                 // The first in line waits for room, and the line with it: a large input is not passed over by
                 // small ones.
-                if head.is_some_and(|head| !self.gate.has_room(head)) {
+                if head.is_some_and(|(_, item)| !self.gate.has_room(item)) {
                     break;
                 }
                 self.rings[class as usize].pop_front();
@@ -291,11 +302,11 @@ impl Queues {
                     continue;
                 };
                 queue.ring = None;
-                let Some(item) = head else {
+                let Some((sequence, item)) = head else {
                     self.enter_ring(function);
                     continue;
                 };
-                queue.ready.pop_first();
+                self.change(function, |queue| queue.lanes.take(sequence, item.lane));
                 #[cfg(test)]
                 self.turns.push(Turn {
                     function,
@@ -318,28 +329,19 @@ impl Queues {
         early: Early,
         skip: &HashSet<ExecutionId>,
     ) -> Taken {
+        let Some(queue) = self.functions.get(&function) else {
+            return Taken::Empty;
+        };
         let wanted =
             |(_, of, item): &(u64, FunctionId, Item)| *of == function && !skip.contains(&item.id);
         let suspect = self.gate.suspects().find(wanted);
         let suspect = suspect.map(|(sequence, _, item)| (Place::Suspect(sequence), item));
-        let Some(queue) = self.functions.get(&function) else {
-            return Taken::Empty;
-        };
-        let ready = queue
-            .ready
-            .iter()
-            .find(|(_, item)| !skip.contains(&item.id))
-            .map(|(&sequence, item)| (Place::Ready(sequence), *item));
-        let deferred = || {
-            let mut entries = queue.deferred.iter();
-            entries
-                .find(|(_, item)| !skip.contains(&item.id))
-                .map(|(&(due, sequence), item)| (Place::Deferred(due, sequence), *item))
-        };
+        let ready = queue.lanes.next_but(skip);
+        let ready = ready.map(|(sequence, item)| (Place::Ready(sequence), item));
         let ready = suspect.or(ready);
         let found = match early {
             Early::DueOnly => ready,
-            Early::AnyTime => ready.or_else(deferred),
+            Early::AnyTime => ready.or_else(|| queue.lanes.deferred_but(skip)),
         };
         let Some((place, item)) = found else {
             return Taken::Empty;
@@ -347,7 +349,13 @@ impl Queues {
         if !queue.has_slot() || !self.gate.has_room(item) {
             return Taken::Busy;
         }
-        self.remove(function, place);
+        match place {
+            Place::Ready(sequence) => {
+                self.change(function, |queue| queue.lanes.take(sequence, item.lane));
+                self.enter_ring(function);
+            }
+            Place::Deferred(..) | Place::Suspect(_) => self.remove(function, place),
+        }
         Taken::Next(item.id)
     }
 
@@ -360,20 +368,55 @@ impl Queues {
     }
 
     /// Frees a claim's slot; a claim is released once, whatever happens to its execution.
-    pub(super) fn release(&mut self, fence: Fence) -> Option<FunctionId> {
+    pub(super) fn release(&mut self, fence: Fence) -> Option<(FunctionId, Class)> {
         let waiting = self.rings.iter().map(VecDeque::len).sum();
-        let function = self.gate.release(fence, waiting)?;
+        let (function, class) = self.gate.release(fence, waiting)?;
         if let Some(queue) = self.functions.get_mut(&function) {
             queue.claims.remove(&fence);
         }
         self.enter_ring(function);
-        Some(function)
+        Some((function, class))
     }
 
     /// Executions waiting in a function's queue, promised places included.
     pub(super) fn waiting(&self, function: FunctionId) -> usize {
         let queue = self.functions.get(&function);
-        queue.map_or(0, Queue::waiting) + self.gate.suspects_of(function)
+        queue.map_or(0, |queue| queue.lanes.waiting()) + self.gate.suspects_of(function)
+    }
+
+    /// Those of them that have a caller.
+    pub(super) fn waiting_callers(&self, function: FunctionId) -> usize {
+        let queue = self.functions.get(&function);
+        queue.map_or(0, |queue| queue.lanes.waiting_in(Lane::Caller))
+    }
+
+    /// Executions with a caller that wait in the whole plane, promised places included.
+    pub(super) fn waiting_callers_all(&self) -> usize {
+        self.callers_waiting
+    }
+
+    /// What would stand before a new execution with a caller; `None`: a slot would take it at once.
+    pub(super) fn crowd(&self, function: FunctionId, class: Class) -> Option<Crowd> {
+        let queue = self.functions.get(&function)?;
+        let plane_is_full = !self.gate.has_slot(class);
+        let free = (queue.bounds.concurrency as usize).saturating_sub(queue.claims.len());
+        let before = queue.lanes.before_a_caller();
+        if before < free && !plane_is_full {
+            return None;
+        }
+        let before = before.saturating_sub(free);
+        let slots_max = self.gate.slots_max(class);
+        // Each turn of its own function is one of the ring, in which the others that stand there have theirs.
+        let in_ring = self.rings[class as usize].len();
+        let others = in_ring.saturating_sub(usize::from(queue.ring == Some(class)));
+        let others = others
+            .saturating_mul(before + 1)
+            .min(self.ready.saturating_sub(queue.lanes.ready()));
+        Some(Crowd {
+            before,
+            slots: slots_max.min(queue.bounds.concurrency as usize),
+            plane: plane_is_full.then_some((before + others, slots_max)),
+        })
     }
 
     /// Attempts of a function that run.
@@ -399,10 +442,9 @@ impl Queues {
     }
 
     /// What a function would run next, if it has a slot.
-    fn head_with_slot(&self, function: FunctionId) -> Option<Item> {
+    fn head_with_slot(&self, function: FunctionId) -> Option<(u64, Item)> {
         let queue = self.functions.get(&function)?;
-        let head = queue.ready.first_key_value().map(|(_, item)| *item);
-        head.filter(|_| queue.has_slot())
+        queue.lanes.next().filter(|_| queue.has_slot())
     }
 
     /// Puts a function in the ring of its first ready execution, if it has a slot and is not there yet.
@@ -410,10 +452,9 @@ impl Queues {
         let Some(queue) = self.functions.get_mut(&function) else {
             return;
         };
-        let Some((_, Item { class, .. })) = queue.ready.first_key_value() else {
+        let Some((_, Item { class, .. })) = queue.lanes.next() else {
             return;
         };
-        let class = *class;
         if queue.ring == Some(class) || !queue.has_slot() {
             return;
         }
@@ -460,10 +501,20 @@ mod tests {
     }
 
     fn push(queues: &mut Queues, function: i64, due: i64) -> ExecutionId {
-        let item = item(Class::Guest);
+        let item = queued(Class::Guest);
         let place = queues.push(FunctionId(function), item, Timestamp(due), NOW);
         assert!(place.is_some());
         item.id
+    }
+
+    fn queued(class: Class) -> Item {
+        Item {
+            id: ExecutionId::new(NOW),
+            class,
+            lane: Lane::Queued,
+            company: Company::Any,
+            input_bytes: 1,
+        }
     }
 
     fn bounds(guests_max: u32, endpoint_calls_max: u32) -> PlaneBounds {
@@ -471,15 +522,6 @@ mod tests {
             guests_max,
             endpoint_calls_max,
             input_bytes_max: 100,
-        }
-    }
-
-    fn item(class: Class) -> Item {
-        Item {
-            id: ExecutionId::new(NOW),
-            class,
-            company: Company::Any,
-            input_bytes: 1,
         }
     }
 
@@ -491,7 +533,7 @@ mod tests {
         let order: Vec<_> = (0..)
             .map_while(|fence| {
                 let (function, id, class) = queues.take_any()?;
-                queues.claim(function, item(class), Fence(fence));
+                queues.claim(function, queued(class), Fence(fence));
                 Some(id)
             })
             .collect();
@@ -507,7 +549,7 @@ mod tests {
         push(&mut queues, 1, 0);
         let second = push(&mut queues, 2, 0);
         let (function, _, class) = queues.take_any().unwrap();
-        queues.claim(function, item(class), Fence(1));
+        queues.claim(function, queued(class), Fence(1));
         assert_eq!(queues.take_any(), None);
         queues.release(Fence(1));
         queues.release(Fence(1));
@@ -538,15 +580,16 @@ mod tests {
         let mut queues = queues(100);
         let function = FunctionId(1);
         for _ in 0..4 {
-            assert_eq!(queues.reserve(function), Ok(()));
+            assert_eq!(queues.room(function, Lane::Queued), Ok(()));
+            queues.reserve(function, Lane::Queued);
         }
-        assert_eq!(queues.reserve(function), Err(Full));
-        queues.unreserve(function);
+        assert_eq!(queues.room(function, Lane::Queued), Err(Full));
+        queues.unreserve(function, Lane::Queued);
         push(&mut queues, 1, 0);
         // A retry returns beyond the bound.
         push(&mut queues, 1, 0);
         assert_eq!(queues.waiting(function), 5);
-        assert_eq!(queues.reserve(function), Err(Full));
+        assert_eq!(queues.room(function, Lane::Queued), Err(Full));
     }
 
     #[test]
@@ -589,14 +632,14 @@ mod tests {
             queues.set_bounds(function, bounds);
         }
         let push = |queues: &mut Queues, function, class| {
-            let item = item(class);
+            let item = queued(class);
             let place = queues.push(function, item, NOW, NOW).unwrap();
             (item.id, place)
         };
         // The only place for calls to services is taken, so the first one of `mixed` waits.
         push(&mut queues, busy, Class::Endpoint);
         let (function, _, class) = queues.take_any().unwrap();
-        queues.claim(function, item(class), Fence(1));
+        queues.claim(function, queued(class), Fence(1));
         let (_, waiting) = push(&mut queues, mixed, Class::Endpoint);
         let (guest, _) = push(&mut queues, mixed, Class::Guest);
         assert_eq!(queues.take_any(), None);
@@ -612,6 +655,53 @@ mod tests {
     }
 
     #[test]
+    fn the_crowd_before_a_caller_is_what_no_slot_takes() {
+        let mut queues = queues(3);
+        let caller = |queues: &mut Queues, function| {
+            let item = Item {
+                lane: Lane::Caller,
+                ..queued(Class::Guest)
+            };
+            queues.push(FunctionId(function), item, NOW, NOW).unwrap();
+        };
+        let crowd = |queues: &Queues| queues.crowd(FunctionId(1), Class::Guest);
+        assert_eq!(crowd(&queues), None);
+        // A promised place counts as if its caller were there.
+        queues.reserve(FunctionId(1), Lane::Caller);
+        assert_eq!(crowd(&queues), None);
+        queues.reserve(FunctionId(1), Lane::Caller);
+        let of_own = |before| Crowd {
+            before,
+            slots: 2,
+            plane: None,
+        };
+        assert_eq!(crowd(&queues), Some(of_own(0)));
+        queues.unreserve(FunctionId(1), Lane::Caller);
+        queues.unreserve(FunctionId(1), Lane::Caller);
+        for _ in 0..3 {
+            caller(&mut queues, 1);
+        }
+        for fence in 0..2 {
+            let (function, _, class) = queues.take_any().unwrap();
+            queues.claim(function, queued(class), Fence(fence));
+        }
+        assert_eq!(crowd(&queues), Some(of_own(1)));
+        assert_eq!(queues.waiting_callers_all(), 1);
+        // The plane's last slot goes to another function, of which two more wait for the next one.
+        for _ in 0..3 {
+            caller(&mut queues, 2);
+        }
+        let (function, _, class) = queues.take_any().unwrap();
+        queues.claim(function, queued(class), Fence(2));
+        let expected = Crowd {
+            plane: Some((3, 3)),
+            ..of_own(1)
+        };
+        assert_eq!(crowd(&queues), Some(expected));
+        queues.check();
+    }
+
+    #[test]
     fn a_raised_concurrency_acts_at_once() {
         let mut queues = queues(100);
         for _ in 0..3 {
@@ -619,7 +709,7 @@ mod tests {
         }
         for fence in 0..2 {
             let (function, _, class) = queues.take_any().unwrap();
-            queues.claim(function, item(class), Fence(fence));
+            queues.claim(function, queued(class), Fence(fence));
         }
         assert_eq!(queues.take_any(), None);
         queues.set_bounds(
@@ -638,7 +728,7 @@ mod tests {
         let sized = |queues: &mut Queues, function, input_bytes| {
             let item = Item {
                 input_bytes,
-                ..item(Class::Guest)
+                ..queued(Class::Guest)
             };
             queues.push(FunctionId(function), item, NOW, NOW).unwrap();
             item
@@ -676,7 +766,7 @@ mod tests {
         let mut running = |queues: &mut Queues, steps| {
             queues.set_ramp(steps);
             while let Some((function, _, class)) = queues.take_any() {
-                queues.claim(function, item(class), Fence(fences.next().unwrap()));
+                queues.claim(function, queued(class), Fence(fences.next().unwrap()));
             }
             queues.running_all()
         };
@@ -691,7 +781,7 @@ mod tests {
         let suspect = |queues: &mut Queues, function, due| {
             let item = Item {
                 company: Company::None,
-                ..item(Class::Guest)
+                ..queued(Class::Guest)
             };
             let place = queues.push(FunctionId(function), item, Timestamp(due), NOW);
             (item, place.unwrap())
@@ -699,7 +789,7 @@ mod tests {
         let before = push(&mut queues, 3, 0);
         let (function, id, class) = queues.take_any().unwrap();
         assert_eq!(id, before);
-        queues.claim(function, item(class), Fence(1));
+        queues.claim(function, queued(class), Fence(1));
 
         let (first, _) = suspect(&mut queues, 1, 0);
         let (second, _) = suspect(&mut queues, 1, 2_000);
@@ -721,7 +811,7 @@ mod tests {
         for (fence, other) in (3..).zip(others) {
             let (function, id, class) = queues.take_any().unwrap();
             assert_eq!(id, other);
-            queues.claim(function, item(class), Fence(fence));
+            queues.claim(function, queued(class), Fence(fence));
         }
         push(&mut queues, 2, 0);
         assert_eq!(queues.take_any(), None, "the second suspect is next");
@@ -737,12 +827,12 @@ mod tests {
         let mut queues = queues(100);
         let item = Item {
             company: Company::None,
-            ..item(Class::Guest)
+            ..queued(Class::Guest)
         };
         let running = push(&mut queues, 1, 0);
         let (function, id, _) = queues.take_any().unwrap();
         assert_eq!(id, running);
-        queues.claim(function, super::tests::item(Class::Guest), Fence(1));
+        queues.claim(function, queued(Class::Guest), Fence(1));
         let place = queues.push(FunctionId(2), item, NOW, NOW).unwrap();
         let other = push(&mut queues, 3, 0);
         assert_eq!(queues.take_any(), None);

@@ -3,14 +3,15 @@
 //! **Invariant:** methods here run under the lock and never wait; what has to happen outside (waking
 //! waiters, spawning dispatches, writing) is handed back as a value.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::queue::{Company, Item, Place, Queues};
+use super::admission::{Admission, RunTimes};
+use super::queue::{Company, Item, Lane, Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
 use crate::execution::{Execution, Policy, Requeued, State as ExecutionState, Status, Stepped};
@@ -135,6 +136,7 @@ impl Live {
         Item {
             id: self.id,
             class: class_of(&self.version.code),
+            lane: self.lane(),
             company: self.company,
             input_bytes: self.input_bytes,
         }
@@ -163,6 +165,14 @@ impl Live {
             init_ms: self.init_ms,
             trace_id: self.trace_id.clone(),
             parent: self.parent,
+        }
+    }
+
+    /// Where it waits.
+    pub(super) fn lane(&self) -> Lane {
+        match self.caller_until {
+            Some(_) => Lane::Caller,
+            None => Lane::Queued,
         }
     }
 
@@ -213,6 +223,7 @@ pub(super) enum Removed {
 pub(super) struct FunctionState {
     pub(super) metrics: Arc<FunctionMetrics>,
     pub(super) limiter: Limiter,
+    pub(super) runs: RunTimes,
 }
 
 /// A result that is final: to be told to those who wait, once the lock is released.
@@ -242,8 +253,11 @@ impl Delivery {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) live: HashMap<ExecutionId, Live>,
+    /// Which of them no store has: lists look for these, behind however many others.
+    pub(super) in_memory: HashSet<ExecutionId>,
     pub(super) queues: Queues,
     pub(super) functions: HashMap<FunctionId, FunctionState>,
+    pub(super) admission: Admission,
     pub(super) boot: u32,
     claims: u64,
     pub(super) queued_input_bytes: u64,
@@ -252,11 +266,18 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(queues: Queues, boot: u32, queued_input_bytes_max: u64) -> Self {
+    pub(super) fn new(
+        queues: Queues,
+        admission: Admission,
+        boot: u32,
+        queued_input_bytes_max: u64,
+    ) -> Self {
         Self {
             live: HashMap::new(),
+            in_memory: HashSet::new(),
             queues,
             functions: HashMap::new(),
+            admission,
             boot,
             claims: 0,
             queued_input_bytes: 0,
@@ -285,12 +306,18 @@ impl State {
                 self.queued_input_bytes += live.input_bytes;
             }
         }
+        if live.home == Home::Memory {
+            self.in_memory.insert(live.id);
+        }
         self.live.insert(live.id, live);
     }
 
     /// Takes one out for good.
     pub(super) fn remove(&mut self, id: ExecutionId) -> Option<Live> {
         let mut live = self.live.remove(&id)?;
+        if live.home == Home::Memory {
+            self.in_memory.remove(&id);
+        }
         if let Some(place) = live.place.take() {
             self.queues.remove(live.function_id, place);
         }
@@ -409,6 +436,8 @@ impl State {
         if let Some(state) = self.functions.get(&function) {
             state.metrics.set_queue_depth(self.queues.waiting(function));
             state.metrics.set_in_flight(self.queues.running(function));
+            let callers = self.queues.waiting_callers(function);
+            state.metrics.sync_queue().set_depth(callers);
         }
     }
 

@@ -16,13 +16,13 @@ use async_trait::async_trait;
 use self::row::{LastRun, Row};
 use super::{
     Accepted, Applied, AttemptRecord, ClaimRecord, EndedExecution, Error, ExecutionRecord, Filter,
-    FunctionRecord, KeyHolder, LiveExecution, NewExecution, Request, Result, Retention, Store,
-    Transition,
+    FunctionRecord, KeyHolder, LiveExecution, NewExecution, Order, Request, Result, Retention,
+    Store, Transition,
 };
 use crate::execution::State;
 use crate::model::{
-    ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Timestamp, Version,
-    VersionNumber,
+    ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, RuntimeRevision,
+    Timestamp, Version, VersionNumber,
 };
 
 /// What outlives a [`MemoryStore`].
@@ -36,6 +36,7 @@ struct Tables {
     functions: BTreeMap<FunctionId, FunctionRecord>,
     rows: BTreeMap<ExecutionId, Row>,
     keys: HashMap<(FunctionId, IdempotencyKey), KeyRow>,
+    runtime_config: Option<RuntimeRevision>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -159,6 +160,20 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn runtime_config(&self) -> Result<Option<RuntimeRevision>> {
+        Ok(self.tables()?.runtime_config)
+    }
+
+    async fn set_runtime_config(&self, expected: u64, next: RuntimeRevision) -> Result<Applied> {
+        let mut tables = self.tables()?;
+        let standing = tables.runtime_config.map_or(0, |revision| revision.number);
+        if standing != expected {
+            return Ok(Applied::Stale);
+        }
+        tables.runtime_config = Some(next);
+        Ok(Applied::Done)
+    }
+
     async fn accept(&self, new: NewExecution) -> Result<Accepted> {
         let mut tables = self.tables()?;
         if !tables.functions.contains_key(&new.function_id) {
@@ -264,12 +279,17 @@ impl Store for MemoryStore {
 
     async fn executions(&self, filter: &Filter, limit: u32) -> Result<Vec<ExecutionRecord>> {
         let tables = self.tables()?;
-        let newest_first = tables.rows.iter().rev();
-        Ok(newest_first
-            .filter(|(id, row)| row.matches(**id, filter))
-            .take(limit as usize)
-            .map(|(id, row)| row.record(*id, None))
-            .collect())
+        let admitted =
+            |(id, row): &(&ExecutionId, &Row)| filter.admits(**id, &row.function, &row.execution);
+        let record = |(id, row): (&ExecutionId, &Row)| row.record(*id, None);
+        let (rows, limit) = (tables.rows.iter(), limit as usize);
+        Ok(match filter.order {
+            Order::NewestFirst => {
+                let page = rows.rev().filter(admitted).take(limit);
+                page.map(record).collect()
+            }
+            Order::OldestFirst => rows.filter(admitted).take(limit).map(record).collect(),
+        })
     }
 
     async fn request(&self, id: ExecutionId) -> Result<Option<Request>> {

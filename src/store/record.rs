@@ -6,6 +6,8 @@
 //! **Invariant:** no type of the model is ever serialised itself, and nothing that is read back is
 //! trusted: a value out of range is [`Unreadable`], never a panic.
 
+mod runtime_config;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use crate::model::{
     Backoff, Code, Digest, Encoding, ExecutionMode, FunctionSettings, LogLine, LogStream, Logs,
     RecordMode, Shape, Timestamp, Version, VersionNumber, VersionSpec, limits,
 };
+
+pub(crate) use runtime_config::{decode_runtime_overrides, encode_runtime_overrides};
 
 /// Something stored that cannot be understood; the text says what and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,7 +34,9 @@ impl Unreadable {
 }
 
 /// The format of settings and versions that this build writes; it reads every one up to it.
-const FORMAT: u32 = 1;
+///
+/// Format 2 added what is optional and absent in format 1: `invoke_path`.
+const FORMAT: u32 = 2;
 /// The format of logs, their first byte.
 const LOGS_FORMAT: u8 = 1;
 
@@ -111,6 +117,8 @@ struct StoredSpec {
     args: Vec<String>,
     env: BTreeMap<String, String>,
     config: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    invoke_path: Option<String>,
     record: StoredRecordMode,
     execution_mode: Option<StoredMode>,
     image: Option<String>,
@@ -281,6 +289,7 @@ fn store_spec(spec: &VersionSpec) -> StoredSpec {
         args: spec.args.clone(),
         env: spec.env.clone(),
         config: spec.config.clone(),
+        invoke_path: spec.invoke_path.clone(),
         record: match spec.record {
             RecordMode::Auto => StoredRecordMode::Auto,
             RecordMode::Full => StoredRecordMode::Full,
@@ -339,6 +348,7 @@ fn load_spec(stored: StoredSpec) -> Result<VersionSpec, Unreadable> {
         args: stored.args,
         env: stored.env,
         config: stored.config,
+        invoke_path: stored.invoke_path,
         record: match stored.record {
             StoredRecordMode::Auto => RecordMode::Auto,
             StoredRecordMode::Full => RecordMode::Full,

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::api::error::quoted;
+use crate::api::error::{COMPLAINTS_MAX, quoted};
 use crate::model::FunctionName;
 
 /// Fields that mean something.
@@ -23,6 +23,7 @@ const MEANT: &[&str] = &[
     "args",
     "env",
     "config",
+    "invokePath",
     "record",
     "concurrency",
     "queueSize",
@@ -59,17 +60,13 @@ pub(super) const IGNORED: &[&str] = &[
 ];
 
 /// Fields that are going to mean something.
-const RESERVED: &[&str] = &[
-    "entry",
-    "hosts",
-    "reuse",
-    "invokePath",
-    "allowHosts",
-    "files",
-];
+const RESERVED: &[&str] = &["entry", "hosts", "reuse", "allowHosts", "files"];
 
 /// How alike a name has to be to be suggested, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;
+/// Longest name, in bytes, for which a like one is looked for: the work grows with its length, and nobody
+/// misspells a field into more.
+const MISSPELT_BYTES_MAX: usize = 64;
 
 /// The longest name that is compared with those that there are, in bytes: comparing takes as many steps as both
 /// names have letters, multiplied.
@@ -90,6 +87,11 @@ pub(super) fn check(object: &Map<String, Value>, complaints: &mut Vec<String>) {
     for (name, value) in object {
         let name = name.as_str();
         if !is_unknown(name) {
+            continue;
+        }
+        if complaints.len() >= COMPLAINTS_MAX {
+            // Not shown any more, only counted: no work is spent on it.
+            complaints.push(String::new());
             continue;
         }
         if RESERVED.contains(&name) {
@@ -137,11 +139,23 @@ pub(super) fn check_read_only(
 }
 
 fn nearest(name: &str) -> Option<&'static str> {
+    nearest_of(name, MEANT.iter().chain(IGNORED))
+}
+
+/// The most alike of some names, if one is alike at all.
+pub(super) fn nearest_of(
+    name: &str,
+    known: impl IntoIterator<Item = &'static &'static str>,
+) -> Option<&'static str> {
+    if name.len() > MISSPELT_BYTES_MAX {
+        return None;
+    }
     let name = name.to_ascii_lowercase();
-    let known = MEANT.iter().chain(IGNORED).copied();
     let likeness =
         |known: &str| strsim::normalized_damerau_levenshtein(&name, &known.to_ascii_lowercase());
     known
+        .into_iter()
+        .copied()
         .map(|known| (likeness(known), known))
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))
@@ -168,5 +182,22 @@ mod tests {
         assert_eq!(nearest("QueueSize"), Some("queueSize"));
         assert_eq!(nearest("retries"), Some("maxRetries"));
         assert_eq!(nearest("zzzzzzzz"), None);
+    }
+
+    #[test]
+    fn long_names_and_many_of_them_cost_no_search() {
+        let long = format!("concurrency{}", "y".repeat(MISSPELT_BYTES_MAX));
+        assert_eq!(nearest(&long), None);
+        let many = (0..COMPLAINTS_MAX + 7).map(|n| (format!("timeout{n}"), Value::Bool(true)));
+        let mut complaints = Vec::new();
+        check(&many.collect(), &mut complaints);
+        assert_eq!(complaints.len(), COMPLAINTS_MAX + 7);
+        let (shown, counted) = complaints.split_at(COMPLAINTS_MAX);
+        assert!(
+            shown
+                .iter()
+                .all(|complaint| complaint.contains("timeoutMs"))
+        );
+        assert!(counted.iter().all(String::is_empty));
     }
 }

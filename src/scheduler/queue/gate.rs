@@ -77,13 +77,19 @@ impl Gate {
         self.ramp = steps.clamp(1, RAMP_STEPS);
     }
 
-    fn slots_max(&self, class: Class) -> usize {
+    /// Slots of a class, as many as the ramp lets be used.
+    pub(super) fn slots_max(&self, class: Class) -> usize {
         let max = match class {
             Class::Guest => self.bounds.guests_max,
             Class::Endpoint => self.bounds.endpoint_calls_max,
         };
         let ramped = u64::from(max) * u64::from(self.ramp) / u64::from(RAMP_STEPS);
         usize::try_from(ramped.max(1)).unwrap_or(usize::MAX)
+    }
+
+    /// Whether an ordinary execution of this class would find a slot.
+    pub(super) fn has_slot(&self, class: Class) -> bool {
+        self.turns() == Turns::Others && self.count(class) < self.slots_max(class)
     }
 
     /// Whether this one may run beside what runs.
@@ -112,18 +118,17 @@ impl Gate {
     }
 
     /// Frees a claim's slot; `functions` is how many others wait for a turn now.
-    pub(super) fn release(&mut self, fence: Fence, waiting: usize) -> Option<FunctionId> {
-        let class = self
-            .running
-            .iter()
-            .position(|claims| claims.contains_key(&fence))?;
-        let running = self.running[class].remove(&fence)?;
-        self.input_bytes[class] -= running.input_bytes;
+    pub(super) fn release(&mut self, fence: Fence, waiting: usize) -> Option<(FunctionId, Class)> {
+        let classes = [Class::Guest, Class::Endpoint];
+        let mut holds = classes.into_iter();
+        let class = holds.find(|class| self.running[*class as usize].contains_key(&fence))?;
+        let running = self.running[class as usize].remove(&fence)?;
+        self.input_bytes[class as usize] -= running.input_bytes;
         if self.alone == Some(fence) {
             self.alone = None;
             self.turns_of_others = waiting;
         }
-        Some(running.function)
+        Some((running.function, class))
     }
 
     /// A suspect is ready.
@@ -131,8 +136,8 @@ impl Gate {
         self.suspects.insert(sequence, (function, item));
     }
 
-    pub(super) fn remove_suspect(&mut self, sequence: u64) -> Option<(FunctionId, Item)> {
-        self.suspects.remove(&sequence)
+    pub(super) fn remove_suspect(&mut self, sequence: u64) {
+        self.suspects.remove(&sequence);
     }
 
     pub(super) fn remove_function(&mut self, function: FunctionId) {

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** looks, and changes nothing.
 
-use super::{Class, ExecutionId, Place, Queues, WhoseTurn};
+use super::{Class, ExecutionId, Lane, Lanes, Place, Queues, WhoseTurn};
 use crate::model::{Fence, FunctionId};
 
 /// A turn that a function had, or would have next.
@@ -24,39 +24,32 @@ impl Queues {
 
     /// The ready entries of functions that have a slot, the oldest of each function first.
     pub(in crate::scheduler) fn ready_with_slot(&self) -> Turns {
-        let mut entries = self.entries();
-        entries.sort_unstable_by_key(|(_, _, place)| match place {
-            Place::Ready(sequence) => *sequence,
-            Place::Deferred(..) | Place::Suspect(_) => u64::MAX,
-        });
-        let mut ready = Turns::new();
-        for (function, id, place) in entries {
-            let queue = &self.functions[&function];
-            let item = queue.ready.values().find(|item| item.id == id);
-            if let (Place::Ready(_), Some(item)) = (place, item)
-                && queue.has_slot()
-            {
-                ready.push(Turn {
-                    function,
-                    class: item.class,
-                    id,
-                });
+        let mut ready = Vec::new();
+        for (&function, queue) in &self.functions {
+            for (place, item) in queue.lanes.entries().filter(|_| queue.has_slot()) {
+                if let Place::Ready(sequence) = place {
+                    let (class, id) = (item.class, item.id);
+                    ready.push((
+                        sequence,
+                        Turn {
+                            function,
+                            class,
+                            id,
+                        },
+                    ));
+                }
             }
         }
-        ready
+        ready.sort_unstable_by_key(|(sequence, _)| *sequence);
+        ready.into_iter().map(|(_, turn)| turn).collect()
     }
 
     /// Every entry: whose, where.
     pub(in crate::scheduler) fn entries(&self) -> Vec<(FunctionId, ExecutionId, Place)> {
         let mut entries = Vec::new();
         for (&function, queue) in &self.functions {
-            let ready = queue.ready.iter();
-            entries
-                .extend(ready.map(|(&sequence, item)| (function, item.id, Place::Ready(sequence))));
-            let deferred = queue.deferred.iter();
-            entries.extend(deferred.map(|(&(due, sequence), item)| {
-                (function, item.id, Place::Deferred(due, sequence))
-            }));
+            let all = queue.lanes.entries();
+            entries.extend(all.map(|(place, item)| (function, item.id, place)));
         }
         let suspects = self.gate.suspects();
         entries.extend(
@@ -68,7 +61,8 @@ impl Queues {
 
     /// Places promised and not yet used, over all functions.
     pub(in crate::scheduler) fn reserved(&self) -> usize {
-        self.functions.values().map(|queue| queue.reserved).sum()
+        let queues = self.functions.values();
+        queues.map(|queue| queue.lanes.reserved()).sum()
     }
 
     /// Panics where the parts contradict each other.
@@ -84,13 +78,14 @@ impl Queues {
                 queue.claims.len(),
                 "a claim of {function:?} without a slot"
             );
-            for &(due, sequence) in queue.deferred.keys() {
+            queue.lanes.check();
+            for (due, sequence) in queue.lanes.deferred_keys() {
                 assert!(
                     self.due.contains(&(due, sequence, function)),
                     "deferred work nobody wakes"
                 );
             }
-            if !queue.ready.is_empty() && queue.has_slot() {
+            if queue.lanes.ready() > 0 && queue.has_slot() {
                 assert!(
                     queue.ring.is_some(),
                     "{function:?} could run, but has no turn"
@@ -108,9 +103,16 @@ impl Queues {
         let deferred: usize = self
             .functions
             .values()
-            .map(|queue| queue.deferred.len())
+            .map(|queue| queue.lanes.deferred_keys().count())
             .sum();
         assert_eq!(deferred, self.due.len(), "due times without work");
+        let sum = |count: fn(&Lanes) -> usize| -> usize {
+            let queues = self.functions.values();
+            queues.map(|queue| count(&queue.lanes)).sum()
+        };
+        let callers = sum(|lanes| lanes.waiting_in(Lane::Caller));
+        assert_eq!(self.callers_waiting, callers, "the sum of waiting callers");
+        assert_eq!(self.ready, sum(Lanes::ready), "the sum of ready work");
         self.gate.check();
     }
 
@@ -119,8 +121,8 @@ impl Queues {
         let in_rings = [Class::Guest, Class::Endpoint].into_iter().any(|class| {
             let mut ring = self.rings[class as usize].iter();
             let head = ring.find_map(|&function| {
-                let head = self.head_with_slot(function)?;
-                (head.class == class).then_some(head)
+                let (_, item) = self.head_with_slot(function)?;
+                (item.class == class).then_some(item)
             });
             head.is_some_and(|head| self.gate.has_room(head))
         });

@@ -16,8 +16,8 @@ use super::scripted::{Counted, take_one};
 use super::trace::Trace;
 use crate::execution::Status;
 use crate::model::{
-    ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Timestamp, Version,
-    VersionNumber,
+    ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, RuntimeRevision,
+    Timestamp, Version, VersionNumber,
 };
 use crate::store::memory::MemoryStore;
 use crate::store::{
@@ -217,6 +217,17 @@ impl Store for FaultyStore {
         self.trace.note(|| format!("store: {id:?} is gone"));
         tokio::task::yield_now().await;
         Ok(())
+    }
+    async fn runtime_config(&self) -> Result<Option<RuntimeRevision>> {
+        self.inner.runtime_config().await
+    }
+    async fn set_runtime_config(&self, expected: u64, next: RuntimeRevision) -> Result<Applied> {
+        let poisoned = self.gate().await?;
+        let applied = self.inner.set_runtime_config(expected, next).await;
+        if poisoned.is_some() {
+            self.check_poison()?;
+        }
+        applied
     }
     async fn accept(&self, new: NewExecution) -> Result<Accepted> {
         let poisoned = self.gate().await?;

@@ -1,5 +1,6 @@
 //! The scheduler's promises, each in a small world of its own.
 
+mod admission;
 mod calls;
 mod faulty;
 mod invariants;
@@ -7,7 +8,9 @@ mod late_runs;
 mod lifecycle;
 mod orders;
 mod queueing;
+mod runtime_config;
 mod scripted;
 mod simulation;
+mod slots;
 mod support;
 mod trace;

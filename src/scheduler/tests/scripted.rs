@@ -147,10 +147,13 @@ impl ScriptedRunner {
                 }
                 std::future::pending().await
             }
-            naps if naps.starts_with("sleep:") => {
-                let ms = naps.trim_start_matches("sleep:").parse().unwrap();
-                tokio::time::sleep(Duration::from_millis(ms)).await;
-                success()
+            nap if nap.starts_with("nap:") => {
+                let ms = nap["nap:".len()..].parse().unwrap();
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => Outcome::Interrupted,
+                    () = tokio::time::sleep(Duration::from_millis(ms)) => success(),
+                }
             }
             later => {
                 let delay = later.strip_prefix("later:").expect("a word of the script");

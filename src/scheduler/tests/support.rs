@@ -106,6 +106,7 @@ pub(super) fn background() -> Options {
         running_input_bytes_max: 1_000_000,
         start_ramp_ms: 0,
         suspect_faults: 2,
+        ..Options::default()
     }
 }
 

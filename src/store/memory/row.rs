@@ -9,7 +9,7 @@ use crate::model::{
     ExecutionId, Fence, FunctionId, FunctionName, Output, RecordMode, Timestamp, VersionNumber,
 };
 use crate::store::{
-    Applied, AttemptRecord, EndedExecution, ExecutionRecord, Filter, Guard, NewExecution, Request,
+    Applied, AttemptRecord, EndedExecution, ExecutionRecord, Guard, NewExecution, Request,
     Transition,
 };
 
@@ -136,20 +136,6 @@ impl Row {
     pub(super) fn run_under(&self, fence: Fence) -> std::result::Result<usize, usize> {
         self.attempts
             .binary_search_by_key(&fence, |attempt| attempt.fence)
-    }
-
-    pub(super) fn matches(&self, id: ExecutionId, filter: &Filter) -> bool {
-        filter
-            .function
-            .as_ref()
-            .is_none_or(|name| *name == self.function)
-            && filter
-                .status
-                .is_none_or(|status| status == self.execution.status())
-            && filter
-                .since
-                .is_none_or(|since| self.execution.created_at >= since)
-            && filter.before.is_none_or(|before| id < before)
     }
 
     pub(super) fn record(&self, id: ExecutionId, output: Option<Output>) -> ExecutionRecord {

@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use super::buffer::attempt_bytes;
 use super::write::{Done, Problem, Writes};
 use crate::model::{
-    ExecutionId, FunctionId, FunctionName, FunctionSettings, Timestamp, Version, VersionNumber,
+    ExecutionId, FunctionId, FunctionName, FunctionSettings, RuntimeRevision, Timestamp, Version,
+    VersionNumber,
 };
 use crate::store::{
     Accepted, Applied, AttemptRecord, Error, FunctionRecord, NewExecution, Result, Retention,
@@ -212,6 +213,23 @@ impl Operation for DeleteFunction {
 
     fn apply(&self, writes: &Writes<'_>) -> Done<()> {
         writes.delete_function(self.0)
+    }
+}
+
+pub(super) struct SetRuntimeConfig {
+    pub(super) expected: u64,
+    pub(super) next: RuntimeRevision,
+}
+
+impl Operation for SetRuntimeConfig {
+    type Answer = Applied;
+
+    fn weight(&self) -> Weight {
+        Weight::one(0)
+    }
+
+    fn apply(&self, writes: &Writes<'_>) -> Done<Applied> {
+        writes.set_runtime_config(self.expected, &self.next)
     }
 }
 

@@ -491,6 +491,7 @@ fn refused(world: &World, error: &CallError) {
         | CallError::NotRedrivable(_)
         | CallError::InputNotKept(_)
         | CallError::UnknownVersion(_)
+        | CallError::CodeGone(_)
         | CallError::Forgotten(_)
         | CallError::Store(_) => panic!("not an answer to a call: {error}"),
     }

@@ -41,7 +41,7 @@ async fn queue(ground: Ground, random: &mut Random, ids: &mut Vec<ExecutionId>) 
         let script = if number == poisoned {
             "poison"
         } else {
-            "sleep:50"
+            "nap:50"
         };
         let id = world.enqueue(name, script).await;
         if number == poisoned {

@@ -5,6 +5,7 @@
 
 mod executions;
 mod purge;
+mod runtime_config;
 
 use std::cell::Cell;
 use std::sync::Arc;
