@@ -56,6 +56,7 @@
 //! | 2 | [`observe`] | metrics |
 //! | 2 | [`shutdown`] | tasks, and how they stop |
 //! | 2 | [`guests`] | builds the functions of `guest-functions/` |
+//! | 1 | [`net`] | which addresses may be called |
 //! | 1 | [`execution`] | the life of an execution: pure |
 //! | 0 | [`model`] | the words, as types that hold no wrong value |
 //! | 0 | [`clock`] | time as a parameter |
@@ -79,6 +80,7 @@ pub mod endpoint;
 pub mod execution;
 pub mod guests;
 pub mod model;
+pub mod net;
 pub mod observe;
 pub mod registry;
 pub mod runtime;

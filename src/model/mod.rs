@@ -4,6 +4,8 @@
 
 mod id;
 mod payload;
+mod reach;
+mod secret;
 mod spec;
 
 pub use id::{
@@ -11,6 +13,8 @@ pub use id::{
     InvalidFunctionName, InvalidIdempotencyKey, Timestamp, VersionNumber,
 };
 pub use payload::{ContentType, Encoding, Failure, Input, JSON, LogLine, LogStream, Logs, Output};
+pub use reach::{Host, HostPattern, InvalidHost, InvalidHostPattern, Origin, Scheme};
+pub use secret::{Exposure, InvalidSecretName, OpenSecret, SecretName, SecretUse, SecretValue};
 pub use spec::{
     Backoff, Code, ExecutionMode, FunctionSettings, RecordMode, Shape, Spec, Version, VersionSpec,
     limits,

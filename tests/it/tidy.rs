@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules under `src/` by layer: code imports from lower layers only.
-const LAYERS: [(&str, u8); 18] = [
+const LAYERS: [(&str, u8); 19] = [
     ("model", 0),
     ("clock", 0),
     ("execution", 1),
+    ("net", 1),
     ("store", 2),
     ("runtime", 2),
     ("endpoint", 2),

@@ -11,7 +11,9 @@ mod fields;
 mod function;
 mod headers;
 mod json;
+mod log_line;
 mod query;
+mod reach;
 mod spec;
 mod spec_names;
 #[cfg(test)]

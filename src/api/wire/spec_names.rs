@@ -23,6 +23,8 @@ const MEANT: &[&str] = &[
     "args",
     "env",
     "config",
+    "allowHosts",
+    "secrets",
     "record",
     "concurrency",
     "queueSize",
@@ -59,14 +61,7 @@ pub(super) const IGNORED: &[&str] = &[
 ];
 
 /// Fields that are going to mean something.
-const RESERVED: &[&str] = &[
-    "entry",
-    "hosts",
-    "reuse",
-    "invokePath",
-    "allowHosts",
-    "files",
-];
+const RESERVED: &[&str] = &["entry", "hosts", "reuse", "invokePath", "files"];
 
 /// How alike a name has to be to be suggested, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;
