@@ -50,6 +50,7 @@
 //! | 4 | [`api`] | HTTP: routes, bodies, errors |
 //! | 3 | [`scheduler`] | admission, queues, claims, dispatch, drain |
 //! | 3 | [`registry`] | functions and versions |
+//! | 3 | [`secrets`] | secrets by name, encrypted |
 //! | 2 | [`store`] | what is durable, stated as transitions |
 //! | 2 | [`runtime`] | compiles and runs wasm |
 //! | 2 | [`endpoint`] | runs attempts at a service behind a URL |
@@ -85,6 +86,7 @@ pub mod observe;
 pub mod registry;
 pub mod runtime;
 pub mod scheduler;
+pub mod secrets;
 pub mod shutdown;
 pub mod store;
 pub mod testing;

@@ -20,6 +20,7 @@ use crate::model::{ExecutionId, FunctionName};
 use crate::registry;
 use crate::runtime::Refused;
 use crate::scheduler::CallError;
+use crate::secrets;
 use crate::store;
 
 const X_QUEUE_REJECT_REASON: HeaderName = HeaderName::from_static("x-queue-reject-reason");
@@ -167,6 +168,15 @@ impl Error {
             quoted(id)
         );
         Self::new(StatusCode::NOT_FOUND, "EXECUTION_NOT_FOUND", message)
+    }
+
+    /// 404: the path names a secret that does not exist.
+    pub(super) fn unknown_secret(name: &str) -> Self {
+        let message = format!(
+            "there is no secret named {}: GET /v1/secrets lists those that exist",
+            quoted(name)
+        );
+        Self::new(StatusCode::NOT_FOUND, "SECRET_NOT_FOUND", message)
     }
 
     fn execution_forgotten(message: String) -> Self {
@@ -342,6 +352,7 @@ impl From<registry::Error> for Error {
             E::TooManyFunctions(message) => Self::unprocessable("TOO_MANY_FUNCTIONS", message),
             E::TooManyVersions(message) => Self::unprocessable("TOO_MANY_VERSIONS", message),
             E::Refused(refused) => refused.into(),
+            E::Secrets(error) => error.into(),
             E::Store(inner) => inner.into(),
         }
     }
@@ -362,6 +373,22 @@ impl Error {
             "{name} has no replicas to set: only DEPLOYMENT functions of a container provider have, and \
              there is none here"
         ))
+    }
+}
+
+impl From<secrets::Error> for Error {
+    fn from(error: secrets::Error) -> Self {
+        use secrets::Error as E;
+        let message = error.to_string();
+        match error {
+            E::NoKey => Self::unprocessable("SECRETS_KEY_MISSING", message),
+            E::Missing(_) => Self::unprocessable("UNKNOWN_SECRET", message),
+            E::TooMany(_) => Self::unprocessable("TOO_MANY_SECRETS", message),
+            E::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "SECRET_NOT_FOUND", message),
+            E::InUse { .. } => Self::new(StatusCode::CONFLICT, "SECRET_IN_USE", message),
+            E::Store(inner) => inner.into(),
+            E::Internal(inside) => Self::internal(inside),
+        }
     }
 }
 
@@ -429,6 +456,11 @@ mod tests {
             message: text(),
             imports: vec![text()],
         };
+        let secret = || "api-key".parse().unwrap();
+        let in_use = secrets::Error::InUse {
+            name: secret(),
+            functions: vec![name()],
+        };
         let unknown_version = format!("echo has no version {}", VersionNumber(3));
         vec![
             Error::bad_request("a text"),
@@ -438,6 +470,7 @@ mod tests {
             Error::unknown_path("/p"),
             Error::unknown_verb("a:b", "c"),
             Error::unknown_execution("x"),
+            Error::unknown_secret("x"),
             Error::method_not_allowed(None),
             Error::body_too_slow(1),
             Error::too_large("it", 1),
@@ -464,6 +497,13 @@ mod tests {
             R::TooManyFunctions(text()).into(),
             R::TooManyVersions(text()).into(),
             R::Refused(Refused::NotWasm(text())).into(),
+            R::Secrets(secrets::Error::NoKey).into(),
+            secrets::Error::Missing(vec![secret()]).into(),
+            secrets::Error::TooMany(5).into(),
+            secrets::Error::Unknown(secret()).into(),
+            in_use.into(),
+            secrets::Error::Store(store::Error::Closed).into(),
+            secrets::Error::Internal("the inside text".to_owned()).into(),
             Refused::Unsupported(text()).into(),
             imports.into(),
             Refused::TooExpensive(text()).into(),

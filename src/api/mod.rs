@@ -15,6 +15,7 @@ mod health;
 mod invocations;
 mod options;
 mod router;
+mod secrets;
 mod segment;
 mod upload;
 mod wire;

@@ -17,7 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::error::Error;
 use super::guard::{GuardLayer, Hosts};
 use super::segment::Segment;
-use super::{State, drain, executions, functions, health, invocations};
+use super::{State, drain, executions, functions, health, invocations, secrets};
 
 /// The API.
 pub fn router(state: Arc<State>) -> Router {
@@ -45,6 +45,11 @@ pub fn router(state: Arc<State>) -> Router {
                 .fallback(async |segment: Segment| segment.other_method_of_execution()),
         )
         .route("/v1/executions/{segment}/logs", get(executions::logs))
+        .route("/v1/secrets", get(secrets::list))
+        .route(
+            "/v1/secrets/{segment}",
+            put(secrets::set).delete(secrets::remove),
+        )
         .route("/v1/internal/functions/{segment}", post(drain::once))
         .route(
             "/v1/internal/executions/{segment}",

@@ -22,6 +22,7 @@ mod invoke;
 mod logs;
 mod output;
 mod progress;
+mod secrets;
 mod serve;
 mod wire;
 
@@ -72,6 +73,8 @@ enum ClientCommand {
     Functions(functions::Command),
     #[command(subcommand)]
     Executions(executions::Command),
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     Logs(logs::Args),
     Doctor(doctor::Args),
 }
@@ -159,6 +162,7 @@ impl ClientCommand {
             Self::Drain(args) => args.execute(context).await,
             Self::Functions(command) => command.execute(context).await,
             Self::Executions(command) => command.execute(context).await,
+            Self::Secrets(command) => command.execute(context).await,
             Self::Logs(args) => args.execute(context).await,
             Self::Doctor(args) => args.execute(context).await,
         }

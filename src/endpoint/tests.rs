@@ -143,6 +143,7 @@ fn attempt(url: &str) -> Attempt {
         traceparent: None,
         metadata: Arc::new([]),
         input: json("{}"),
+        secrets: Arc::default(),
     }
 }
 

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{ChangeRight, Deployed, Error, Function, Registry, SpecEdit};
+use super::{ChangeRight, Deployed, Error, Function, Registry, SpecEdit, grants};
 use crate::model::{
     Code, Digest, ExecutionMode, FunctionName, Spec, Version, VersionNumber, VersionSpec,
 };
 use crate::runtime::Prepared;
+use crate::secrets::Existence;
 use crate::store;
 
 impl Registry {
@@ -63,6 +64,7 @@ impl Registry {
             spec.version.execution_mode = None;
         }
         let code = wasm_code(prepared);
+        let _existence = self.admit(&code, &spec.version).await?;
         match standing {
             Some(function) => {
                 let function = self.add_version(right, &function, code, spec).await?;
@@ -93,6 +95,7 @@ impl Registry {
                 return Err(Error::NameTaken(name));
             }
             let code = registry.resolve(&name, &spec.version)?;
+            let _existence = registry.admit(&code, &spec.version).await?;
             registry.create_with(right, &name, code, spec).await
         })
         .await
@@ -134,6 +137,7 @@ impl Registry {
         } else {
             self.resolve(name, &spec.version)?
         };
+        let _existence = self.admit(&code, &spec.version).await?;
         self.add_version(right, &function, code, spec).await
     }
 
@@ -158,7 +162,7 @@ impl Registry {
     ) -> Result<Arc<Function>, Error> {
         let right = self.change(name).await;
         let function = self.must_get(name)?;
-        if function.version(version).is_none() {
+        let Some(older) = function.version(version) else {
             let numbers = function
                 .versions
                 .iter()
@@ -168,7 +172,8 @@ impl Registry {
                 "{name} has no version {version}: it has {}",
                 numbers.join(", ")
             )));
-        }
+        };
+        let _existence = self.admit(&older.code, &older.spec).await?;
         self.set(right, &function, function.settings.clone(), version)
             .await
     }
@@ -310,6 +315,13 @@ impl Registry {
             spec,
             created_at: self.inner.clock.now(),
         })
+    }
+
+    /// Makes sure that a version may become the active one: that it is granted what its code asks for, and that its
+    /// secrets exist for as long as the answer is held.
+    async fn admit(&self, code: &Code, spec: &VersionSpec) -> Result<Existence, Error> {
+        grants::check(code, spec)?;
+        Ok(self.inner.vault.rely_on(&spec.secrets).await?)
     }
 
     /// Finds the code that a spec names.

@@ -12,6 +12,7 @@ mod compile;
 mod ending;
 mod engine;
 mod epoch;
+mod given;
 mod handler;
 mod host;
 mod host_limits;
@@ -52,6 +53,7 @@ use self::code::{Codes, Loaded, Temperature};
 use self::run::Runner;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{Code, Digest, Failure, Shape};
+use crate::net;
 
 /// Settings of the runtime; every figure is a limit or a size.
 #[derive(Debug, Clone)]
@@ -68,6 +70,8 @@ pub struct Options {
     pub compile_timeout_s: u64,
     /// Address space of the compiling child, in bytes.
     pub compile_memory_bytes_max: u64,
+    /// What guests' requests are held to.
+    pub outgoing: net::Options,
 }
 
 impl Options {
@@ -80,6 +84,7 @@ impl Options {
             compile_queue_max: 16,
             compile_timeout_s: 120,
             compile_memory_bytes_max: 2 * 1024 * 1024 * 1024,
+            outgoing: net::Options::default(),
         }
     }
 }

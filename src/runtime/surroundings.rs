@@ -10,6 +10,7 @@ use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 
+use super::given::Given;
 use super::host_limits::{RANDOM_BYTES_MAX, RESOURCES_MAX};
 use super::output::Capture;
 use crate::execution::Attempt;
@@ -28,6 +29,7 @@ pub(super) struct Surroundings {
     version: Arc<Version>,
     attempt: u32,
     trace_id: Option<Arc<str>>,
+    given: Given,
     stdin: Bytes,
     capture: Capture,
 }
@@ -41,6 +43,7 @@ impl Surroundings {
             version: Arc::clone(&attempt.version),
             attempt: attempt.number,
             trace_id: attempt.trace_id.clone(),
+            given: Given::new(&attempt.secrets),
             stdin,
             capture,
         }
@@ -77,8 +80,10 @@ impl Surroundings {
             |name: &str| matches!(name, EXECUTION_ID | TRACE_ID | ATTEMPT | FUNCTION_NAME);
         let specified = self.version.spec.env.iter();
         let specified = specified
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .chain(self.given.env())
             .filter(|(name, _)| !is_ours(name))
-            .map(|(name, value)| (name.clone(), value.clone()));
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let ours = ours
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value));

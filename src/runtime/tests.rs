@@ -48,6 +48,7 @@ fn options(folder: &tempfile::TempDir) -> Options {
         compile_queue_max: 4,
         compile_timeout_s: 60,
         compile_memory_bytes_max: 2 << 30,
+        outgoing: crate::net::Options::default(),
     }
 }
 
@@ -734,6 +735,7 @@ fn attempt(prepared: &Prepared, time_limit: Duration) -> Attempt {
             content_type: JSON,
             body: Bytes::from_static(b"null"),
         },
+        secrets: Arc::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules under `src/` by layer: code imports from lower layers only.
-const LAYERS: [(&str, u8); 19] = [
+const LAYERS: [(&str, u8); 20] = [
     ("model", 0),
     ("clock", 0),
     ("execution", 1),
@@ -20,6 +20,7 @@ const LAYERS: [(&str, u8); 19] = [
     ("guests", 2),
     ("scheduler", 3),
     ("registry", 3),
+    ("secrets", 3),
     ("api", 4),
     ("console", 4),
     ("config", 5),
@@ -30,9 +31,11 @@ const LAYERS: [(&str, u8); 19] = [
 ];
 
 /// Who may import whom within one layer.
-const NEIGHBOURS: [(&str, &str); 4] = [
+const NEIGHBOURS: [(&str, &str); 6] = [
     ("clock", "model"),
     ("scheduler", "registry"),
+    ("scheduler", "secrets"),
+    ("registry", "secrets"),
     ("app", "config"),
     ("main", "cli"),
 ];

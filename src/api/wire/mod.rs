@@ -14,6 +14,7 @@ mod json;
 mod log_line;
 mod query;
 mod reach;
+mod secret;
 mod spec;
 mod spec_names;
 #[cfg(test)]
@@ -28,5 +29,6 @@ pub(super) use execution::{call_answer, execution, list_of, logs, page};
 pub(super) use function::{version_view, view};
 pub(super) use headers::{CallHeaders, X_EXECUTION_ID, dispatch_attempt};
 pub(super) use query::ListQuery;
+pub(super) use secret::{secret_value, secret_view};
 pub(super) use spec::{NewFunction, full_spec, merge_patch, object, object_of};
 pub(super) use version::{redrive_version, rollback_version};

@@ -17,7 +17,7 @@ use super::super::*;
 use crate::execution::{Attempt, Execution, Outcome, Ran, Status};
 use crate::model::{
     Backoff, Digest, ExecutionId, Failure, FunctionId, FunctionName, FunctionSettings,
-    IdempotencyKey, Input, JSON, Spec, Timestamp, Version, VersionNumber,
+    IdempotencyKey, Input, JSON, SecretName, Spec, Timestamp, Version, VersionNumber,
 };
 use crate::registry::{self, CodeSource};
 use crate::runtime::{Prepared, Refused};
@@ -25,7 +25,7 @@ use crate::store::memory::{Disk, MemoryStore};
 use crate::store::{
     Accepted, Applied, AttemptRecord, ClaimRecord, EndedExecution, ExecutionRecord, Filter,
     FunctionRecord, Guard, KeyHolder, LiveExecution, NewExecution, Request, Result as StoreResult,
-    Retention, Transition,
+    Retention, SecretRecord, Transition,
 };
 
 /// When every world begins.
@@ -247,6 +247,20 @@ impl Store for FaultyStore {
         self.inner.delete_function(id).await?;
         tokio::task::yield_now().await;
         Ok(())
+    }
+    async fn secrets(&self) -> StoreResult<Vec<SecretRecord>> {
+        self.inner.secrets().await
+    }
+    async fn put_secret(
+        &self,
+        name: &SecretName,
+        sealed: Arc<[u8]>,
+        now: Timestamp,
+    ) -> StoreResult<SecretRecord> {
+        self.inner.put_secret(name, sealed, now).await
+    }
+    async fn delete_secret(&self, name: &SecretName) -> StoreResult<Applied> {
+        self.inner.delete_secret(name).await
     }
     async fn accept(&self, new: NewExecution) -> StoreResult<Accepted> {
         self.gate().await?;

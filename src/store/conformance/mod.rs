@@ -13,6 +13,7 @@ pub(crate) mod keys;
 pub(crate) mod lists;
 pub(crate) mod restart;
 pub(crate) mod retention;
+pub(crate) mod secrets;
 pub(crate) mod world;
 
 use std::sync::Arc;
@@ -69,6 +70,9 @@ macro_rules! suite {
                 keeps_a_summary_without_bodies,
                 lists_what_was_recorded_before,
                 redrives_what_was_only_just_recorded;
+            secrets:
+                keeps_secrets_by_name,
+                forgets_a_secret_that_is_deleted;
             retention:
                 removes_what_is_old_with_all_that_belongs_to_it,
                 removes_no_more_than_a_step_at_once,

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The steps; step `n` (from 1) takes a database from version `n - 1` to `n`.
-pub(super) const STEPS: &[&str] = &[STEP_1];
+pub(super) const STEPS: &[&str] = &[STEP_1, SECRETS];
 
 /// Version 1.
 ///
@@ -116,6 +116,16 @@ CREATE TABLE keys (
     PRIMARY KEY (function_id, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX keys_by_expiry ON keys (expires_at);
+";
+
+/// Secrets: `sealed` is encrypted with a key that the database has not.
+const SECRETS: &str = "
+CREATE TABLE secrets (
+    name TEXT PRIMARY KEY NOT NULL,
+    sealed BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Why a database could not be brought to the newest version.

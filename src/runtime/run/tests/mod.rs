@@ -146,6 +146,7 @@ fn attempt(change: impl FnOnce(&mut VersionSpec)) -> Attempt {
         traceparent: None,
         metadata: [].into(),
         input: json("null"),
+        secrets: Arc::default(),
     }
 }
 

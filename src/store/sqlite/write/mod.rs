@@ -5,6 +5,7 @@
 
 mod executions;
 mod purge;
+mod secrets;
 
 use std::cell::Cell;
 use std::sync::Arc;
