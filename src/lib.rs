@@ -58,6 +58,7 @@
 //! | 2 | [`shutdown`] | tasks, and how they stop |
 //! | 2 | [`guests`] | builds the functions of `guest-functions/` |
 //! | 1 | [`net`] | which addresses may be called |
+//! | 1 | [`answer`] | what an HTTP answer of a function means |
 //! | 1 | [`execution`] | the life of an execution: pure |
 //! | 0 | [`model`] | the words, as types that hold no wrong value |
 //! | 0 | [`clock`] | time as a parameter |
@@ -73,6 +74,7 @@
 //! - Everything that can grow has a bound with a name: see [`config::Limits`] and [`model::limits`].
 //! - A guest cannot panic, hang or starve the plane; a failure of the plane's is never counted as the guest's.
 
+pub mod answer;
 pub mod api;
 pub mod app;
 pub mod cli;

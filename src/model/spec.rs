@@ -72,7 +72,7 @@ pub mod limits {
     pub const SECRETS_MAX: usize = 64;
     /// Bytes of one secret's value.
     pub const SECRET_BYTES: RangeInclusive<u64> = 1..=65_536;
-    /// Longest `image` and `endpointUrl`, in bytes.
+    /// Longest `image`, `endpointUrl` and `invokePath`, in bytes.
     pub const TEXT_BYTES_MAX: usize = 2048;
 }
 
@@ -89,7 +89,7 @@ pub enum Shape {
     Command02,
     /// A `wasi:cli/run@0.3.x` component.
     Command03,
-    /// A preview 1 module with `_start`.
+    /// A preview 1 or `wasi_unstable` module with `_start`.
     CoreCommand,
 }
 
@@ -211,6 +211,8 @@ pub struct VersionSpec {
     pub allow_hosts: Option<Vec<HostPattern>>,
     /// Secrets that the function is given, by the name that it knows them by.
     pub secrets: BTreeMap<String, SecretUse>,
+    /// Path and query that calls of an HTTP function are POSTed to; `/` unless said.
+    pub invoke_path: Option<String>,
     /// What is kept of calls that were promised nothing.
     pub record: RecordMode,
     /// What the client asked for, if it did.
@@ -240,6 +242,7 @@ impl Default for VersionSpec {
             config: BTreeMap::new(),
             allow_hosts: None,
             secrets: BTreeMap::new(),
+            invoke_path: None,
             record: RecordMode::Auto,
             execution_mode: None,
             image: None,

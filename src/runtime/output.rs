@@ -113,6 +113,15 @@ impl Written {
         }
     }
 
+    /// Adds a line of ours to what the guest wrote to its standard error.
+    pub(super) fn note(&mut self, line: &str) {
+        if !self.unfinished[slot(LogStream::Stderr)].is_empty() {
+            self.log(LogStream::Stderr, b"\n");
+        }
+        self.log(LogStream::Stderr, line.as_bytes());
+        self.log(LogStream::Stderr, b"\n");
+    }
+
     fn finish_line(&mut self, stream: LogStream) {
         let raw = std::mem::take(&mut self.unfinished[slot(stream)]);
         let raw = raw.strip_suffix(b"\r").unwrap_or(&raw);

@@ -36,7 +36,10 @@ impl Unreadable {
 }
 
 /// The format of settings and versions that this build writes; it reads every one up to it.
-const FORMAT: u32 = 1;
+///
+/// Format 2 added what is optional and absent in format 1: `invoke_path`, `allow_hosts`, `secrets`.
+const FORMAT: u32 = 2;
+
 #[derive(Deserialize)]
 struct FormatOnly {
     format: u32,
@@ -118,6 +121,8 @@ struct StoredSpec {
     allow_hosts: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     secrets: BTreeMap<String, StoredSecretUse>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    invoke_path: Option<String>,
     record: StoredRecordMode,
     execution_mode: Option<StoredMode>,
     image: Option<String>,
@@ -290,6 +295,7 @@ fn store_spec(spec: &VersionSpec) -> StoredSpec {
         config: spec.config.clone(),
         allow_hosts: spec.allow_hosts.as_deref().map(store_hosts),
         secrets: spec.secrets.iter().map(store_secret_use).collect(),
+        invoke_path: spec.invoke_path.clone(),
         record: match spec.record {
             RecordMode::Auto => StoredRecordMode::Auto,
             RecordMode::Full => StoredRecordMode::Full,
@@ -354,6 +360,7 @@ fn load_spec(stored: StoredSpec) -> Result<VersionSpec, Unreadable> {
             .into_iter()
             .map(load_secret_use)
             .collect::<Result<_, _>>()?,
+        invoke_path: stored.invoke_path,
         record: match stored.record {
             StoredRecordMode::Auto => RecordMode::Auto,
             StoredRecordMode::Full => RecordMode::Full,

@@ -14,7 +14,7 @@ const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 const CORE_MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
 
 /// Folders that are no guests.
-const NO_GUESTS: [&str; 2] = ["sdk", "target"];
+const NO_GUESTS: [&str; 3] = ["sdk", "target", "tests-http"];
 
 #[test]
 fn every_guest_is_listed() {

@@ -29,3 +29,4 @@ mod store_faults;
 mod support;
 mod tidy;
 mod upkeep;
+mod web_calls;

@@ -25,6 +25,7 @@ const MEANT: &[&str] = &[
     "config",
     "allowHosts",
     "secrets",
+    "invokePath",
     "record",
     "concurrency",
     "queueSize",
@@ -61,7 +62,7 @@ pub(super) const IGNORED: &[&str] = &[
 ];
 
 /// Fields that are going to mean something.
-const RESERVED: &[&str] = &["entry", "hosts", "reuse", "invokePath", "files"];
+const RESERVED: &[&str] = &["entry", "hosts", "reuse", "files"];
 
 /// How alike a name has to be to be suggested, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;

@@ -47,6 +47,7 @@ fn every_field_is_read() {
         "name": "echo", "timeoutMs": 5, "cpuMs": 6, "memoryMb": 7, "outputBytesMax": 8, "logBytesMax": 9,
         "maxRetries": 10, "retryBackoff": {"baseDelayMs": 0, "maxDelayMs": 12}, "maxRequeues": 13,
         "maxAgeMs": 14, "args": ["a", ""], "env": {"A": "1"}, "config": {"k": "v"}, "record": "full",
+        "invokePath": "/in?a=b",
         "concurrency": 15, "queueSize": 16, "ratePerSecond": 17, "burst": 18, "executionMode": "POOL",
         "endpointUrl": "http://x/", "image": "any", "runtimeMode": "STDIO", "command": ["sh"],
         "resources": {"cpu": "1"}, "scalingConfig": null, "version": 3, "createdAt": "long ago",
@@ -100,6 +101,7 @@ fn every_field_is_read() {
                 ),
             ]
             .into(),
+            invoke_path: Some("/in?a=b".to_owned()),
             record: RecordMode::Full,
             execution_mode: Some(ExecutionMode::Pool),
             image: Some("any".to_owned()),

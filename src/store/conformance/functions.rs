@@ -83,6 +83,7 @@ fn unusual_spec() -> VersionSpec {
             .enumerate()
             .map(|(number, exposure)| (format!("KEY_{number}"), secret(exposure)))
             .collect(),
+        invoke_path: Some("/c?d".to_owned()),
         record: RecordMode::Summary,
         execution_mode: Some(ExecutionMode::Deployment),
         image: Some("an image".to_owned()),

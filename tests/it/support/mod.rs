@@ -6,4 +6,5 @@ pub(crate) mod guests;
 pub(crate) mod load;
 pub(crate) mod programs;
 pub(crate) mod service;
+pub(crate) mod web_guests;
 pub(crate) mod world;

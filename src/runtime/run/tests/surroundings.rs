@@ -19,7 +19,13 @@ use crate::runtime::output::Capture;
 fn ctx_of(attempt: &Attempt) -> Ctx {
     let never = CancellationToken::new();
     let capture = Capture::logs_only(0);
-    let life = Life::begin(&WORLD.engine, attempt, &never, Bytes::new(), capture);
+    let life = Life::begin(
+        &WORLD.engines.plain().engine,
+        attempt,
+        &never,
+        Bytes::new(),
+        capture,
+    );
     life.store.into_data()
 }
 
