@@ -364,6 +364,7 @@ impl From<registry::Error> for Error {
             E::TooManyFunctions(message) => Self::unprocessable("TOO_MANY_FUNCTIONS", message),
             E::TooManyVersions(message) => Self::unprocessable("TOO_MANY_VERSIONS", message),
             E::Refused(refused) => refused.into(),
+            E::NotGranted(message) => Self::unprocessable("NOT_GRANTED", message),
             E::Secrets(error) => error.into(),
             E::Store(inner) => inner.into(),
         }
@@ -509,6 +510,7 @@ mod tests {
             R::TooManyFunctions(text()).into(),
             R::TooManyVersions(text()).into(),
             R::Refused(Refused::NotWasm(text())).into(),
+            R::NotGranted(text()).into(),
             R::Secrets(secrets::Error::NoKey).into(),
             secrets::Error::Missing(vec![secret()]).into(),
             secrets::Error::TooMany(5).into(),

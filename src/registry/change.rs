@@ -64,7 +64,8 @@ impl Registry {
             spec.version.execution_mode = None;
         }
         let code = wasm_code(prepared);
-        let _existence = self.admit(&code, &spec.version).await?;
+        let outgoing = prepared.outgoing.as_deref();
+        let _existence = self.admit(&code, outgoing, &spec.version).await?;
         match standing {
             Some(function) => {
                 let function = self.add_version(right, &function, code, spec).await?;
@@ -95,7 +96,7 @@ impl Registry {
                 return Err(Error::NameTaken(name));
             }
             let code = registry.resolve(&name, &spec.version)?;
-            let _existence = registry.admit(&code, &spec.version).await?;
+            let _existence = registry.admit_known(&code, &spec.version).await?;
             registry.create_with(right, &name, code, spec).await
         })
         .await
@@ -137,7 +138,7 @@ impl Registry {
         } else {
             self.resolve(name, &spec.version)?
         };
-        let _existence = self.admit(&code, &spec.version).await?;
+        let _existence = self.admit_known(&code, &spec.version).await?;
         self.add_version(right, &function, code, spec).await
     }
 
@@ -173,7 +174,7 @@ impl Registry {
                 numbers.join(", ")
             )));
         };
-        let _existence = self.admit(&older.code, &older.spec).await?;
+        let _existence = self.admit_known(&older.code, &older.spec).await?;
         self.set(right, &function, function.settings.clone(), version)
             .await
     }
@@ -319,9 +320,24 @@ impl Registry {
 
     /// Makes sure that a version may become the active one: that it is granted what its code asks for, and that its
     /// secrets exist for as long as the answer is held.
-    async fn admit(&self, code: &Code, spec: &VersionSpec) -> Result<Existence, Error> {
-        grants::check(code, spec)?;
+    async fn admit(
+        &self,
+        code: &Code,
+        outgoing: Option<&str>,
+        spec: &VersionSpec,
+    ) -> Result<Existence, Error> {
+        grants::check(code, outgoing, spec)?;
         Ok(self.inner.vault.rely_on(&spec.secrets).await?)
+    }
+
+    /// The same for code that was uploaded before.
+    async fn admit_known(&self, code: &Code, spec: &VersionSpec) -> Result<Existence, Error> {
+        let known = match code {
+            Code::Wasm { digest, .. } => self.inner.code.known(digest),
+            Code::Echo | Code::Endpoint { .. } => None,
+        };
+        let outgoing = known.and_then(|prepared| prepared.outgoing);
+        self.admit(code, outgoing.as_deref(), spec).await
     }
 
     /// Finds the code that a spec names.

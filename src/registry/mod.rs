@@ -82,6 +82,9 @@ pub enum Error {
     /// The function has as many versions as are kept (the limit is named).
     #[error("{0}")]
     TooManyVersions(String),
+    /// The code asks for something that the spec does not grant; the text names the field.
+    #[error("{0}")]
+    NotGranted(String),
     /// Its secrets, or what was to be done with one.
     #[error(transparent)]
     Secrets(#[from] crate::secrets::Error),

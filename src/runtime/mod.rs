@@ -13,6 +13,7 @@ mod ending;
 mod engine;
 mod engines;
 mod epoch;
+mod extras;
 mod given;
 mod handler;
 mod host;
@@ -103,6 +104,8 @@ pub struct Prepared {
     pub shape: Shape,
     /// The file's size in bytes.
     pub size: u64,
+    /// The interface by which it calls out, if it imports one.
+    pub outgoing: Option<String>,
 }
 
 /// Why an upload was refused. The text is for the uploader and says what was found and what was expected.
@@ -193,6 +196,7 @@ struct Inner {
     /// one, and has permits of its own beside these.
     permits: Semaphore,
     pool: PoolReport,
+    outgoing: net::Client,
 }
 
 impl Runtime {
@@ -209,13 +213,15 @@ impl Runtime {
             cause,
         })?;
         let pool = engines.plain().report.clone();
+        let outgoing = net::Client::new(options.outgoing.clone());
         let permits = usize::try_from(pool.guests).unwrap_or(Semaphore::MAX_PERMITS);
         Ok(Self {
             inner: Arc::new(Inner {
-                runner: Runner::new(engines.epochs()),
+                runner: Runner::new(engines.epochs(), outgoing.clone()),
                 codes: Codes::new(engines, cache, compiler, options.loaded_bytes_max),
                 permits: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
                 pool,
+                outgoing,
             }),
         })
     }
@@ -251,6 +257,11 @@ impl Runtime {
             self.inner.codes.forget(digest);
         }
         Ok(gone.len())
+    }
+
+    /// The client of guests' requests.
+    pub fn outgoing(&self) -> &net::Client {
+        &self.inner.outgoing
     }
 
     /// What the runtime is doing.

@@ -129,6 +129,11 @@ impl Written {
         self.push_line(stream, text);
     }
 
+    /// Whether there is room for any more lines.
+    pub(super) fn takes_lines(&self) -> bool {
+        !self.logs.truncated
+    }
+
     /// Takes a line that is complete, whatever characters it has.
     pub(super) fn line(&mut self, stream: LogStream, text: &str) {
         if self.logs.truncated {

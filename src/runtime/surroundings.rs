@@ -35,15 +35,15 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    /// What the guest of `attempt` finds: `stdin` to read, `capture` to write to.
-    pub(super) fn new(attempt: &Attempt, stdin: Bytes, capture: Capture) -> Self {
+    /// What the guest of `attempt` finds: what it is `given`, `stdin` to read, `capture` to write to.
+    pub(super) fn new(attempt: &Attempt, given: Given, stdin: Bytes, capture: Capture) -> Self {
         Self {
             execution_id: attempt.execution_id,
             function: attempt.function.clone(),
             version: Arc::clone(&attempt.version),
             attempt: attempt.number,
             trace_id: attempt.trace_id.clone(),
-            given: Given::new(&attempt.secrets),
+            given,
             stdin,
             capture,
         }
@@ -65,6 +65,35 @@ impl Surroundings {
         let mut wasi = builder.build_p1();
         wasi.ctx().table.set_max_capacity(RESOURCES_MAX);
         wasi
+    }
+
+    /// A value of its configuration.
+    pub(super) fn config_value(&self, key: &str) -> Option<&str> {
+        let specified = self.version.spec.config.get(key).map(String::as_str);
+        specified.or_else(|| {
+            let mut given = self.given.config();
+            given.find(|(name, _)| *name == key).map(|(_, value)| value)
+        })
+    }
+
+    /// Its whole configuration.
+    pub(super) fn config(&self) -> impl Iterator<Item = (&str, &str)> {
+        let specified = self.version.spec.config.iter();
+        specified
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .chain(self.given.config())
+    }
+
+    /// Takes a message for the log. Only the message may have tabs in it.
+    pub(super) fn log(&self, level: &str, context: &str, message: &str) {
+        let mut written = self.capture.written();
+        if written.takes_lines() {
+            let context = context.replace(['\t', '\n'], " ");
+            written.line(
+                LogStream::Logging,
+                &format!("{level}\t{context}\t{message}"),
+            );
+        }
     }
 
     fn environment(&self) -> Vec<(String, String)> {

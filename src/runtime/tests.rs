@@ -767,6 +767,7 @@ async fn code_that_is_gone_is_our_fault() {
         digest: Digest::from_bytes([9; 32]),
         shape: Shape::CoreCommand,
         size: 1,
+        outgoing: None,
     };
     let ran = world
         .runtime

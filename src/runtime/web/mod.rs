@@ -26,18 +26,20 @@ use super::host::Ctx;
 use super::output::Capture;
 use super::run::{Life, usize_of};
 use crate::execution::{Attempt, Ran};
+use crate::net::Client;
 
 /// Runs one attempt of a `wasi:http/incoming-handler@0.2` component.
 pub(super) async fn run_02(
     code: &ProxyPre<Ctx>,
     attempt: &Attempt,
     stop: &CancellationToken,
+    client: &Client,
 ) -> Ran {
     let request = match request::of_attempt(attempt) {
         Ok(request) => request,
         Err(outcome) => return Ran::bare(outcome),
     };
-    let mut life = begin(code.engine(), attempt, stop);
+    let mut life = begin(code.engine(), attempt, stop, client);
     let reply = Arc::new(Reply::new(usize_of(attempt.version.spec.output_bytes_max)));
     let guest = http02::call(code, &mut life.store, request, &reply);
     let lived = life.watch.live(drive(guest, &reply)).await;
@@ -51,12 +53,13 @@ pub(super) async fn run_03(
     code: &ServicePre<Ctx>,
     attempt: &Attempt,
     stop: &CancellationToken,
+    client: &Client,
 ) -> Ran {
     let request = match request::of_attempt(attempt) {
         Ok(request) => request,
         Err(outcome) => return Ran::bare(outcome),
     };
-    let mut life = begin(code.engine(), attempt, stop);
+    let mut life = begin(code.engine(), attempt, stop, client);
     let reply = Arc::new(Reply::new(usize_of(attempt.version.spec.output_bytes_max)));
     let guest = http03::call(code, &mut life.store, request, &reply);
     let lived = life.watch.live(drive(guest, &reply)).await;
@@ -65,9 +68,14 @@ pub(super) async fn run_03(
     })
 }
 
-fn begin(engine: &wasmtime::Engine, attempt: &Attempt, stop: &CancellationToken) -> Life {
+fn begin(
+    engine: &wasmtime::Engine,
+    attempt: &Attempt,
+    stop: &CancellationToken,
+    client: &Client,
+) -> Life {
     let capture = Capture::logs_only(usize_of(attempt.version.spec.log_bytes_max));
-    Life::begin(engine, attempt, stop, Bytes::new(), capture)
+    Life::begin(engine, attempt, stop, client, Bytes::new(), capture)
 }
 
 /// Runs the guest and takes what it answers as it comes, so that it never waits for room that there is. Ends
