@@ -80,6 +80,13 @@ impl RequestBody {
     }
 }
 
+impl Drop for RequestBody {
+    /// Nobody wants more of it: a GET's body is never asked for, and another one may not be any more.
+    fn drop(&mut self) {
+        self.progress.set(Upload::Finished);
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;

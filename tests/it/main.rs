@@ -24,6 +24,7 @@ mod logs;
 mod nanofaas;
 mod outcomes;
 mod plane;
+mod reach;
 mod secrets;
 mod store_faults;
 mod support;

@@ -9,6 +9,7 @@
 
 mod commands;
 mod components;
+mod extras;
 mod handlers;
 mod host_limits;
 mod limits;
