@@ -23,7 +23,7 @@
 //! 1. The listener in [`app`] took a place for the connection before it accepted it; [`api`] checks `Host`,
 //!    `Origin` and the content type, splits the path at its last colon and reads the body up to its limit.
 //! 2. [`registry`] knows the function and its active version, to which the execution is pinned from here on.
-//! 3. [`scheduler`] admits the call (rate, queue bound, idempotency key) and hands it to [`store`], which
+//! 3. [`scheduler`] admits the call (rates, room, idempotency key) and hands it to [`store`], which
 //!    writes it with the next group commit. Only after the fsync is the caller answered: 202.
 //! 4. The execution stands in its function's ready queue. A free slot claims it: a claim has a fence, a number
 //!    that only grows, and the dispatch is a spawned task whose handle whoever waits can wait for.
@@ -43,7 +43,7 @@
 //!
 //! | layer | module | does |
 //! |---|---|---|
-//! | 6 | [`cli`] | the command line; talks HTTP only |
+//! | 6 | [`cli`] | the command line: clients talk HTTP only, `run` has a harness of its own |
 //! | 6 | [`testing`] | the harness: the real plane in process, with a clock moved by hand |
 //! | 5 | [`app`] | the composition root: builds, serves, stops |
 //! | 5 | [`config`] | what was typed, and what it means |

@@ -6,25 +6,31 @@
 //! **Invariant:** the only folder that names axum. Every answer with a status of 400 or more has the one
 //! shape `{"error", "message", "details"?}`, and one of 500 or more never says what went wrong inside.
 
+mod admin;
 mod drain;
 mod error;
 mod executions;
+mod export;
 mod functions;
 mod guard;
 mod health;
 mod invocations;
+pub mod local;
 mod options;
 mod router;
 mod secrets;
 mod segment;
+mod told;
 mod upload;
 mod wire;
 
-pub use options::Options;
+pub use options::{Options, RuntimeConfigApi};
 pub use router::{management_router, router};
 
 use std::fmt;
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::observe::Metrics;
 use crate::registry::Registry;
@@ -40,6 +46,8 @@ pub struct State {
     store: Arc<dyn Store>,
     uploads: guard::Budget,
     bodies: guard::Budget,
+    /// Places for exports under way.
+    exports: Arc<Semaphore>,
     options: Options,
 }
 
@@ -65,6 +73,7 @@ impl State {
             store,
             uploads: upload::budget(&options),
             bodies: guard::Budget::new(options.body_bytes_in_flight_max, options.body_bytes_max),
+            exports: Arc::new(Semaphore::new(options.exports_max)),
             options,
         })
     }

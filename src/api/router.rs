@@ -17,7 +17,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::error::Error;
 use super::guard::{GuardLayer, Hosts};
 use super::segment::Segment;
-use super::{State, drain, executions, functions, health, invocations, secrets};
+use super::told::ToldLayer;
+use super::{State, admin, drain, executions, export, functions, health, invocations, secrets};
 
 /// The API.
 pub fn router(state: Arc<State>) -> Router {
@@ -38,6 +39,10 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/v1/functions/{segment}/versions", get(functions::versions))
         .route("/v1/functions/{segment}/replicas", put(functions::replicas))
         .route("/v1/executions", get(executions::list))
+        .route("/v1/executions:export", get(export::export))
+        // The colon as some clients write it: the path is compared before it is decoded.
+        .route("/v1/executions%3Aexport", get(export::export))
+        .route("/v1/executions%3aexport", get(export::export))
         .route(
             "/v1/executions/{segment}",
             get(executions::one)
@@ -49,6 +54,14 @@ pub fn router(state: Arc<State>) -> Router {
         .route(
             "/v1/secrets/{segment}",
             put(secrets::set).delete(secrets::remove),
+        )
+        .route(
+            "/v1/admin/runtime-config",
+            get(admin::runtime_config).patch(admin::change_runtime_config),
+        )
+        .route(
+            "/v1/admin/runtime-config/validate",
+            post(admin::validate_runtime_config),
         )
         .route("/v1/internal/functions/{segment}", post(drain::once))
         .route(
@@ -79,6 +92,7 @@ fn finished(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
         .fallback(async |uri: Uri| Error::unknown_path(uri.path()))
         .method_not_allowed_fallback(async || Error::method_not_allowed(None))
         .layer((
+            ToldLayer(state.metrics.clone()),
             CatchPanicLayer::custom(Error::from_panic),
             GuardLayer::new(hosts),
             // Bodies are bounded where they are read.

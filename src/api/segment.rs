@@ -20,16 +20,18 @@ pub(super) enum FunctionVerb {
     Invoke,
     Enqueue,
     Rollback,
+    Redrive,
 }
 
 impl FunctionVerb {
-    const WORDS: &str = "invoke, enqueue and rollback";
+    const WORDS: &str = "invoke, enqueue, rollback and redrive";
 
     fn parse(text: &str) -> Option<Self> {
         match text {
             "invoke" => Some(Self::Invoke),
             "enqueue" => Some(Self::Enqueue),
             "rollback" => Some(Self::Rollback),
+            "redrive" => Some(Self::Redrive),
             _ => None,
         }
     }

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use super::listener::Bounds;
-use crate::config::{Config, Dispatching};
+use crate::config::{Config, Dispatching, Switch};
+use crate::model::RuntimeConfig;
 use crate::store::sqlite;
 use crate::{api, endpoint, net, registry, runtime, scheduler, secrets};
 
@@ -92,6 +93,24 @@ pub(super) fn scheduler(config: &Config, guests_max: u32) -> scheduler::Options 
         faults_max: limits.faults_max,
         idempotency_ttl_ms: config.idempotency_ttl_ms,
         queued_input_bytes_max: limits.queued_input_bytes_max,
+        runtime_config: runtime_config(config),
+    }
+}
+
+/// What an operator may change while the plane runs, as the flags say it.
+fn runtime_config(config: &Config) -> RuntimeConfig {
+    let limits = &config.limits;
+    let queue_wait = Duration::from_millis(limits.sync_queue_max_queue_wait_ms);
+    let estimated_wait = Duration::from_millis(limits.sync_queue_max_estimated_wait_ms);
+    RuntimeConfig {
+        rate_max_per_second: limits.rate_max_per_second,
+        sync_queue_enabled: config.sync_queue == Switch::On,
+        sync_queue_admission_enabled: config.sync_queue_admission == Switch::On,
+        sync_queue_max_depth: limits.sync_queue_max_depth,
+        // What may not wait so long need not be expected to.
+        sync_queue_max_estimated_wait: estimated_wait.min(queue_wait),
+        sync_queue_max_queue_wait: queue_wait,
+        sync_queue_retry_after_s: limits.sync_queue_retry_after_s,
     }
 }
 
@@ -103,8 +122,13 @@ pub(super) fn api(config: &Config) -> api::Options {
         body_bytes_in_flight_max: size(limits.body_bytes_in_flight_max),
         upload_bytes_in_flight_max: size(limits.upload_bytes_in_flight_max),
         body_timeout: Duration::from_millis(limits.body_timeout_ms),
+        exports_max: size(limits.exports_max.into()),
         listen: vec![config.listen, config.management_listen],
         allowed_hosts: config.allowed_hosts.clone(),
+        runtime_config: match config.runtime_config {
+            Switch::On => api::RuntimeConfigApi::On,
+            Switch::Off => api::RuntimeConfigApi::Off,
+        },
         ..api::Options::default()
     }
 }

@@ -1,14 +1,14 @@
 //! The command line: one file per command, each a set of flags and an `execute`.
 //!
-//! Client commands talk HTTP to a server and know nothing of its insides; `serve` and `demo` start one;
-//! `backup`,
-//! `restore` and `doctor` work on its folder.
+//! Client commands talk HTTP to a server and know nothing of its insides; `serve` and `demo` start one; `run` needs
+//! none; `backup`, `restore` and `doctor` work on its folder.
 //!
 //! **Invariant:** the only code that writes to standard output, and the only one that decides exit codes.
 
 mod backup;
 mod call;
 mod client;
+mod config;
 mod demo;
 mod deploy;
 mod doctor;
@@ -16,12 +16,16 @@ mod drain;
 mod enqueue;
 mod executions;
 mod exit;
+mod export;
 mod functions;
 mod input;
 mod invoke;
+mod log;
 mod logs;
 mod output;
 mod progress;
+mod redrive;
+mod run;
 mod secrets;
 mod serve;
 mod wire;
@@ -30,9 +34,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use self::client::Client;
+use self::client::{Answer, Client};
 use self::exit::{Exit, Failure};
 use self::output::Format;
+use self::wire::Recognised;
 use crate::config::env;
 
 /// A control plane for functions written as WebAssembly: upload, call, queue, and never lose what was accepted
@@ -56,6 +61,7 @@ const EXIT_CODES: &str = "Exit codes: 0 success; 1 the execution did not end in 
 enum Command {
     Serve(Box<serve::Args>),
     Demo(demo::Args),
+    Run(Box<run::Args>),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
     #[command(flatten)]
@@ -76,6 +82,8 @@ enum ClientCommand {
     #[command(subcommand)]
     Secrets(secrets::Command),
     Logs(logs::Args),
+    #[command(subcommand)]
+    Config(config::Command),
     Doctor(doctor::Args),
 }
 
@@ -83,6 +91,24 @@ enum ClientCommand {
 struct Context {
     client: Client,
     format: Format,
+}
+
+impl Context {
+    /// Shows an answer: to machines as it came, to people as `human` shows it.
+    ///
+    /// # Errors
+    /// [`Failure::Garbled`] if it is no answer of Pelton's, whoever it is shown to.
+    fn show<T: Recognised>(
+        &self,
+        answer: &Answer,
+        human: impl FnOnce(T) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let read = answer.read()?;
+        match self.format {
+            Format::Json => output::print(&answer.text()),
+            Format::Human => human(read),
+        }
+    }
 }
 
 /// Parses the command line, does what it says and reports failures.
@@ -125,6 +151,7 @@ pub fn command() -> clap::Command {
     Cli::command()
         .mut_subcommand("backup", without_server)
         .mut_subcommand("restore", without_server)
+        .mut_subcommand("run", without_server)
         .mut_subcommand("serve", without_client_flags)
         .mut_subcommand("demo", without_client_flags)
 }
@@ -138,6 +165,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
     let command = match cli.command {
         Command::Serve(args) => return args.execute(),
         Command::Demo(args) => return args.execute(),
+        Command::Run(args) => return args.execute(format),
         Command::Backup(args) => return args.execute(format),
         Command::Restore(args) => return args.execute(format),
         Command::Client(command) => command,
@@ -164,6 +192,7 @@ impl ClientCommand {
             Self::Executions(command) => command.execute(context).await,
             Self::Secrets(command) => command.execute(context).await,
             Self::Logs(args) => args.execute(context).await,
+            Self::Config(command) => command.execute(context).await,
             Self::Doctor(args) => args.execute(context).await,
         }
     }

@@ -69,6 +69,16 @@ limits! {
     guests_max: u32 = 256, 1..=4096, "PELTON_GUESTS_MAX";
     /// Calls to services behind a URL (POOL) under way at once in the whole plane
     endpoint_calls_max: u32 = 1024, 1..=100_000, "PELTON_ENDPOINT_CALLS_MAX";
+    /// Calls a second that the whole plane takes; more are answered 429
+    rate_max_per_second: u32 = 1_000_000, 1..=1_000_000_000, "PELTON_RATE_MAX_PER_SECOND";
+    /// Synchronous callers that wait in queues at once in the whole plane; one more is answered 429
+    sync_queue_max_depth: u32 = 4096, 1..=1_000_000, "PELTON_SYNC_QUEUE_MAX_DEPTH";
+    /// Time that a synchronous call may be expected to wait for its beginning, in ms; one that would wait longer is answered 429 at once
+    sync_queue_max_estimated_wait_ms: u64 = 300_000, 1..=86_400_000, "PELTON_SYNC_QUEUE_MAX_ESTIMATED_WAIT_MS";
+    /// Time that a synchronous call without a key may wait for its beginning, in ms; then it is answered 429
+    sync_queue_max_queue_wait_ms: u64 = 300_000, 1..=86_400_000, "PELTON_SYNC_QUEUE_MAX_QUEUE_WAIT_MS";
+    /// The least that a refused synchronous caller is told to wait, in s
+    sync_queue_retry_after_s: u32 = 2, 1..=3600, "PELTON_SYNC_QUEUE_RETRY_AFTER_S";
     /// Functions that may exist
     functions_max: u32 = 10_000, 1..=1_000_000, "PELTON_FUNCTIONS_MAX";
     /// Versions that one function may have
@@ -91,6 +101,8 @@ limits! {
     upload_bytes_in_flight_max: u64 = 268_435_456, 1024..=68_719_476_736, "PELTON_UPLOAD_BYTES_IN_FLIGHT_MAX";
     /// Time for a request's body to arrive, in ms
     body_timeout_ms: u64 = 120_000, 100..=3_600_000, "PELTON_BODY_TIMEOUT_MS";
+    /// Exports of executions under way at once; one more is answered 503
+    exports_max: u32 = 8, 1..=1000, "PELTON_EXPORTS_MAX";
     /// Uploads that wait for the compiler; one more is answered 503
     compile_queue_max: u32 = 16, 1..=1000, "PELTON_COMPILE_QUEUE_MAX";
     /// Time for compiling one upload, in s

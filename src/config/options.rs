@@ -39,6 +39,15 @@ pub struct Options {
     /// The key itself, which the environment may hold.
     #[arg(skip = secrets::key_of_environment())]
     pub secrets_key: Option<SecretValue>,
+    /// Whether limits can be changed over HTTP while the plane runs (/v1/admin/runtime-config)
+    #[arg(long, value_enum, value_name = "WHEN", env = env::RUNTIME_CONFIG, hide_env_values = true, default_value_t)]
+    pub runtime_config: RuntimeConfigWhen,
+    /// Refuse synchronous calls only for their function's own queue and rate, whatever the --sync-queue limits say
+    #[arg(long, env = env::NO_SYNC_QUEUE, hide_env_values = true, value_parser = clap::builder::BoolishValueParser::new())]
+    pub no_sync_queue: bool,
+    /// Take synchronous calls in, however long they are expected to wait
+    #[arg(long, env = env::NO_SYNC_QUEUE_ADMISSION, hide_env_values = true, value_parser = clap::builder::BoolishValueParser::new())]
+    pub no_sync_queue_admission: bool,
     /// Time that an idempotency key is remembered, in ms; not less than --retention-ms
     /// [default: a day, or the retention if that is longer]
     #[arg(long, value_name = "N", env = env::IDEMPOTENCY_TTL_MS, hide_env_values = true)]
@@ -54,6 +63,10 @@ pub struct Options {
     #[cfg(debug_assertions)]
     #[arg(long, value_name = "TEXT", hide = true)]
     pub test_abort_on: Option<String>,
+    /// The same, but the attempt panics
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "TEXT", hide = true)]
+    pub test_panic_on: Option<String>,
 }
 
 impl Default for Options {
@@ -68,13 +81,30 @@ impl Default for Options {
             allow_private_range: Vec::new(),
             secrets_key_file: None,
             secrets_key: None,
+            runtime_config: RuntimeConfigWhen::default(),
+            no_sync_queue: false,
+            no_sync_queue_admission: false,
             idempotency_ttl_ms: None,
             limits: Limits::default(),
             log: LogOptions::default(),
             #[cfg(debug_assertions)]
             test_abort_on: None,
+            #[cfg(debug_assertions)]
+            test_panic_on: None,
         }
     }
+}
+
+/// See [`Options::runtime_config`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum RuntimeConfigWhen {
+    /// Where the API listens on loopback.
+    #[default]
+    Auto,
+    /// Wherever it listens.
+    On,
+    /// Nowhere.
+    Off,
 }
 
 /// How logs are written: always to standard error.

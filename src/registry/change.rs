@@ -163,17 +163,7 @@ impl Registry {
     ) -> Result<Arc<Function>, Error> {
         let right = self.change(name).await;
         let function = self.must_get(name)?;
-        let Some(older) = function.version(version) else {
-            let numbers = function
-                .versions
-                .iter()
-                .map(|version| version.number.to_string());
-            let numbers: Vec<_> = numbers.collect();
-            return Err(Error::UnknownVersion(format!(
-                "{name} has no version {version}: it has {}",
-                numbers.join(", ")
-            )));
-        };
+        let older = self.usable_version(&function, version)?;
         let _existence = self.admit_known(&older.code, &older.spec).await?;
         self.set(right, &function, function.settings.clone(), version)
             .await

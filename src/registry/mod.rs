@@ -18,11 +18,15 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::clock::Clock;
 use crate::model::{
-    FunctionId, FunctionName, FunctionSettings, SecretName, Spec, Timestamp, Version, VersionNumber,
+    Code, Digest, FunctionId, FunctionName, FunctionSettings, SecretName, Spec, Timestamp, Version,
+    VersionNumber,
 };
 use crate::secrets::{self, Vault};
 use crate::shutdown::Tasks;
 use crate::store::{FunctionRecord, Store};
+
+/// Versions that a sentence names one by one.
+const NUMBERS_SHOWN: usize = 20;
 
 /// A function as it stands: a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +68,9 @@ pub enum Error {
     /// There is no such version; the text names those that exist.
     #[error("{0}")]
     UnknownVersion(String),
+    /// There is such a version, but its code is not kept any more; the text says what can be done.
+    #[error("{0}")]
+    CodeGone(String),
     /// Every complaint about the spec at once: field and what is wrong with it.
     #[error("the spec has {} mistake(s)", .0.len())]
     Invalid(Vec<String>),
@@ -91,6 +98,24 @@ pub enum Error {
     /// The store refused.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
+}
+
+/// Why calls cannot be sent to a version; the texts say what there is instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unusable {
+    /// There is no such version.
+    Unknown(String),
+    /// Its code is not kept any more.
+    CodeGone(String),
+}
+
+impl From<Unusable> for Error {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Unknown(text) => Self::UnknownVersion(text),
+            Unusable::CodeGone(text) => Self::CodeGone(text),
+        }
+    }
 }
 
 /// What makes the new spec out of the one that stands (the default one for a new function).
@@ -242,6 +267,46 @@ impl Registry {
         all
     }
 
+    /// A version that calls can be sent to: it exists, and its code does.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub fn usable_version(
+        &self,
+        function: &Function,
+        number: VersionNumber,
+    ) -> Result<Arc<Version>, Unusable> {
+        let name = &function.name;
+        let Some(version) = function.version(number) else {
+            let all = numbers(&function.versions);
+            let text = format!("{name} has no version {number}: it has {all}");
+            return Err(Unusable::Unknown(text));
+        };
+        let Some(digest) = self.code_gone(version) else {
+            return Ok(Arc::clone(version));
+        };
+        let mut others = function.versions.clone();
+        others.retain(|version| self.code_gone(version).is_none());
+        let others = match others.as_slice() {
+            [] => "no version's code is there".to_owned(),
+            others => format!("it has that of {}", numbers(others)),
+        };
+        Err(Unusable::CodeGone(format!(
+            "the code of version {number} of {name} (sha256:{digest}) is not kept any more: {others}. Deploy the file again"
+        )))
+    }
+
+    /// The digest of a version's code, if that is not kept.
+    fn code_gone(&self, version: &Version) -> Option<Digest> {
+        match version.code {
+            Code::Wasm { digest, .. } => match self.inner.code.known(&digest) {
+                Some(_) => None,
+                None => Some(digest),
+            },
+            Code::Echo | Code::Endpoint { .. } => None,
+        }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Table> {
         let table = self.inner.table.read();
         table.unwrap_or_else(PoisonError::into_inner)
@@ -274,6 +339,17 @@ impl Registry {
 }
 
 type ChangeRight = tokio::sync::OwnedMutexGuard<()>;
+
+/// The numbers of some versions, for a sentence: the latest ones where there are many.
+fn numbers(versions: &[Arc<Version>]) -> String {
+    let (older, latest) = versions.split_at(versions.len().saturating_sub(NUMBERS_SHOWN));
+    let latest: Vec<_> = latest.iter().map(|it| it.number.to_string()).collect();
+    let older = match older {
+        [] => "",
+        [_, ..] => "older ones, ",
+    };
+    format!("{older}{}", latest.join(", "))
+}
 
 impl Function {
     fn from_record(record: FunctionRecord) -> Option<Self> {

@@ -31,6 +31,11 @@ pub trait Compiler: Send + Sync {
 
     /// Files that wait or are being compiled.
     fn pending(&self) -> usize;
+
+    /// Files that are compiled at once, at most.
+    fn at_once_max(&self) -> usize {
+        1
+    }
 }
 
 /// A compiled file.
@@ -82,6 +87,10 @@ impl Compiler for InProcessCompiler {
 
     fn pending(&self) -> usize {
         Arc::strong_count(&self.toolchains).saturating_sub(1)
+    }
+
+    fn at_once_max(&self) -> usize {
+        usize::MAX
     }
 }
 

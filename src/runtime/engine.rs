@@ -8,6 +8,7 @@
 //! start and told in [`PoolReport`].
 
 use std::fmt;
+use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 use wasmtime::{
@@ -294,6 +295,45 @@ fn unsafe_to_scan(
         Some(_) => Some("swap is active and our cgroup may use it"),
         None => Some("/proc/swaps cannot be read, so swap may be active"),
     }
+}
+
+/// What running guests take of the pool, and what free slots keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolUse {
+    /// Memories of running guests.
+    pub memories: u64,
+    /// Tables of running guests.
+    pub tables: u64,
+    /// Stacks of running guests.
+    pub stacks: u64,
+    /// Bytes that free slots keep in memory.
+    pub resident_bytes: u64,
+}
+
+impl Add for PoolUse {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            memories: self.memories.saturating_add(other.memories),
+            tables: self.tables.saturating_add(other.tables),
+            stacks: self.stacks.saturating_add(other.stacks),
+            resident_bytes: self.resident_bytes.saturating_add(other.resident_bytes),
+        }
+    }
+}
+
+/// See [`PoolUse`].
+pub(super) fn pool_use(engine: &Engine) -> PoolUse {
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    engine
+        .pooling_allocator_metrics()
+        .map_or_else(PoolUse::default, |pool| PoolUse {
+            memories: count(pool.memories()),
+            tables: count(pool.tables()),
+            stacks: count(pool.stacks()),
+            resident_bytes: count(pool.unused_memory_bytes_resident()),
+        })
 }
 
 #[cfg(test)]

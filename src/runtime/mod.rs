@@ -29,6 +29,7 @@ mod shape;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod times;
 mod watch;
 mod web;
 mod wire;
@@ -36,8 +37,9 @@ mod worker;
 
 pub use child::ChildCompiler;
 pub use compile::{Compiled, Compiler, InProcessCompiler};
-pub use engine::{Flavor, NoPool, PoolReport, Wipe, probe};
+pub use engine::{Flavor, NoPool, PoolReport, PoolUse, Wipe, probe};
 pub use kept::{CodeFolder, Kept, KeyState};
+pub use times::{COMPILATION_MS_BUCKETS, CompilationTimes};
 pub use wire::Needs;
 pub use worker::{WORKER_COMMAND, worker_main};
 
@@ -166,8 +168,12 @@ pub struct Stats {
     pub loaded_entries: u64,
     /// Their machine code, in bytes.
     pub loaded_bytes: u64,
-    /// Files that are being compiled or wait for it.
-    pub compiling: usize,
+    /// Files that wait to be compiled.
+    pub compilations_waiting: usize,
+    /// Files that are being compiled.
+    pub compilations_running: usize,
+    /// How long compilations took.
+    pub compilation_times: CompilationTimes,
     /// The pool.
     pub pool: PoolReport,
     /// The pool for WASI 0.3, once anything has needed it.
@@ -252,7 +258,20 @@ impl Runtime {
     /// # Errors
     /// The folder cannot be read or changed; what was removed until then stays removed.
     pub fn sweep(&self, referenced: &HashSet<Digest>) -> io::Result<usize> {
-        let gone = self.inner.codes.cache().sweep(referenced)?;
+        self.sweep_with(referenced, cache::GRACE)
+    }
+
+    /// Removes every file that nobody prepared within `unused`, for a folder to which nothing refers.
+    /// Works on the disk: call it from a thread for blocking work. Returns how many files of wasm are gone.
+    ///
+    /// # Errors
+    /// See [`Runtime::sweep`].
+    pub fn sweep_unused(&self, unused: Duration) -> io::Result<usize> {
+        self.sweep_with(&HashSet::new(), unused)
+    }
+
+    fn sweep_with(&self, referenced: &HashSet<Digest>, unused: Duration) -> io::Result<usize> {
+        let gone = self.inner.codes.cache().sweep(referenced, unused)?;
         for digest in &gone {
             self.inner.codes.forget(digest);
         }
@@ -269,18 +288,22 @@ impl Runtime {
         let inner = &self.inner;
         let free = u32::try_from(inner.permits.available_permits()).unwrap_or(u32::MAX);
         let (loaded_entries, loaded_bytes) = inner.codes.loaded();
+        let (compilations_waiting, compilations_running) = inner.codes.compiling();
         Stats {
             permits_used: inner.pool.guests.saturating_sub(free),
             permits_max: inner.pool.guests,
             loaded_entries,
             loaded_bytes,
-            compiling: inner.codes.compiler().pending(),
+            compilations_waiting,
+            compilations_running,
+            compilation_times: inner.codes.compilation_times(),
             pool: inner.pool.clone(),
             async_pool: inner
                 .codes
                 .engines()
                 .with_async()
                 .map(|unit| unit.report.clone()),
+            pool_use: inner.codes.pool_use(),
         }
     }
 

@@ -6,6 +6,8 @@
 //! **Invariant:** no type of the model is ever serialised itself, and nothing that is read back is
 //! trusted: a value out of range is [`Unreadable`], never a panic.
 
+mod runtime_config;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ mod reach;
 
 pub(crate) use logs::{decode_logs, encode_logs};
 use reach::{StoredSecretUse, load_hosts, load_secret_use, store_hosts, store_secret_use};
+pub(crate) use runtime_config::{decode_runtime_overrides, encode_runtime_overrides};
 
 /// Something stored that cannot be understood; the text says what and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -17,8 +17,10 @@ const ANSWER_BYTES: usize = 640;
 
 /// Whether an answer has the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outputs {
+pub(in crate::api) enum Outputs {
+    /// Where it is kept.
     Shown,
+    /// It has not even the fields.
     LeftOut,
 }
 
@@ -39,6 +41,24 @@ pub(in crate::api) fn execution(record: &ExecutionRecord) -> Bytes {
     let mut buffer = BytesMut::with_capacity(ANSWER_BYTES + output_bytes(record));
     put(&mut buffer, record, Outputs::Shown);
     buffer.freeze()
+}
+
+/// The same with one of its attempts as the member `attempt`.
+pub(in crate::api) fn execution_with(record: &ExecutionRecord, attempt: &AttemptRecord) -> Bytes {
+    let mut buffer = BytesMut::from(&*execution(record));
+    // Before the bracket that closes the object.
+    buffer.truncate(buffer.len().saturating_sub(1));
+    buffer.put_slice(b",\"attempt\":");
+    put_attempt(&mut buffer, attempt);
+    buffer.put_slice(b"}");
+    buffer.freeze()
+}
+
+/// Adds an execution to lines of JSON.
+pub(in crate::api) fn put_line(lines: &mut BytesMut, record: &ExecutionRecord, outputs: Outputs) {
+    lines.reserve(ANSWER_BYTES + output_bytes(record));
+    put(lines, record, outputs);
+    lines.put_u8(b'\n');
 }
 
 /// A page of executions, without outputs; `next` is the cursor of the page after it, if there is one.

@@ -173,6 +173,23 @@ pub(in crate::api) fn merge_patch(
     }
 }
 
+/// The spec that a patch makes of `base` for code that is uploaded with it: what `base` says of the code that ran
+/// before does not count.
+///
+/// # Errors
+/// All complaints.
+pub(in crate::api) fn merge_patch_with_code(
+    base: &Spec,
+    patch: Map<String, Value>,
+    name: &FunctionName,
+) -> Result<Spec, Vec<String>> {
+    let mut base = base.clone();
+    base.version.image = None;
+    base.version.endpoint_url = None;
+    base.version.execution_mode = None;
+    merge_patch(&base, patch, name)
+}
+
 /// RFC 7396. The depth is that of the body, which the parser bounds.
 fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
     for (name, value) in patch {

@@ -132,14 +132,23 @@ pub(super) fn check_read_only(
 }
 
 fn nearest(name: &str) -> Option<&'static str> {
+    nearest_of(name, MEANT.iter().chain(IGNORED))
+}
+
+/// The most alike of some names, if one is alike at all.
+pub(super) fn nearest_of(
+    name: &str,
+    known: impl IntoIterator<Item = &'static &'static str>,
+) -> Option<&'static str> {
     if name.len() > MISSPELT_BYTES_MAX {
         return None;
     }
     let name = name.to_ascii_lowercase();
-    let known = MEANT.iter().chain(IGNORED).copied();
     let likeness =
         |known: &str| strsim::normalized_damerau_levenshtein(&name, &known.to_ascii_lowercase());
     known
+        .into_iter()
+        .copied()
         .map(|known| (likeness(known), known))
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))

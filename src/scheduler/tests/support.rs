@@ -17,7 +17,8 @@ use super::super::*;
 use crate::execution::{Attempt, Execution, Outcome, Ran, Status};
 use crate::model::{
     Backoff, Digest, ExecutionId, Failure, FunctionId, FunctionName, FunctionSettings,
-    IdempotencyKey, Input, JSON, SecretName, Spec, Timestamp, Version, VersionNumber,
+    IdempotencyKey, Input, JSON, RuntimeRevision, SecretName, Spec, Timestamp, Version,
+    VersionNumber,
 };
 use crate::registry::{self, CodeSource};
 use crate::runtime::{Prepared, Refused};
@@ -130,6 +131,13 @@ impl ScriptedRunner {
                     Outcome::Interrupted
                 } else {
                     success()
+                }
+            }
+            nap if nap.starts_with("nap:") => {
+                let ms = nap["nap:".len()..].parse().unwrap();
+                tokio::select! {
+                    () = stop.cancelled() => Outcome::Interrupted,
+                    () = tokio::time::sleep(Duration::from_millis(ms)) => success(),
                 }
             }
             later => {
@@ -261,6 +269,17 @@ impl Store for FaultyStore {
     }
     async fn delete_secret(&self, name: &SecretName) -> StoreResult<Applied> {
         self.inner.delete_secret(name).await
+    }
+    async fn runtime_config(&self) -> StoreResult<Option<RuntimeRevision>> {
+        self.inner.runtime_config().await
+    }
+    async fn set_runtime_config(
+        &self,
+        expected: u64,
+        next: RuntimeRevision,
+    ) -> StoreResult<Applied> {
+        self.gate().await?;
+        self.inner.set_runtime_config(expected, next).await
     }
     async fn accept(&self, new: NewExecution) -> StoreResult<Accepted> {
         self.gate().await?;
@@ -399,6 +418,7 @@ pub(super) fn background() -> Options {
         faults_max: 20,
         idempotency_ttl_ms: 86_400_000,
         queued_input_bytes_max: 1_000_000,
+        ..Options::default()
     }
 }
 

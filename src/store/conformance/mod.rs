@@ -13,6 +13,7 @@ pub(crate) mod keys;
 pub(crate) mod lists;
 pub(crate) mod restart;
 pub(crate) mod retention;
+pub(crate) mod runtime_config;
 pub(crate) mod secrets;
 pub(crate) mod world;
 
@@ -62,6 +63,7 @@ macro_rules! suite {
             lists:
                 lists_newest_first_by_function_and_status,
                 lists_from_a_time_on,
+                lists_until_a_time,
                 pages_without_gaps_or_repeats,
                 pages_through_what_has_not_ended;
             behind:
@@ -77,6 +79,11 @@ macro_rules! suite {
                 removes_what_is_old_with_all_that_belongs_to_it,
                 removes_no_more_than_a_step_at_once,
                 removes_expired_keys;
+            runtime_config:
+                has_no_revision_at_first,
+                keeps_the_latest_revision_over_a_restart,
+                turns_away_a_change_of_another_revision,
+                lets_one_of_many_changes_through;
             restart:
                 grows_the_boot_number,
                 finds_running_work_after_a_restart,

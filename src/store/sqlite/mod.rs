@@ -35,7 +35,7 @@ use tokio::sync::watch;
 pub use backup::{CopyError, Pages, Target, copy, digests, is_in_use};
 pub use inspect::{Contents, Inspection, inspect};
 pub use options::{OpenError, Options, Synchronous, WriteFaults};
-pub use stats::{COMMIT_US_BUCKETS, STALL_US, Stats};
+pub use stats::{BATCH_OPS_BUCKETS, COMMIT_US_BUCKETS, STALL_US, Stats};
 
 use super::lock::FolderLock;
 use super::{
@@ -44,8 +44,8 @@ use super::{
     SecretRecord, Store, Transition,
 };
 use crate::model::{
-    ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, SecretName, Timestamp,
-    Version, VersionNumber,
+    ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, RuntimeRevision,
+    SecretName, Timestamp, Version, VersionNumber,
 };
 use buffer::{Buffer, Urgency};
 use inbox::Inbox;
@@ -105,6 +105,7 @@ impl SqliteStore {
             queue_ops: u64::try_from(queue_ops).unwrap_or(u64::MAX),
             claims_lost,
             write_behind_bytes,
+            write_behind_bytes_max: self.shared.buffer.bytes_max(),
             summarised_records,
             dropped_records,
             ..self.shared.counters.read()
@@ -212,6 +213,15 @@ impl Store for SqliteStore {
 
     async fn delete_secret(&self, name: &SecretName) -> Result<Applied> {
         let operation = ops::DeleteSecret(name.clone());
+        self.shared.inbox.submit(operation).await
+    }
+
+    async fn runtime_config(&self) -> Result<Option<RuntimeRevision>> {
+        self.readers.run(read::runtime_config).await
+    }
+
+    async fn set_runtime_config(&self, expected: u64, next: RuntimeRevision) -> Result<Applied> {
+        let operation = ops::SetRuntimeConfig { expected, next };
         self.shared.inbox.submit(operation).await
     }
 

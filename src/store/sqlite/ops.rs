@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 use super::buffer::attempt_bytes;
 use super::write::{Done, Problem, Writes};
 use crate::model::{
-    FunctionId, FunctionName, FunctionSettings, SecretName, Timestamp, Version, VersionNumber,
+    FunctionId, FunctionName, FunctionSettings, RuntimeRevision, SecretName, Timestamp, Version,
+    VersionNumber,
 };
 use crate::store::{
     Accepted, Applied, Error, FunctionRecord, NewExecution, Result, Retention, SecretRecord,
@@ -193,6 +194,23 @@ impl Operation for DeleteFunction {
 
     fn apply(&self, writes: &Writes<'_>) -> Done<()> {
         writes.delete_function(self.0)
+    }
+}
+
+pub(super) struct SetRuntimeConfig {
+    pub(super) expected: u64,
+    pub(super) next: RuntimeRevision,
+}
+
+impl Operation for SetRuntimeConfig {
+    type Answer = Applied;
+
+    fn weight(&self) -> Weight {
+        Weight::one(0)
+    }
+
+    fn apply(&self, writes: &Writes<'_>) -> Done<Applied> {
+        writes.set_runtime_config(self.expected, &self.next)
     }
 }
 

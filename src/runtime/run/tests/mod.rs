@@ -12,6 +12,7 @@ mod components;
 mod extras;
 mod handlers;
 mod host_limits;
+mod leaks;
 mod limits;
 mod slots;
 mod surroundings;

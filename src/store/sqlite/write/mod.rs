@@ -5,6 +5,7 @@
 
 mod executions;
 mod purge;
+mod runtime_config;
 mod secrets;
 
 use std::cell::Cell;
