@@ -1,6 +1,7 @@
 //! `GET /v1/executions:export`: executions as lines of JSON, as many as there are.
 //!
-//! The answer is made as fast as the client takes it: a page of rows at a time, their outputs one by one.
+//! The answer is made as fast as the client takes it: a page of rows at a time, and of their outputs as many at
+//! once as fit into a chunk.
 //!
 //! **Invariant:** an export holds one page and one chunk of lines, however many it sends; nothing of the
 //! store is held while it waits for its client; one that breaks off never looks like one that ended.
@@ -25,8 +26,8 @@ use crate::store::ExecutionRecord;
 
 /// Rows read at once.
 const PAGE: u32 = 100;
-/// A chunk of lines is sent once it has this size, in bytes; the last line may make it larger.
-const CHUNK_BYTES: usize = 64 * 1024;
+/// A chunk of lines is sent once it has this size, in bytes; the last lines may make it larger.
+const CHUNK_BYTES: usize = 128 * 1024;
 
 const NDJSON: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 
@@ -91,25 +92,48 @@ impl Export {
                     break;
                 }
                 self.read_page().await?;
-                continue;
             }
-            let Some(record) = self.page.pop_front() else {
-                break;
-            };
-            self.put(&mut lines, record).await?;
+            let some = self.take_some();
+            for record in self.complete(some).await? {
+                wire::put_line(&mut lines, &record, self.query.outputs);
+            }
         }
         Ok(lines.freeze())
     }
 
-    async fn put(&self, lines: &mut BytesMut, record: ExecutionRecord) -> Result<(), CallError> {
-        let outputs = self.query.outputs;
-        if outputs == Outputs::Shown && record.output_bytes.is_some() {
-            // As it stands by now; one that was forgotten meanwhile is shown as it was listed.
-            let whole = self.state.scheduler.execution(record.id).await?;
-            wire::put_line(lines, whole.as_deref().unwrap_or(&record), outputs);
-        } else {
-            wire::put_line(lines, &record, outputs);
+    /// The next executions of the page: as many as have outputs that fit into a chunk, but one at least.
+    fn take_some(&mut self) -> Vec<ExecutionRecord> {
+        let (mut bytes, mut count) = (0_u64, 0);
+        for record in &self.page {
+            bytes = bytes.saturating_add(record.output_bytes.unwrap_or(0));
+            if count > 0 && bytes > CHUNK_BYTES as u64 {
+                break;
+            }
+            count += 1;
         }
-        Ok(())
+        self.page.drain(..count).collect()
+    }
+
+    /// The same with their outputs, if these are asked for: as they stand by now. One that was forgotten meanwhile
+    /// is shown as it was listed.
+    async fn complete(
+        &self,
+        mut records: Vec<ExecutionRecord>,
+    ) -> Result<Vec<ExecutionRecord>, CallError> {
+        if self.query.outputs == Outputs::LeftOut {
+            return Ok(records);
+        }
+        let with_output = records
+            .iter()
+            .filter(|record| record.output_bytes.is_some());
+        let ids: Vec<_> = with_output.map(|record| record.id).collect();
+        let whole = self.state.scheduler.executions_of(&ids).await?;
+        let mut whole = whole.into_iter().peekable();
+        for record in &mut records {
+            if let Some(whole) = whole.next_if(|whole| whole.id == record.id) {
+                *record = whole;
+            }
+        }
+        Ok(records)
     }
 }

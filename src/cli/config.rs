@@ -12,7 +12,7 @@ use super::client::{Answer, Client};
 use super::exit::{Exit, Failure};
 use super::input;
 use super::output::{self, Format};
-use super::wire::{RuntimeChange, RuntimeConfigValid};
+use super::wire::{RuntimeChange, RuntimeConfig, RuntimeConfigValid};
 
 const PATH: [&str; 3] = ["v1", "admin", "runtime-config"];
 
@@ -95,8 +95,8 @@ async fn change(
     let expected = match expected_revision {
         Some(revision) => revision.into(),
         None => {
-            let present: Map<String, Value> = client.get(&PATH, &[]).await?.read()?;
-            present.get("revision").cloned().unwrap_or_default()
+            let present: RuntimeConfig = client.get(&PATH, &[]).await?.read()?;
+            present.0.get("revision").cloned().unwrap_or_default()
         }
     };
     body.insert("expectedRevision".to_owned(), expected);
@@ -116,8 +116,9 @@ fn where_to_look(failure: Failure) -> Failure {
 }
 
 /// A row for each value that the server shows.
-fn print_values(values: &Map<String, Value>) -> Result<(), Failure> {
+fn print_values(values: &RuntimeConfig) -> Result<(), Failure> {
     let rows: Vec<_> = values
+        .0
         .iter()
         .map(|(name, value)| {
             let text = value.as_str().map(str::to_owned);

@@ -327,17 +327,41 @@ impl Recognised for Version {
     }
 }
 
+/// The runtime config: every value by its name, and the revision among them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct RuntimeConfig(pub(crate) serde_json::Map<String, serde_json::Value>);
+
+impl Recognised for RuntimeConfig {
+    fn is_recognised(&self) -> bool {
+        self.0.contains_key("revision")
+    }
+}
+
 /// A change of the runtime config.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct RuntimeChange {
-    pub(crate) effective_config: serde_json::Map<String, serde_json::Value>,
+    pub(crate) effective_config: RuntimeConfig,
     pub(crate) warnings: Vec<String>,
+}
+
+impl Recognised for RuntimeChange {
+    fn is_recognised(&self) -> bool {
+        self.effective_config.is_recognised()
+    }
 }
 
 /// That the runtime config could be changed so.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct RuntimeConfigValid {
+    pub(crate) valid: bool,
     pub(crate) warnings: Vec<String>,
+}
+
+impl Recognised for RuntimeConfigValid {
+    fn is_recognised(&self) -> bool {
+        self.valid
+    }
 }

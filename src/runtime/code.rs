@@ -111,13 +111,14 @@ impl Codes {
         self.times.read()
     }
 
-    /// What running guests take of the pools.
+    /// What running guests take of the pool.
     pub(super) fn pool_use(&self) -> PoolUse {
         let engines = &self.shelf.engines;
         let plain = pool_use(&engines.plain().engine);
-        engines
-            .with_async()
-            .map_or(plain, |unit| plain + pool_use(&unit.engine))
+        match engines.with_async() {
+            Some(unit) => plain.and(pool_use(&unit.engine)),
+            None => plain,
+        }
     }
 
     async fn compile(&self, wasm: Bytes) -> Result<Compiled, Refused> {

@@ -8,7 +8,6 @@
 //! start and told in [`PoolReport`].
 
 use std::fmt;
-use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 use wasmtime::{
@@ -310,15 +309,14 @@ pub struct PoolUse {
     pub resident_bytes: u64,
 }
 
-impl Add for PoolUse {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
+impl PoolUse {
+    /// What two pools come to together.
+    pub(super) fn and(self, other: Self) -> Self {
         Self {
-            memories: self.memories.saturating_add(other.memories),
-            tables: self.tables.saturating_add(other.tables),
-            stacks: self.stacks.saturating_add(other.stacks),
-            resident_bytes: self.resident_bytes.saturating_add(other.resident_bytes),
+            memories: self.memories + other.memories,
+            tables: self.tables + other.tables,
+            stacks: self.stacks + other.stacks,
+            resident_bytes: self.resident_bytes + other.resident_bytes,
         }
     }
 }

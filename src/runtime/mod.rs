@@ -176,6 +176,8 @@ pub struct Stats {
     pub compilation_times: CompilationTimes,
     /// The pool.
     pub pool: PoolReport,
+    /// What is taken of it.
+    pub pool_use: PoolUse,
     /// The pool for WASI 0.3, once anything has needed it.
     pub async_pool: Option<PoolReport>,
 }
@@ -298,12 +300,12 @@ impl Runtime {
             compilations_running,
             compilation_times: inner.codes.compilation_times(),
             pool: inner.pool.clone(),
+            pool_use: inner.codes.pool_use(),
             async_pool: inner
                 .codes
                 .engines()
                 .with_async()
                 .map(|unit| unit.report.clone()),
-            pool_use: inner.codes.pool_use(),
         }
     }
 

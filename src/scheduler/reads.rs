@@ -4,6 +4,7 @@
 //! store does.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::queue::Class;
@@ -39,6 +40,28 @@ impl Scheduler {
             return Ok(Some(Arc::new(live.record(None))));
         }
         Ok(self.inner.store.execution(id).await?.map(Arc::new))
+    }
+
+    /// Those of these executions that there are, as they stand, in the order of the ids.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn executions_of(
+        &self,
+        ids: &[ExecutionId],
+    ) -> Result<Vec<ExecutionRecord>, CallError> {
+        let mut found: HashMap<ExecutionId, ExecutionRecord> = {
+            let state = self.lock();
+            let live = ids.iter().filter_map(|id| state.live.get(id));
+            live.filter(|live| live.is_visible())
+                .map(|live| (live.id, live.record(None)))
+                .collect()
+        };
+        let mut stored = ids.to_vec();
+        stored.retain(|id| !found.contains_key(id));
+        let stored = self.inner.store.executions_of(&stored).await?;
+        found.extend(stored.into_iter().map(|record| (record.id, record)));
+        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
     }
 
     /// A page of executions without outputs. Those that live in memory are among them.

@@ -445,6 +445,16 @@ pub trait Store: Send + Sync + 'static {
     /// One execution; sees the write-behind buffer.
     async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>>;
 
+    /// Those of these executions that there are, with their outputs, in the order of the ids; sees the
+    /// write-behind buffer.
+    async fn executions_of(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.extend(self.execution(*id).await?);
+        }
+        Ok(found)
+    }
+
     /// A page without outputs; first waits for the batch that was open when it was called.
     async fn executions(&self, filter: &Filter, limit: u32) -> Result<Vec<ExecutionRecord>>;
 

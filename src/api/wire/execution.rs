@@ -43,6 +43,13 @@ pub(in crate::api) fn execution(record: &ExecutionRecord) -> Bytes {
     buffer.freeze()
 }
 
+/// Adds an execution to lines of JSON.
+pub(in crate::api) fn put_line(lines: &mut BytesMut, record: &ExecutionRecord, outputs: Outputs) {
+    lines.reserve(ANSWER_BYTES + output_bytes(record));
+    put(lines, record, outputs);
+    lines.put_u8(b'\n');
+}
+
 /// The same with one of its attempts as the member `attempt`.
 pub(in crate::api) fn execution_with(record: &ExecutionRecord, attempt: &AttemptRecord) -> Bytes {
     let mut buffer = BytesMut::from(&*execution(record));
@@ -52,13 +59,6 @@ pub(in crate::api) fn execution_with(record: &ExecutionRecord, attempt: &Attempt
     put_attempt(&mut buffer, attempt);
     buffer.put_slice(b"}");
     buffer.freeze()
-}
-
-/// Adds an execution to lines of JSON.
-pub(in crate::api) fn put_line(lines: &mut BytesMut, record: &ExecutionRecord, outputs: Outputs) {
-    lines.reserve(ANSWER_BYTES + output_bytes(record));
-    put(lines, record, outputs);
-    lines.put_u8(b'\n');
 }
 
 /// A page of executions, without outputs; `next` is the cursor of the page after it, if there is one.

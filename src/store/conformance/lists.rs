@@ -75,6 +75,20 @@ pub(crate) async fn lists_newest_first_by_function_and_status(world: World) {
     }
 }
 
+pub(crate) async fn reads_several_at_once(world: World) {
+    let all = populated(&world).await;
+    let mut wanted: Vec<_> = all.iter().step_by(3).map(|(id, _, _)| *id).collect();
+    let gone = ExecutionId::new(START);
+    wanted.insert(2, gone);
+    let read = world.executions_of(&wanted).await.unwrap();
+    wanted.remove(2);
+    assert_eq!(read.iter().map(|one| one.id).collect::<Vec<_>>(), wanted);
+    for one in read {
+        assert_eq!(world.execution(one.id).await.unwrap(), Some(one));
+    }
+    assert_eq!(world.executions_of(&[]).await.unwrap(), []);
+}
+
 pub(crate) async fn lists_from_a_time_on(world: World) {
     let function = world.function("alpha").await;
     let mut made = Vec::new();

@@ -62,6 +62,7 @@ macro_rules! suite {
                 forgets_keys_with_their_function;
             lists:
                 lists_newest_first_by_function_and_status,
+                reads_several_at_once,
                 lists_from_a_time_on,
                 lists_until_a_time,
                 pages_without_gaps_or_repeats,

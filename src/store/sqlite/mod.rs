@@ -280,6 +280,22 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn executions_of(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.push((*id, self.buffered(*id)?.map(|ended| ended.record.clone())));
+        }
+        self.readers
+            .run(move |connection| {
+                let found = found.into_iter().map(|(id, record)| match record {
+                    Some(record) => Ok(Some(record)),
+                    None => read::execution(connection, id),
+                });
+                found.filter_map(|read| read.transpose()).collect()
+            })
+            .await
+    }
+
     async fn executions(&self, filter: &Filter, limit: u32) -> Result<Vec<ExecutionRecord>> {
         match self.settle().await {
             // A poisoned store still reads.
