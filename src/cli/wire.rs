@@ -101,6 +101,12 @@ pub(crate) struct Secret {
     pub(crate) updated_at: Option<String>,
 }
 
+impl Recognised for Secret {
+    fn is_recognised(&self) -> bool {
+        !self.name.is_empty()
+    }
+}
+
 /// A page of a list.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page<T> {
