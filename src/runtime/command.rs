@@ -3,7 +3,6 @@
 //! **Invariant:** the exit code decides the outcome, by the one table in [`exited`].
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 use wasmtime::{Engine, InstancePre};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -12,6 +11,7 @@ use super::ending::Witness;
 use super::host::Ctx;
 use super::output::Capture;
 use super::run::{Life, usize_of};
+use super::watch::Reins;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{Failure, Input};
 
@@ -23,9 +23,9 @@ pub(super) async fn run(
     engine: &Engine,
     code: &CommandPre<Ctx>,
     attempt: &Attempt,
-    stop: &CancellationToken,
+    reins: &Reins<'_>,
 ) -> Ran {
-    let mut life = begin(engine, attempt, stop);
+    let mut life = begin(engine, attempt, reins);
     let guest = async {
         let command = code.instantiate_async(&mut life.store).await?;
         life.store.data_mut().instantiated = true;
@@ -44,9 +44,9 @@ pub(super) async fn run_core(
     engine: &Engine,
     code: &InstancePre<Ctx>,
     attempt: &Attempt,
-    stop: &CancellationToken,
+    reins: &Reins<'_>,
 ) -> Ran {
-    let mut life = begin(engine, attempt, stop);
+    let mut life = begin(engine, attempt, reins);
     // Preview 1 writes straight from the guest's memory, in small pieces: a large write costs the host
     // nothing, and one that is larger than the output may be shall end as that, not as "out of memory".
     let memory = attempt.version.spec.memory_mb.saturating_mul(1 << 20);
@@ -62,13 +62,13 @@ pub(super) async fn run_core(
     life.end(lived).judge(attempt, judge)
 }
 
-fn begin(engine: &Engine, attempt: &Attempt, stop: &CancellationToken) -> Life {
+fn begin(engine: &Engine, attempt: &Attempt, reins: &Reins<'_>) -> Life {
     let spec = &attempt.version.spec;
     let capture = Capture::with_output(
         usize_of(spec.log_bytes_max),
         usize_of(spec.output_bytes_max),
     );
-    Life::begin(engine, attempt, stop, stdin(&attempt.input), capture)
+    Life::begin(engine, attempt, reins, stdin(&attempt.input), capture)
 }
 
 fn judge(ended: Result<i32, wasmtime::Error>, witness: &Witness<'_>) -> Outcome {

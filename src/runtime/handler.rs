@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 use wasmtime::Engine;
 
 use super::ending::{Witness, shorten};
@@ -16,6 +15,7 @@ use super::host_limits::{
 };
 use super::output::Capture;
 use super::run::{Life, usize_of};
+use super::watch::Reins;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{ContentType, Failure};
 
@@ -29,11 +29,11 @@ pub(super) async fn run(
     engine: &Engine,
     code: &FunctionPre<Ctx>,
     attempt: &Attempt,
-    stop: &CancellationToken,
+    reins: &Reins<'_>,
 ) -> Ran {
     let spec = &attempt.version.spec;
     let capture = Capture::logs_only(usize_of(spec.log_bytes_max));
-    let mut life = Life::begin(engine, attempt, stop, Bytes::new(), capture);
+    let mut life = Life::begin(engine, attempt, reins, Bytes::new(), capture);
     let guest = async {
         let function = code.instantiate_async(&mut life.store).await?;
         life.store.data_mut().instantiated = true;

@@ -17,6 +17,7 @@ mod host;
 mod host_limits;
 mod imports;
 mod kept;
+mod lane;
 mod limits;
 mod output;
 mod run;

@@ -18,10 +18,11 @@ use super::ending::{Ending, Failed};
 use super::epoch::Epochs;
 use super::host::{Ctx, FunctionPre};
 use super::host_limits::{HANDLES_MAX, HOST_COPY_BYTES_MAX};
+use super::lane::Lane;
 use super::limits::MemoryLimit;
 use super::output::Capture;
 use super::surroundings::Surroundings;
-use super::watch::{Cut, Watch};
+use super::watch::{Cut, Reins, Watch};
 use super::{command, handler};
 use crate::execution::{Attempt, Outcome, Ran};
 
@@ -39,6 +40,7 @@ pub(super) enum Runnable {
 pub(super) struct Runner {
     engine: Engine,
     epochs: Epochs,
+    lane: Arc<Lane>,
 }
 
 impl Runner {
@@ -50,6 +52,7 @@ impl Runner {
         Ok(Self {
             engine: engine.clone(),
             epochs: Epochs::start(engine)?,
+            lane: Arc::default(),
         })
     }
 
@@ -64,10 +67,14 @@ impl Runner {
             return Ran::bare(Outcome::Interrupted);
         }
         let _ticking = self.epochs.enter();
+        let reins = &Reins {
+            stop,
+            lane: &self.lane,
+        };
         match runnable {
-            Runnable::Handler(code) => handler::run(&self.engine, code, attempt, stop).await,
-            Runnable::Command(code) => command::run(&self.engine, code, attempt, stop).await,
-            Runnable::Core(code) => command::run_core(&self.engine, code, attempt, stop).await,
+            Runnable::Handler(code) => handler::run(&self.engine, code, attempt, reins).await,
+            Runnable::Command(code) => command::run(&self.engine, code, attempt, reins).await,
+            Runnable::Core(code) => command::run_core(&self.engine, code, attempt, reins).await,
         }
     }
 }
@@ -86,13 +93,13 @@ impl Life {
     pub(super) fn begin(
         engine: &Engine,
         attempt: &Attempt,
-        stop: &CancellationToken,
+        reins: &Reins<'_>,
         stdin: Bytes,
         capture: Capture,
     ) -> Self {
         let spec = &attempt.version.spec;
         let cpu_limit = spec.cpu_ms.map(Duration::from_millis);
-        let watch = Arc::new(Watch::new(attempt.time_limit, cpu_limit, stop));
+        let watch = Arc::new(Watch::new(attempt.time_limit, cpu_limit, reins));
         let surroundings = Surroundings::new(attempt, stdin, capture.clone());
         let memory = MemoryLimit::new(usize_of(spec.memory_mb.saturating_mul(1 << 20)));
         let ctx = Ctx::new(memory, surroundings, Arc::clone(&watch));

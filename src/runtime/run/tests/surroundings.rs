@@ -15,11 +15,15 @@ use super::super::Life;
 use super::*;
 use crate::runtime::host::Ctx;
 use crate::runtime::output::Capture;
+use crate::runtime::watch::Reins;
 
 fn ctx_of(attempt: &Attempt) -> Ctx {
-    let never = CancellationToken::new();
+    let reins = Reins {
+        stop: &CancellationToken::new(),
+        lane: &Arc::default(),
+    };
     let capture = Capture::logs_only(0);
-    let life = Life::begin(&WORLD.engine, attempt, &never, Bytes::new(), capture);
+    let life = Life::begin(&WORLD.engine, attempt, &reins, Bytes::new(), capture);
     life.store.into_data()
 }
 
