@@ -43,7 +43,7 @@
 //!
 //! | layer | module | does |
 //! |---|---|---|
-//! | 6 | [`cli`] | the command line; talks HTTP only |
+//! | 6 | [`cli`] | the command line: clients talk HTTP only, `run` has a harness of its own |
 //! | 6 | [`testing`] | the harness: the real plane in process, with a clock moved by hand |
 //! | 5 | [`app`] | the composition root: builds, serves, stops |
 //! | 5 | [`config`] | what was typed, and what it means |
@@ -56,9 +56,11 @@
 //! | 2 | [`observe`] | metrics |
 //! | 2 | [`shutdown`] | tasks, and how they stop |
 //! | 2 | [`guests`] | builds the functions of `guest-functions/` |
+//! | 1 | [`answer`] | what an HTTP answer of a function means |
 //! | 1 | [`execution`] | the life of an execution: pure |
 //! | 0 | [`model`] | the words, as types that hold no wrong value |
 //! | 0 | [`clock`] | time as a parameter |
+//! | 0 | [`folder`] | makes folders that outlast a power loss |
 //!
 //! # Invariants
 //!
@@ -70,6 +72,7 @@
 //! - Everything that can grow has a bound with a name: see [`config::Limits`] and [`model::limits`].
 //! - A guest cannot panic, hang or starve the plane; a failure of the plane's is never counted as the guest's.
 
+pub mod answer;
 pub mod api;
 pub mod app;
 pub mod cli;
@@ -77,6 +80,7 @@ pub mod clock;
 pub mod config;
 pub mod endpoint;
 pub mod execution;
+pub mod folder;
 pub mod guests;
 pub mod model;
 pub mod observe;

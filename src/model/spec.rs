@@ -64,7 +64,7 @@ pub mod limits {
     pub const ENTRIES_MAX: usize = 256;
     /// Bytes of all names and values of `args`, of `env` and of `config`, each.
     pub const ENTRIES_BYTES_MAX: usize = 65_536;
-    /// Longest `image` and `endpointUrl`, in bytes.
+    /// Longest `image`, `endpointUrl` and `invokePath`, in bytes.
     pub const TEXT_BYTES_MAX: usize = 2048;
 }
 
@@ -81,7 +81,7 @@ pub enum Shape {
     Command02,
     /// A `wasi:cli/run@0.3.x` component.
     Command03,
-    /// A preview 1 module with `_start`.
+    /// A preview 1 or `wasi_unstable` module with `_start`.
     CoreCommand,
 }
 
@@ -198,6 +198,8 @@ pub struct VersionSpec {
     pub env: BTreeMap<String, String>,
     /// Values for `wasi:config/store`.
     pub config: BTreeMap<String, String>,
+    /// Path and query that calls of an HTTP function are POSTed to; `/` unless said.
+    pub invoke_path: Option<String>,
     /// What is kept of calls that were promised nothing.
     pub record: RecordMode,
     /// What the client asked for, if it did.
@@ -225,6 +227,7 @@ impl Default for VersionSpec {
             args: Vec::new(),
             env: BTreeMap::new(),
             config: BTreeMap::new(),
+            invoke_path: None,
             record: RecordMode::Auto,
             execution_mode: None,
             image: None,

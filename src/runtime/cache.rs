@@ -18,7 +18,9 @@ use tempfile::NamedTempFile;
 use wasmtime::Engine;
 
 use super::compile::digest_of;
+use super::engine::Flavor;
 use super::wire::Label;
+use crate::folder;
 use crate::model::Digest;
 
 /// The version of wasmtime that this program is built with. A patch release may compile differently, and
@@ -29,7 +31,7 @@ pub(super) const KEY_FILE: &str = "cache.key";
 /// Begins the name of a file that is not finished.
 pub(super) const UNFINISHED: &str = ".unfinished-";
 /// How long a file that nothing refers to is left alone: a deploy may be about to refer to it.
-const GRACE: Duration = Duration::from_secs(60 * 60);
+pub(super) const GRACE: Duration = Duration::from_secs(60 * 60);
 /// Digits of a digest at the beginning of a file's name.
 pub(super) const DIGEST_DIGITS: usize = 64;
 
@@ -37,9 +39,35 @@ pub(super) const DIGEST_DIGITS: usize = 64;
 pub(super) struct Cache {
     dir: PathBuf,
     secret: [u8; 32],
-    engine_key: String,
+    keys: EngineKeys,
     /// Held for the moment in which a file appears, is renewed or is removed: never removed just as it is found.
     sweeping: Mutex<()>,
+}
+
+/// What the machine code of each engine is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EngineKeys {
+    plain: String,
+    with_async: String,
+}
+
+impl EngineKeys {
+    /// The keys of engines of each flavor.
+    pub(super) fn of(
+        engine: impl Fn(Flavor) -> wasmtime::Result<Engine>,
+    ) -> wasmtime::Result<Self> {
+        Ok(Self {
+            plain: engine_key(&engine(Flavor::Plain)?),
+            with_async: engine_key(&engine(Flavor::Async)?),
+        })
+    }
+
+    fn get(&self, flavor: Flavor) -> &str {
+        match flavor {
+            Flavor::Plain => &self.plain,
+            Flavor::Async => &self.with_async,
+        }
+    }
 }
 
 /// Machine code whose MAC was right, still open.
@@ -52,14 +80,14 @@ pub(super) struct Artifact {
 }
 
 impl Cache {
-    /// Opens the folder, and makes it and its secret if they are missing. `engine` is the one that will
-    /// load the code.
-    pub(super) fn open(dir: &Path, engine: &Engine) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
+    /// Opens the folder, and makes it and its secret if they are missing. `keys` are those of the engines
+    /// that will load the code.
+    pub(super) fn open(dir: &Path, keys: EngineKeys) -> io::Result<Self> {
+        folder::make(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
             secret: secret(dir)?,
-            engine_key: engine_key(engine),
+            keys,
             sweeping: Mutex::new(()),
         })
     }
@@ -109,6 +137,11 @@ impl Cache {
     /// Keeps an upload whose machine code is kept already; the label comes last.
     pub(super) fn keep(&self, digest: &Digest, wasm: &[u8], label: &Label) -> io::Result<()> {
         self.write(&self.wasm_path(digest), wasm)?;
+        self.keep_label(digest, label)
+    }
+
+    /// Keeps what is known of an upload that is kept already.
+    pub(super) fn keep_label(&self, digest: &Digest, label: &Label) -> io::Result<()> {
         self.write(&self.label_path(digest), &serde_json::to_vec(label)?)?;
         self.sync()
     }
@@ -125,23 +158,23 @@ impl Cache {
             mac.update(artifact);
             mac.finalize().to_hex()
         };
-        self.write(&self.artifact_path(digest), artifact)?;
-        self.write(&self.mac_path(digest), mac.as_bytes())?;
+        self.write(&self.artifact_path(digest, label.flavor), artifact)?;
+        self.write(&self.mac_path(digest, label.flavor), mac.as_bytes())?;
         self.sync()
     }
 
     /// Forgets machine code that turned out to be of no use.
-    pub(super) fn drop_artifact(&self, digest: &Digest) -> io::Result<()> {
-        found(fs::remove_file(self.mac_path(digest)))?;
-        found(fs::remove_file(self.artifact_path(digest)))?;
+    pub(super) fn drop_artifact(&self, digest: &Digest, flavor: Flavor) -> io::Result<()> {
+        found(fs::remove_file(self.mac_path(digest, flavor)))?;
+        found(fs::remove_file(self.artifact_path(digest, flavor)))?;
         self.sync()
     }
 
     /// Machine code of this very engine, if it is kept and nobody changed it.
     pub(super) fn artifact(&self, digest: &Digest, label: &Label) -> io::Result<Option<Artifact>> {
         let (Some(mut file), Some(mac)) = (
-            found(File::open(self.artifact_path(digest)))?,
-            found(fs::read_to_string(self.mac_path(digest)))?,
+            found(File::open(self.artifact_path(digest, label.flavor)))?,
+            found(fs::read_to_string(self.mac_path(digest, label.flavor)))?,
         ) else {
             return Ok(None);
         };
@@ -162,21 +195,26 @@ impl Cache {
 
     /// The MAC of an artifact, before the artifact itself.
     fn mac(&self, digest: &Digest, label: &Label) -> io::Result<blake3::Hasher> {
+        let engine_key = self.keys.get(label.flavor);
         let label = serde_json::to_vec(label)?;
         let mut mac = blake3::Hasher::new_keyed(&self.secret);
-        for part in [digest.as_bytes(), self.engine_key.as_bytes(), &label[..]] {
+        for part in [digest.as_bytes(), engine_key.as_bytes(), &label[..]] {
             mac.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             mac.update(part);
         }
         Ok(mac)
     }
 
-    /// Removes the files of every digest that is not in `kept` and was not touched for an hour, and machine
-    /// code that only another engine could load. Returns the digests that are gone.
-    pub(super) fn sweep(&self, kept: &HashSet<Digest>) -> io::Result<HashSet<Digest>> {
+    /// Removes the files of every digest that is not in `kept` and was not touched for as long as `unused`, and
+    /// machine code that only another engine could load. Returns the digests that are gone.
+    pub(super) fn sweep(
+        &self,
+        kept: &HashSet<Digest>,
+        unused: Duration,
+    ) -> io::Result<HashSet<Digest>> {
         let deadline = self
             .now()?
-            .checked_sub(GRACE)
+            .checked_sub(unused)
             .unwrap_or(SystemTime::UNIX_EPOCH);
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
@@ -193,7 +231,8 @@ impl Cache {
         let mut gone = HashSet::new();
         for (path, digest) in files {
             let wanted = digest.is_some_and(|digest| kept.contains(&digest));
-            if wanted && !self.is_foreign_code(&path) {
+            let foreign = self.is_foreign_code(&path);
+            if wanted && !foreign {
                 continue;
             }
             // Asked again under the lock: someone may have found the file since it was listed.
@@ -201,7 +240,7 @@ impl Cache {
             let label = digest.map(|digest| self.label_path(&digest));
             let recent = |path: &Path| modified(path).is_none_or(|time| time >= deadline);
             let found_again = label.is_some_and(|label| label.exists() && recent(&label));
-            if recent(&path) || (found_again && !wanted) {
+            if recent(&path) || (found_again && !wanted && !foreign) {
                 continue;
             }
             fs::remove_file(&path)?;
@@ -212,13 +251,17 @@ impl Cache {
         Ok(gone)
     }
 
-    /// Whether this is machine code, or the MAC of such, for another engine.
+    /// Whether this is machine code, or the MAC of such, for engines that are none of ours.
     fn is_foreign_code(&self, path: &Path) -> bool {
         let is_code = has_extension(path, "cwasm") || has_extension(path, "mac");
         let ours = path
             .file_stem()
             .and_then(|stem| stem.to_str())
-            .is_some_and(|stem| stem.ends_with(&self.engine_key));
+            .is_some_and(|stem| {
+                Flavor::ALL
+                    .iter()
+                    .any(|flavor| stem.ends_with(self.keys.get(*flavor)))
+            });
         is_code && !ours
     }
 
@@ -254,12 +297,14 @@ impl Cache {
         self.dir.join(format!("{digest}.json"))
     }
 
-    fn artifact_path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(format!("{digest}.{}.cwasm", self.engine_key))
+    fn artifact_path(&self, digest: &Digest, flavor: Flavor) -> PathBuf {
+        self.dir
+            .join(format!("{digest}.{}.cwasm", self.keys.get(flavor)))
     }
 
-    fn mac_path(&self, digest: &Digest) -> PathBuf {
-        self.dir.join(format!("{digest}.{}.mac", self.engine_key))
+    fn mac_path(&self, digest: &Digest, flavor: Flavor) -> PathBuf {
+        self.dir
+            .join(format!("{digest}.{}.mac", self.keys.get(flavor)))
     }
 }
 

@@ -227,10 +227,12 @@ fn read_answer(answer: Answer, wasm: &[u8]) -> Result<Compiled, Refused> {
             digest,
             shape,
             needs,
+            flavor,
         } => match shape_of(&shape) {
             Some(shape) if digest == digest_of(wasm).to_string() => Ok(Compiled {
                 shape,
                 needs,
+                flavor,
                 artifact,
             }),
             _ => Err(Refused::Failed(

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
-use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::cache::Cache;
 use super::coalesce::Coalesce;
-use super::compile::{Compiler, digest_of};
+use super::compile::{Compiled, Compiler, digest_of};
 use super::engine::{MEMORIES_PER_PERMIT, TABLES_PER_PERMIT};
-use super::host::{FunctionPre, Linkers};
-use super::run::Runnable;
+use super::engines::{Engines, Unit};
+use super::runnable::Runnable;
 use super::wire::{Label, Needs, shape_of, shape_word};
 use super::{Prepared, Refused};
 use crate::model::{Digest, Shape};
@@ -26,6 +25,8 @@ use crate::model::{Digest, Shape};
 pub(super) struct Loaded {
     /// The code with its imports resolved.
     pub(super) runnable: Runnable,
+    /// Its engine.
+    pub(super) unit: Arc<Unit>,
     /// Permits that one instance takes, by what it needs of the pool.
     pub(super) permits: u32,
     /// Size of the machine code in bytes.
@@ -55,8 +56,7 @@ pub(super) struct Codes {
 
 /// What blocking threads need.
 struct Shelf {
-    engine: Engine,
-    linkers: Linkers,
+    engines: Engines,
     cache: Cache,
 }
 
@@ -67,21 +67,16 @@ const WEIGHT_UNIT: u64 = 1 << 10;
 
 impl Codes {
     pub(super) fn new(
-        engine: Engine,
+        engines: Engines,
         cache: Cache,
         compiler: Arc<dyn Compiler>,
         loaded_bytes_max: u64,
-    ) -> wasmtime::Result<Self> {
-        let linkers = Linkers::new(&engine)?;
+    ) -> Self {
         let weigh = |_: &Digest, loaded: &Arc<Loaded>| {
             u32::try_from(loaded.size / WEIGHT_UNIT + 1).unwrap_or(u32::MAX)
         };
-        Ok(Self {
-            shelf: Arc::new(Shelf {
-                engine,
-                linkers,
-                cache,
-            }),
+        Self {
+            shelf: Arc::new(Shelf { engines, cache }),
             compiler,
             loaded: moka::sync::Cache::builder()
                 .max_capacity(loaded_bytes_max / WEIGHT_UNIT)
@@ -89,7 +84,11 @@ impl Codes {
                 .build(),
             loading: Coalesce::default(),
             preparing: Coalesce::default(),
-        })
+        }
+    }
+
+    pub(super) fn engines(&self) -> &Engines {
+        &self.shelf.engines
     }
 
     pub(super) fn cache(&self) -> &Cache {
@@ -134,11 +133,7 @@ impl Codes {
         }
         let compiled = self.compiler.compile(wasm.clone()).await?;
         let shelf = Arc::clone(&self.shelf);
-        let label = Label {
-            shape: shape_word(compiled.shape).to_owned(),
-            size: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
-            needs: compiled.needs,
-        };
+        let label = label_of(&compiled, &wasm);
         let answer = prepared(digest, &label);
         let loaded = blocking(move || {
             shelf
@@ -148,7 +143,10 @@ impl Codes {
             let loaded = match shelf.load(&digest, &label) {
                 Ok(loaded) => loaded,
                 Err(error) => {
-                    shelf.cache.drop_artifact(&digest).map_err(disk)?;
+                    shelf
+                        .cache
+                        .drop_artifact(&digest, label.flavor)
+                        .map_err(disk)?;
                     return Err(does_not_fit(&error));
                 }
             };
@@ -185,11 +183,11 @@ impl Codes {
             .map_err(failed)?;
         let loaded = match found {
             Found::Code(loaded) => *loaded,
-            Found::Wasm(wasm, label) => {
+            Found::Wasm(wasm) => {
                 tracing::info!(code.digest = %digest, "no machine code for this engine: compiling again");
-                let compiled = self.compiler.compile(wasm).await.map_err(failed)?;
+                let compiled = self.compiler.compile(wasm.clone()).await.map_err(failed)?;
                 let shelf = Arc::clone(&self.shelf);
-                blocking(move || shelf.restore(&digest, &label, &compiled.artifact))
+                blocking(move || shelf.restore(&digest, &wasm, &compiled))
                     .await
                     .map_err(failed)?
             }
@@ -203,7 +201,7 @@ impl Codes {
 /// What the disk has of a file.
 enum Found {
     Code(Box<Loaded>),
-    Wasm(Bytes, Label),
+    Wasm(Bytes),
 }
 
 impl Shelf {
@@ -218,15 +216,25 @@ impl Shelf {
             }
         }
         let wasm = self.cache.wasm(digest).ok_or_else(gone)?;
-        Ok(Found::Wasm(wasm, label))
+        Ok(Found::Wasm(wasm))
     }
 
     /// Keeps code that was compiled again, and loads it.
-    fn restore(&self, digest: &Digest, label: &Label, artifact: &[u8]) -> Result<Loaded, Refused> {
+    fn restore(
+        &self,
+        digest: &Digest,
+        wasm: &[u8],
+        compiled: &Compiled,
+    ) -> Result<Loaded, Refused> {
+        let label = label_of(compiled, wasm);
         self.cache
-            .keep_artifact(digest, label, artifact)
+            .keep_artifact(digest, &label, &compiled.artifact)
             .map_err(disk)?;
-        self.load(digest, label)
+        // This version may see more in a file than the one that it was uploaded to.
+        if self.cache.label(digest).as_ref() != Some(&label) {
+            self.cache.keep_label(digest, &label).map_err(disk)?;
+        }
+        self.load(digest, &label)
             .map_err(|error| does_not_fit(&error))?
             .ok_or_else(|| Refused::Failed("machine code was damaged while it was kept".to_owned()))
     }
@@ -238,21 +246,14 @@ impl Shelf {
         };
         let shape = shape_of(&label.shape)
             .ok_or_else(|| wasmtime::format_err!("unknown shape {:?}", label.shape))?;
-        let runnable = match map(&self.engine, &artifact.file, shape)? {
-            Mapped::Module(module) => Runnable::Core(self.linkers.module.instantiate_pre(&module)?),
-            Mapped::Component(component) => {
-                let pre = self.linkers.component.instantiate_pre(&component)?;
-                match shape {
-                    Shape::Handler => Runnable::Handler(FunctionPre::new(pre)?),
-                    Shape::Command02 => Runnable::Command(CommandPre::new(pre)?),
-                    Shape::Http02 | Shape::Http03 | Shape::Command03 | Shape::CoreCommand => {
-                        wasmtime::bail!("shape {:?} does not run in this version", label.shape)
-                    }
-                }
-            }
+        let unit = self.engines.unit(label.flavor)?;
+        let runnable = match map(&unit.engine, &artifact.file, shape)? {
+            Mapped::Module(module) => Runnable::module(&unit.linkers, &module)?,
+            Mapped::Component(component) => Runnable::component(&unit.linkers, &component, shape)?,
         };
         Ok(Some(Loaded {
             runnable,
+            unit,
             permits: permits(label.needs),
             size: artifact.size,
         }))
@@ -293,6 +294,16 @@ fn permits(needs: Needs) -> u32 {
         .div_ceil(MEMORIES_PER_PERMIT)
         .max(needs.tables.div_ceil(TABLES_PER_PERMIT))
         .max(1)
+}
+
+/// What is to be known of a file, from what the compiler found.
+fn label_of(compiled: &Compiled, wasm: &[u8]) -> Label {
+    Label {
+        shape: shape_word(compiled.shape).to_owned(),
+        size: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
+        needs: compiled.needs,
+        flavor: compiled.flavor,
+    }
 }
 
 /// What is known of a kept file.

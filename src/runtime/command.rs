@@ -2,10 +2,13 @@
 //!
 //! **Invariant:** the exit code decides the outcome, by the one table in [`exited`].
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use bytes::Bytes;
 use wasmtime::{Engine, InstancePre};
-use wasmtime_wasi::I32Exit;
-use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::{I32Exit, p2, p3};
 
 use super::ending::Witness;
 use super::host::Ctx;
@@ -19,13 +22,12 @@ use crate::model::{Failure, Input};
 const START: &str = "_start";
 
 /// Runs one attempt of a `wasi:cli/run@0.2` component.
-pub(super) async fn run(
-    engine: &Engine,
-    code: &CommandPre<Ctx>,
+pub(super) async fn run_02(
+    code: &p2::bindings::CommandPre<Ctx>,
     attempt: &Attempt,
     reins: &Reins<'_>,
 ) -> Ran {
-    let mut life = begin(engine, attempt, reins);
+    let mut life = begin(code.engine(), attempt, reins);
     let guest = async {
         let command = code.instantiate_async(&mut life.store).await?;
         life.store.data_mut().instantiated = true;
@@ -39,14 +41,54 @@ pub(super) async fn run(
     life.end(lived).judge(attempt, judge)
 }
 
-/// Runs one attempt of a preview 1 module.
-pub(super) async fn run_core(
-    engine: &Engine,
-    code: &InstancePre<Ctx>,
+/// Runs one attempt of a `wasi:cli/run@0.3` component.
+pub(super) async fn run_03(
+    code: &p3::bindings::CommandPre<Ctx>,
     attempt: &Attempt,
     reins: &Reins<'_>,
 ) -> Ran {
-    let mut life = begin(engine, attempt, reins);
+    let mut life = begin(code.engine(), attempt, reins);
+    let capture = life.capture.clone();
+    let guest = async {
+        let command = code.instantiate_async(&mut life.store).await?;
+        life.store.data_mut().instantiated = true;
+        let ran = life.store.run_concurrent(async |accessor| {
+            let run = async {
+                let result = command.wasi_cli_run().call_run(accessor).await?;
+                // What it wrote may still be on its way out of a task of its own.
+                poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+                Ok(result)
+            };
+            until_overflow(&capture, run).await
+        });
+        match ran.await?? {
+            Ok(()) => Ok(0),
+            Err(()) => Ok(1),
+        }
+    };
+    let lived = life.watch.live(guest).await;
+    life.end(lived).judge(attempt, judge)
+}
+
+/// Ends a program whose output is too large: the streams of 0.3 tell only the program, which may go on.
+async fn until_overflow<T>(
+    capture: &Capture,
+    run: impl Future<Output = wasmtime::Result<T>>,
+) -> wasmtime::Result<T> {
+    let mut run = pin!(run);
+    poll_fn(|cx| {
+        let polled = run.as_mut().poll(cx);
+        match capture.written().overflow() {
+            Some(overflow) => Poll::Ready(Err(overflow.into())),
+            None => polled,
+        }
+    })
+    .await
+}
+
+/// Runs one attempt of a preview 1 module.
+pub(super) async fn run_core(code: &InstancePre<Ctx>, attempt: &Attempt, reins: &Reins<'_>) -> Ran {
+    let mut life = begin(code.module().engine(), attempt, reins);
     // Preview 1 writes straight from the guest's memory, in small pieces: a large write costs the host
     // nothing, and one that is larger than the output may be shall end as that, not as "out of memory".
     let memory = attempt.version.spec.memory_mb.saturating_mul(1 << 20);

@@ -5,14 +5,16 @@
 //! what it keeps. The server uses [`ChildCompiler`](super::ChildCompiler); [`InProcessCompiler`] is for the
 //! harness, where the code is the tester's own.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module, ResourcesRequired};
 
+use super::engine::Flavor;
 use super::host::Linkers;
+use super::runnable::Runnable;
 use super::shape::{Layer, Outline};
 use super::wire::Needs;
 use super::{Refused, engine, imports};
@@ -38,6 +40,8 @@ pub struct Compiled {
     pub shape: Shape,
     /// What one instance takes from the pool.
     pub needs: Needs,
+    /// The engine that can load the artifact.
+    pub flavor: Flavor,
     /// Machine code in wasmtime's own form.
     pub artifact: Bytes,
 }
@@ -45,7 +49,7 @@ pub struct Compiled {
 /// Compiles in this process, on a thread for blocking work. Without the child's limits: a hostile file can
 /// take all memory or time.
 pub struct InProcessCompiler {
-    toolchain: Arc<Toolchain>,
+    toolchains: Arc<Toolchains>,
 }
 
 impl InProcessCompiler {
@@ -54,8 +58,10 @@ impl InProcessCompiler {
     /// # Errors
     /// [`Refused::Failed`] if wasmtime does not support this machine.
     pub fn new() -> Result<Self, Refused> {
+        let toolchains = Toolchains::default();
+        toolchains.get(Flavor::Plain)?;
         Ok(Self {
-            toolchain: Arc::new(Toolchain::new()?),
+            toolchains: Arc::new(toolchains),
         })
     }
 }
@@ -63,8 +69,8 @@ impl InProcessCompiler {
 #[async_trait::async_trait]
 impl Compiler for InProcessCompiler {
     async fn compile(&self, wasm: Bytes) -> Result<Compiled, Refused> {
-        let toolchain = Arc::clone(&self.toolchain);
-        tokio::task::spawn_blocking(move || toolchain.compile(&wasm))
+        let toolchains = Arc::clone(&self.toolchains);
+        tokio::task::spawn_blocking(move || toolchains.compile(&wasm))
             .await
             .unwrap_or_else(|error| {
                 tracing::warn!(%error, "the compiler panicked");
@@ -73,7 +79,7 @@ impl Compiler for InProcessCompiler {
     }
 
     fn pending(&self) -> usize {
-        Arc::strong_count(&self.toolchain).saturating_sub(1)
+        Arc::strong_count(&self.toolchains).saturating_sub(1)
     }
 }
 
@@ -84,56 +90,70 @@ pub(super) fn gave_up() -> Refused {
     )
 }
 
+/// What compiles for each engine; made when the first file needs it.
+#[derive(Default)]
+pub(super) struct Toolchains {
+    plain: OnceLock<Result<Toolchain, Refused>>,
+    with_async: OnceLock<Result<Toolchain, Refused>>,
+}
+
+impl Toolchains {
+    /// Checks and compiles one file, for the engine that it needs.
+    pub(super) fn compile(&self, wasm: &[u8]) -> Result<Compiled, Refused> {
+        let mut outline = Outline::read(wasm)?;
+        let shape = outline.shape()?;
+        let flavor = outline.validate(wasm)?;
+        let toolchain = self.get(flavor)?;
+        imports::check(&toolchain.engine, &toolchain.linkers, &outline.imports)?;
+        let (needs, artifact) = match outline.layer {
+            Layer::Module => toolchain.module(wasm)?,
+            Layer::Component => toolchain.component(wasm, shape)?,
+        };
+        Ok(Compiled {
+            shape,
+            needs,
+            flavor,
+            artifact: artifact.into(),
+        })
+    }
+
+    fn get(&self, flavor: Flavor) -> Result<&Toolchain, Refused> {
+        let toolchain = match flavor {
+            Flavor::Plain => &self.plain,
+            Flavor::Async => &self.with_async,
+        };
+        let made = toolchain.get_or_init(|| Toolchain::new(flavor));
+        made.as_ref().map_err(Clone::clone)
+    }
+}
+
 /// An engine that compiles and the imports that guests may have.
-pub(super) struct Toolchain {
+struct Toolchain {
     engine: Engine,
     linkers: Linkers,
 }
 
 impl Toolchain {
-    pub(super) fn new() -> Result<Self, Refused> {
+    fn new(flavor: Flavor) -> Result<Self, Refused> {
         let build = || -> wasmtime::Result<Self> {
-            let engine = engine::compiling()?;
-            let linkers = Linkers::new(&engine)?;
+            let engine = engine::compiling(flavor)?;
+            let linkers = Linkers::new(&engine, flavor)?;
             Ok(Self { engine, linkers })
         };
         build()
             .map_err(|error| Refused::Failed(format!("the compiler cannot be set up: {error:#}")))
     }
 
-    /// Checks and compiles one file.
-    pub(super) fn compile(&self, wasm: &[u8]) -> Result<Compiled, Refused> {
-        let mut outline = Outline::read(wasm)?;
-        let shape = outline.shape()?;
-        outline.validate(wasm)?;
-        imports::check(&self.engine, &self.linkers, &outline.imports)?;
-        let (needs, artifact) = match outline.layer {
-            Layer::Module => self.module(wasm)?,
-            Layer::Component => self.component(wasm)?,
-        };
-        Ok(Compiled {
-            shape,
-            needs,
-            artifact: artifact.into(),
-        })
-    }
-
     fn module(&self, wasm: &[u8]) -> Result<(Needs, Vec<u8>), Refused> {
         let module = Module::from_binary(&self.engine, wasm).map_err(cannot_compile)?;
-        self.linkers
-            .module
-            .instantiate_pre(&module)
-            .map_err(wrong_import)?;
+        Runnable::module(&self.linkers, &module).map_err(wrong_type)?;
         let artifact = module.serialize().map_err(cannot_compile)?;
         Ok((Needs::of(&module.resources_required()), artifact))
     }
 
-    fn component(&self, wasm: &[u8]) -> Result<(Needs, Vec<u8>), Refused> {
+    fn component(&self, wasm: &[u8], shape: Shape) -> Result<(Needs, Vec<u8>), Refused> {
         let component = Component::from_binary(&self.engine, wasm).map_err(cannot_compile)?;
-        self.linkers
-            .component
-            .instantiate_pre(&component)
-            .map_err(wrong_import)?;
+        Runnable::component(&self.linkers, &component, shape).map_err(wrong_type)?;
         let needs = component
             .resources_required()
             .as_ref()
@@ -184,9 +204,9 @@ pub(super) fn out_of_memory() -> Refused {
     )
 }
 
-fn wrong_import(error: wasmtime::Error) -> Refused {
+fn wrong_type(error: wasmtime::Error) -> Refused {
     Refused::Unsupported(format!(
-        "an import of this file has another type than what is provided under its name: {error:#}"
+        "an import or export of this file has another type than what goes by its name here: {error:#}"
     ))
 }
 

@@ -3,21 +3,25 @@
 //! **Invariant:** messages name the limit, its value and the spec's field, or the guest's own words; they
 //! never carry a backtrace or a path of the host.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
 use super::engine::TABLE_ELEMENTS_MAX;
-use super::host_limits::FAILURE_MESSAGE_BYTES_MAX;
+use super::host_limits::{CONTENT_TYPE_BYTES_MAX, FAILURE_MESSAGE_BYTES_MAX};
 use super::limits::Denial;
 use super::output::Capture;
 use super::watch::Cut;
 use crate::execution::{Attempt, Outcome, Ran};
-use crate::model::Failure;
+use crate::model::{ContentType, Failure};
 
 /// Longest quotation of stderr in a message, in bytes.
 const LAST_WORDS_BYTES_MAX: usize = 1024;
+
+/// The media type of an output whose own is not one.
+const OCTETS: &str = "application/octet-stream";
 
 /// Codes of failures that the runtime gives.
 mod code {
@@ -58,17 +62,26 @@ impl<T> Ending<T> {
         attempt: &Attempt,
         judge: impl FnOnce(Result<T, wasmtime::Error>, &Witness<'_>) -> Outcome,
     ) -> Ran {
+        self.judge_all(attempt, |result, witness| match result {
+            Err(Failed::Cut(cut)) => witness.cut(cut),
+            Ok(answer) => judge(Ok(answer), witness),
+            Err(Failed::Error(error)) => judge(Err(error), witness),
+        })
+    }
+
+    /// The whole of the run, where an answer may have been given before the guest was cut.
+    pub(super) fn judge_all(
+        self,
+        attempt: &Attempt,
+        judge: impl FnOnce(Result<T, Failed>, &Witness<'_>) -> Outcome,
+    ) -> Ran {
         let witness = Witness {
             attempt,
             instantiated: self.instantiated,
             denial: self.denial,
             capture: &self.capture,
         };
-        let outcome = match self.result {
-            Err(Failed::Cut(cut)) => witness.cut(cut),
-            Ok(answer) => judge(Ok(answer), &witness),
-            Err(Failed::Error(error)) => judge(Err(error), &witness),
-        };
+        let outcome = judge(self.result, &witness);
         let logs = self.capture.written().take_logs();
         Ran {
             outcome,
@@ -89,7 +102,8 @@ pub(super) struct Witness<'a> {
 }
 
 impl Witness<'_> {
-    fn cut(&self, cut: Cut) -> Outcome {
+    /// What it means that the guest was cut.
+    pub(super) fn cut(&self, cut: Cut) -> Outcome {
         match cut {
             Cut::Stopped => Outcome::Interrupted,
             Cut::TimedOut => Outcome::TimedOut(Failure::new(code::TIMEOUT, self.timed_out())),
@@ -139,6 +153,24 @@ impl Witness<'_> {
             return Outcome::Fault(format!("the function could not be run: {error:#}"));
         }
         Outcome::Retry(Failure::new(code::TRAP, self.trap(error)))
+    }
+
+    /// How large an output may be, in bytes.
+    pub(super) fn output_bytes_max(&self) -> u64 {
+        self.attempt.version.spec.output_bytes_max
+    }
+
+    /// Writes into the log how a guest ended whose answer had come already.
+    pub(super) fn note(&self, failed: &Failed) {
+        let outcome = match failed {
+            Failed::Cut(cut) => self.cut(*cut),
+            Failed::Error(error) => self.error(error),
+        };
+        if let Some(failure) = outcome.failure() {
+            let Failure { code, message } = failure;
+            let line = format!("[pelton] after its response was complete: {code}: {message}");
+            self.capture.written().note(&line);
+        }
     }
 
     /// The answer was larger than the spec allows.
@@ -228,7 +260,43 @@ fn host_limit(error: &wasmtime::Error) -> Option<String> {
     (random || counts || handles).then_some(cause)
 }
 
+/// A media type ends up in headers: what is no plausible one must not. `None`: nothing was stated.
+pub(super) fn media_type(stated: String) -> Option<ContentType> {
+    if stated.is_empty() {
+        return None;
+    }
+    let plausible = stated.len() <= CONTENT_TYPE_BYTES_MAX
+        && stated.contains('/')
+        && stated.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    Some(ContentType(if plausible {
+        Cow::Owned(stated)
+    } else {
+        Cow::Borrowed(OCTETS)
+    }))
+}
+
 /// Cuts `text` to at most `bytes_max` bytes, between characters.
 pub(super) fn shorten(text: &mut String, bytes_max: usize) {
     text.truncate(text.floor_char_boundary(bytes_max));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_that_are_none_become_octets() {
+        let of = |text: &str| media_type(text.to_owned()).map(|stated| stated.0.into_owned());
+        assert_eq!(
+            of("text/plain; charset=utf-8").as_deref(),
+            Some("text/plain; charset=utf-8")
+        );
+        assert_eq!(of(""), None);
+        assert_eq!(of("text/html\r\nSet-Cookie: a=b").as_deref(), Some(OCTETS));
+        assert_eq!(
+            of(&format!("text/{}", "x".repeat(300))).as_deref(),
+            Some(OCTETS)
+        );
+        assert_eq!(of("json").as_deref(), Some(OCTETS));
+    }
 }

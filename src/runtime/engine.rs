@@ -1,10 +1,15 @@
-//! Configures wasmtime: one engine that runs guests out of a pool of slots, one that only compiles.
+//! Configures wasmtime: engines that run guests out of a pool of slots, and engines that only compile.
 //!
-//! **Invariant:** both engines share every setting that shapes machine code ([`base`]), so what one compiles
-//! the other loads; whatever is particular to this machine is found out at start and told in [`PoolReport`].
+//! There are two [flavors](Flavor) of each: the component model's async (WASI 0.3) makes every call dearer, so
+//! only what needs it runs with it.
+//!
+//! **Invariant:** the serving and the compiling engine of a flavor share every setting that shapes machine code
+//! ([`base`]), so what one compiles the other loads; whatever is particular to this machine is found out at
+//! start and told in [`PoolReport`].
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Strategy,
     WasmBacktraceDetails,
@@ -35,6 +40,34 @@ const INSTANCE_BYTES_MAX: usize = 16 << 20;
 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
 /// Slots that stay warm for the module which used them last.
 const WARM_SLOTS_MAX: u32 = 64;
+
+/// Stacks of an async slot: what runs on them are the tasks of one guest, of which a component made of several
+/// may have more than one.
+const STACKS_PER_ASYNC_SLOT: u32 = 4;
+
+/// What an engine can do, and what that costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Flavor {
+    /// Everything but the component model's async.
+    #[default]
+    Plain,
+    /// With streams, futures and async functions: WASI 0.3.
+    Async,
+}
+
+impl Flavor {
+    /// Both.
+    pub(super) const ALL: [Self; 2] = [Self::Plain, Self::Async];
+
+    /// The word for it, in the log.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Async => "async",
+        }
+    }
+}
 
 /// How a slot is wiped between two guests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,8 +115,8 @@ pub struct NoPool(String);
 ///
 /// # Errors
 /// [`NoPool`] if there is no room for a single guest.
-pub(super) fn serving(guests_max: u32) -> Result<(Engine, PoolReport), NoPool> {
-    serving_with(guests_max, safest_fast_wipe())
+pub(super) fn serving(flavor: Flavor, guests_max: u32) -> Result<(Engine, PoolReport), NoPool> {
+    serving_with(flavor, guests_max, safest_fast_wipe())
 }
 
 /// What the pool would come to on this machine right now. Reserves it for a moment.
@@ -91,17 +124,22 @@ pub(super) fn serving(guests_max: u32) -> Result<(Engine, PoolReport), NoPool> {
 /// # Errors
 /// [`NoPool`] if there is no room for a single guest.
 pub fn probe(guests_max: u32) -> Result<PoolReport, NoPool> {
-    serving(guests_max).map(|(_, report)| report)
+    serving(Flavor::Plain, guests_max).map(|(_, report)| report)
 }
 
 /// [`serving`] with the way of wiping given.
-pub(super) fn serving_with(guests_max: u32, wipe: Wipe) -> Result<(Engine, PoolReport), NoPool> {
+pub(super) fn serving_with(
+    flavor: Flavor,
+    guests_max: u32,
+    wipe: Wipe,
+) -> Result<(Engine, PoolReport), NoPool> {
     let mut guests = guests_max.max(1);
     loop {
         let report = PoolReport::new(guests, wipe.clone());
-        match Engine::new(&report.config()) {
+        match Engine::new(&report.config(flavor)) {
             Ok(engine) => {
                 tracing::info!(
+                    pool.flavor = flavor.word(),
                     pool.guests = report.guests,
                     pool.guests_asked = guests_max,
                     pool.slots = report.slots,
@@ -114,6 +152,7 @@ pub(super) fn serving_with(guests_max: u32, wipe: Wipe) -> Result<(Engine, PoolR
             Err(error) if guests == 1 => return Err(NoPool(format!("{error:#}"))),
             Err(error) => {
                 tracing::warn!(
+                    pool.flavor = flavor.word(),
                     pool.guests = guests,
                     error = %format_args!("{error:#}"),
                     "no room for this many guests, trying half"
@@ -128,17 +167,19 @@ pub(super) fn serving_with(guests_max: u32, wipe: Wipe) -> Result<(Engine, PoolR
 ///
 /// # Errors
 /// If the compiler does not support this machine.
-pub(super) fn compiling() -> wasmtime::Result<Engine> {
-    Engine::new(&base())
+pub(super) fn compiling(flavor: Flavor) -> wasmtime::Result<Engine> {
+    Engine::new(&base(flavor))
 }
 
 /// Every setting that shapes machine code or what a guest may contain.
-fn base() -> Config {
+fn base(flavor: Flavor) -> Config {
+    let with_async = flavor == Flavor::Async;
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
         .epoch_interruption(true)
-        .concurrency_support(false)
+        .concurrency_support(with_async)
+        .wasm_component_model_async(with_async)
         .max_wasm_stack(WASM_STACK_BYTES)
         .async_stack_size(ASYNC_STACK_BYTES)
         .memory_init_cow(true)
@@ -162,7 +203,11 @@ impl PoolReport {
         }
     }
 
-    fn config(&self) -> Config {
+    fn config(&self, flavor: Flavor) -> Config {
+        let stacks = match flavor {
+            Flavor::Plain => self.slots,
+            Flavor::Async => self.slots.saturating_mul(STACKS_PER_ASYNC_SLOT),
+        };
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(self.slots)
             .total_core_instances(self.slots.saturating_mul(CORE_INSTANCES_PER_GUEST_MAX))
@@ -172,7 +217,7 @@ impl PoolReport {
                     .saturating_mul(TABLES_PER_PERMIT)
                     .max(TABLES_PER_GUEST_MAX + TABLES_PER_PERMIT),
             )
-            .total_stacks(self.slots)
+            .total_stacks(stacks)
             .total_gc_heaps(self.slots)
             .max_core_instances_per_component(CORE_INSTANCES_PER_GUEST_MAX)
             .max_memories_per_component(MEMORIES_PER_GUEST_MAX)
@@ -196,7 +241,7 @@ impl PoolReport {
                 Wipe::TouchedPages => Enabled::Yes,
                 Wipe::AllPages { .. } => Enabled::No,
             });
-        let mut config = base();
+        let mut config = base(flavor);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         config
     }

@@ -1,13 +1,14 @@
-//! The ticker that makes running guests look up: an operating system thread that advances the engine's epoch.
+//! The ticker that makes running guests look up: an operating system thread that advances the engines' epochs.
 //!
 //! It is a thread of its own because a busy async runtime would tick late exactly when it matters, and it
 //! sleeps while no guest runs, so that an idle server burns nothing.
 //!
-//! **Invariant:** while a [`Ticking`] exists, the epoch advances every [`TICK`]; the thread ends with [`Epochs`].
+//! **Invariant:** while a [`Ticking`] exists, every engine's epoch advances every [`TICK`]; the thread ends with
+//! [`Epochs`].
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 /// follow each other closely should not pay.
 const IDLE_TICKS: u32 = 100;
 
-/// The ticker of one engine.
+/// The ticker of a runtime's engines.
 pub(super) struct Epochs {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -28,6 +29,7 @@ pub(super) struct Epochs {
 
 #[derive(Default)]
 struct Shared {
+    engines: Mutex<Vec<Engine>>,
     guests: AtomicUsize,
     asleep: AtomicBool,
     ended: AtomicBool,
@@ -41,14 +43,20 @@ impl Epochs {
     pub(super) fn start(engine: &Engine) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = thread::Builder::new().name("epochs".to_owned()).spawn({
-            let engine = engine.clone();
             let shared = Arc::clone(&shared);
-            move || shared.tick(&engine)
+            move || shared.tick()
         })?;
-        Ok(Self {
+        let epochs = Self {
             shared,
             thread: Some(thread),
-        })
+        };
+        epochs.add(engine);
+        Ok(epochs)
+    }
+
+    /// Advances the epoch of a further engine, from now on.
+    pub(super) fn add(&self, engine: &Engine) {
+        self.shared.engines().push(engine.clone());
     }
 
     /// Keeps the epoch advancing until the guard is dropped.
@@ -81,7 +89,11 @@ impl Drop for Epochs {
 }
 
 impl Shared {
-    fn tick(&self, engine: &Engine) {
+    fn engines(&self) -> MutexGuard<'_, Vec<Engine>> {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tick(&self) {
         let mut idle_ticks = 0;
         while !self.ended.load(Ordering::SeqCst) {
             if self.guests.load(Ordering::SeqCst) > 0 {
@@ -94,7 +106,9 @@ impl Shared {
                 continue;
             }
             thread::sleep(TICK);
-            engine.increment_epoch();
+            for engine in self.engines().iter() {
+                engine.increment_epoch();
+            }
         }
     }
 

@@ -8,9 +8,13 @@ use std::sync::Arc;
 use wasmtime::Engine;
 use wasmtime::component::Linker;
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView};
+use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView, p0};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::engine::Flavor;
+use super::host_limits::FIELDS_BYTES_MAX;
 use super::limits::MemoryLimit;
+use super::outgoing::Outgoing;
 use super::surroundings::Surroundings;
 use super::watch::Watch;
 
@@ -27,6 +31,8 @@ mod bindings {
 pub(super) use bindings::pelton::function::types as typed;
 pub(super) use bindings::{Function, FunctionPre};
 
+/// The modules under which core modules import WASI: preview 1, and what came before it.
+pub(super) const PREVIEWS: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
 /// Preview 1's "bad file descriptor".
 const ERRNO_BADF: i32 = 8;
 
@@ -40,19 +46,25 @@ pub(super) struct Ctx {
     pub(super) watch: Arc<Watch>,
     /// What WASI answers with, if it is asked.
     surroundings: Surroundings,
-    /// Built at the guest's first question: many handlers never ask one. Serves preview 1 and 2 alike.
+    /// Built at the guest's first question: many handlers never ask one. Serves all previews alike.
     wasi: Option<Box<WasiP1Ctx>>,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
 }
 
 impl Ctx {
     /// The data of a fresh store.
     pub(super) fn new(memory: MemoryLimit, surroundings: Surroundings, watch: Arc<Watch>) -> Self {
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_BYTES_MAX);
         Self {
             memory,
             instantiated: false,
             watch,
             surroundings,
             wasi: None,
+            http,
+            outgoing: Outgoing,
         }
     }
 
@@ -68,38 +80,58 @@ impl WasiView for Ctx {
     }
 }
 
+impl WasiHttpView for Ctx {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let surroundings = &self.surroundings;
+        let wasi = self
+            .wasi
+            .get_or_insert_with(|| Box::new(surroundings.build()));
+        WasiHttpCtxView {
+            hooks: &mut self.outgoing,
+            table: wasi.ctx().table,
+            ctx: &mut self.http,
+        }
+    }
+}
+
 /// The imports that guests may link to, one linker per kind of file.
 pub(super) struct Linkers {
-    /// For components: WASI 0.2.
+    /// For components: WASI 0.2, and 0.3 where the engine has the async that it needs.
     pub(super) component: Linker<Ctx>,
-    /// For core modules: preview 1.
+    /// For core modules: preview 1 and what came before it.
     pub(super) module: wasmtime::Linker<Ctx>,
 }
 
 impl Linkers {
-    /// Links everything that guests of `engine` may import.
+    /// Links everything that guests of `engine`, which is of this flavor, may import.
     ///
     /// # Errors
     /// Two definitions of one import: a mistake of ours.
-    pub(super) fn new(engine: &Engine) -> wasmtime::Result<Self> {
+    pub(super) fn new(engine: &Engine, flavor: Flavor) -> wasmtime::Result<Self> {
         let mut component = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
+        if flavor == Flavor::Async {
+            wasmtime_wasi::p3::add_to_linker(&mut component)?;
+            wasmtime_wasi_http::p3::add_to_linker(&mut component)?;
+        }
 
         let mut module = wasmtime::Linker::new(engine);
         p1::add_to_linker_async(&mut module, |ctx: &mut Ctx| ctx.wasi())?;
-        // wasmtime's own `proc_exit` calls every code from 126 on invalid; a program may mean them.
+        p0::add_to_linker_async(&mut module, |ctx: &mut Ctx| ctx.wasi())?;
         module.allow_shadowing(true);
-        module.func_wrap(
-            "wasi_snapshot_preview1",
-            "proc_exit",
-            |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) },
-        )?;
-        // wasmtime's own `path_open` copies the path before it finds that there is no directory.
-        module.func_wrap(
-            "wasi_snapshot_preview1",
-            "path_open",
-            |_: i32, _: i32, _: i32, _: i32, _: i32, _: i64, _: i64, _: i32, _: i32| ERRNO_BADF,
-        )?;
+        for preview in PREVIEWS {
+            // wasmtime's own `proc_exit` calls every code from 126 on invalid; a program may mean them.
+            module.func_wrap(preview, "proc_exit", |code: i32| -> wasmtime::Result<()> {
+                Err(I32Exit(code).into())
+            })?;
+            // wasmtime's own `path_open` copies the path before it finds that there is no directory.
+            module.func_wrap(
+                preview,
+                "path_open",
+                |_: i32, _: i32, _: i32, _: i32, _: i32, _: i64, _: i64, _: i32, _: i32| ERRNO_BADF,
+            )?;
+        }
         module.allow_shadowing(false);
         Ok(Self { component, module })
     }

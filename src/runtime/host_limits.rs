@@ -6,8 +6,9 @@
 //!
 //! **Invariant:** plain numbers with their unit in the name; each has a test that shows it bite.
 
-/// Open things that the host keeps for one attempt: streams, pollables, errors, sockets.
-pub(super) const RESOURCES_MAX: usize = 10_000;
+/// Open things that the host keeps for one attempt: streams, pollables, errors, sockets, header fields. The
+/// largest of them hold [`FIELDS_BYTES_MAX`], or two of [`BODY_CHUNK_BYTES`].
+pub(super) const RESOURCES_MAX: usize = 2_000;
 
 /// Handles of the component model in one attempt, those that guests make for each other included.
 pub(super) const HANDLES_MAX: usize = 20_000;
@@ -21,6 +22,18 @@ pub(super) const RANDOM_BYTES_MAX: u64 = 64 * 1024;
 
 /// Bytes that a standard stream takes in one write of wasi:io. 64 KiB.
 pub(super) const STREAM_PERMIT_BYTES: usize = 64 * 1024;
+
+/// One set of header fields or trailers that a guest makes, in bytes of the host's memory for it: 64 KiB.
+pub(super) const FIELDS_BYTES_MAX: usize = 64 * 1024;
+
+/// Header fields of a guest's response.
+pub(super) const RESPONSE_HEADERS_MAX: usize = 100;
+
+/// Names and values of the header fields of a guest's response, in bytes together: 32 KiB.
+pub(super) const RESPONSE_HEADER_BYTES_MAX: usize = 32 * 1024;
+
+/// Bytes that a guest's body takes in one write; two of them may wait to be taken. 64 KiB.
+pub(super) const BODY_CHUNK_BYTES: usize = 64 * 1024;
 
 /// Log lines kept of one attempt (empty lines cost no bytes but memory). What comes after is cut.
 pub(super) const LOG_LINES_MAX: usize = 10_000;

@@ -7,14 +7,12 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Module, UnknownImportError};
 
 use super::Refused;
-use super::host::Linkers;
+use super::host::{Linkers, PREVIEWS};
 use super::shape::{Import, ImportKind, Item, list};
 
 /// Versions in which the interfaces of WASI were published: where a name is missing in one version, the
 /// others are tried.
 const VERSIONS: [&str; 3] = ["0.2.0", "0.3.0", "0.1.0"];
-/// The module of the functions that core modules may import.
-const PREVIEW1: &str = "wasi_snapshot_preview1";
 /// What wasmtime says of an item that a linker does not have, as opposed to one of another type.
 const MISSING: &str = "implementation is missing";
 /// Imports tried, at most: a file can name millions.
@@ -48,7 +46,8 @@ pub(super) fn check(engine: &Engine, linkers: &Linkers, imports: &[Import]) -> R
         }
     }
     message.push_str(
-        " A function may import WASI 0.2 interfaces (a component) or WASI preview 1 functions (a core module).",
+        " A function may import interfaces of WASI 0.2 and 0.3 (a component) or functions of WASI preview 1 (a \
+         core module).",
     );
     let mut imports = names;
     imports.truncate(NAMED_MAX);
@@ -80,9 +79,12 @@ fn is_provided(engine: &Engine, linkers: &Linkers, import: &Import) -> bool {
 /// The same interface in another version, or the same function of another preview, if that is provided.
 fn near_match(engine: &Engine, linkers: &Linkers, import: &Import) -> Option<String> {
     match &import.module {
-        Some(module) if module != PREVIEW1 && module.starts_with("wasi") => {
-            provides_function(engine, linkers, PREVIEW1, &import.name)
-                .then(|| format!("{PREVIEW1}.{}", import.name))
+        Some(module) if module.starts_with("wasi") => {
+            let others = PREVIEWS.iter().filter(|preview| *preview != module);
+            others
+                .filter(|preview| provides_function(engine, linkers, preview, &import.name))
+                .map(|preview| format!("{preview}.{}", import.name))
+                .next()
         }
         Some(_) => None,
         None => {

@@ -11,6 +11,7 @@ mod command;
 mod compile;
 mod ending;
 mod engine;
+mod engines;
 mod epoch;
 mod handler;
 mod host;
@@ -19,19 +20,22 @@ mod imports;
 mod kept;
 mod lane;
 mod limits;
+mod outgoing;
 mod output;
 mod run;
+mod runnable;
 mod shape;
 mod surroundings;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod web;
 mod wire;
 mod worker;
 
 pub use child::ChildCompiler;
 pub use compile::{Compiled, Compiler, InProcessCompiler};
-pub use engine::{NoPool, PoolReport, Wipe, probe};
+pub use engine::{Flavor, NoPool, PoolReport, Wipe, probe};
 pub use kept::{CodeFolder, Kept, KeyState};
 pub use wire::Needs;
 pub use worker::{WORKER_COMMAND, worker_main};
@@ -45,11 +49,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::poll_immediate;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
-use self::cache::Cache;
+use self::cache::{Cache, EngineKeys};
 use self::code::{Codes, Loaded, Temperature};
+use self::engines::{Engines, NoEngine};
 use self::run::Runner;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{Code, Digest, Failure, Shape};
@@ -158,6 +163,17 @@ pub struct Stats {
     pub compiling: usize,
     /// The pool.
     pub pool: PoolReport,
+    /// The pool for WASI 0.3, once anything has needed it.
+    pub async_pool: Option<PoolReport>,
+}
+
+impl From<NoEngine> for OpenError {
+    fn from(error: NoEngine) -> Self {
+        match error {
+            NoEngine::NoPool(error) => Self::NoPool(error),
+            NoEngine::Setup(why) => Self::Setup(why),
+        }
+    }
 }
 
 /// A cheap handle on the runtime.
@@ -169,7 +185,8 @@ pub struct Runtime {
 struct Inner {
     codes: Codes,
     runner: Runner,
-    /// Fewer than the pool has slots: who holds a permit finds one.
+    /// For the guests of both pools together, fewer than either has slots. The async pool may be the smaller
+    /// one, and has permits of its own beside these.
     permits: Semaphore,
     pool: PoolReport,
 }
@@ -180,19 +197,19 @@ impl Runtime {
     /// # Errors
     /// [`OpenError`].
     pub fn open(options: &Options, compiler: Arc<dyn Compiler>) -> Result<Self, OpenError> {
-        let (engine, pool) = engine::serving(options.guests_max)?;
-        let setup = |error: wasmtime::Error| OpenError::Setup(format!("{error:#}"));
-        let cache = Cache::open(&options.code_dir, &engine).map_err(|cause| OpenError::Folder {
+        let engines = Engines::open(options.guests_max)?;
+        let keys = EngineKeys::of(engine::compiling);
+        let keys = keys.map_err(|error| OpenError::Setup(format!("{error:#}")))?;
+        let cache = Cache::open(&options.code_dir, keys).map_err(|cause| OpenError::Folder {
             path: options.code_dir.clone(),
             cause,
         })?;
-        let runner = Runner::new(&engine).map_err(|error| OpenError::Setup(error.to_string()))?;
+        let pool = engines.plain().report.clone();
         let permits = usize::try_from(pool.guests).unwrap_or(Semaphore::MAX_PERMITS);
         Ok(Self {
             inner: Arc::new(Inner {
-                codes: Codes::new(engine, cache, compiler, options.loaded_bytes_max)
-                    .map_err(setup)?,
-                runner,
+                runner: Runner::new(engines.epochs()),
+                codes: Codes::new(engines, cache, compiler, options.loaded_bytes_max),
                 permits: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
                 pool,
             }),
@@ -225,7 +242,20 @@ impl Runtime {
     /// # Errors
     /// The folder cannot be read or changed; what was removed until then stays removed.
     pub fn sweep(&self, referenced: &HashSet<Digest>) -> io::Result<usize> {
-        let gone = self.inner.codes.cache().sweep(referenced)?;
+        self.sweep_with(referenced, cache::GRACE)
+    }
+
+    /// Removes every file that nobody prepared within `unused`, for a folder to which nothing refers.
+    /// Works on the disk: call it from a thread for blocking work. Returns how many files of wasm are gone.
+    ///
+    /// # Errors
+    /// See [`Runtime::sweep`].
+    pub fn sweep_unused(&self, unused: Duration) -> io::Result<usize> {
+        self.sweep_with(&HashSet::new(), unused)
+    }
+
+    fn sweep_with(&self, referenced: &HashSet<Digest>, unused: Duration) -> io::Result<usize> {
+        let gone = self.inner.codes.cache().sweep(referenced, unused)?;
         for digest in &gone {
             self.inner.codes.forget(digest);
         }
@@ -244,6 +274,11 @@ impl Runtime {
             loaded_bytes,
             compiling: inner.codes.compiler().pending(),
             pool: inner.pool.clone(),
+            async_pool: inner
+                .codes
+                .engines()
+                .with_async()
+                .map(|unit| unit.report.clone()),
         }
     }
 
@@ -300,6 +335,8 @@ impl Runtime {
             Temperature::Warm => None,
             Temperature::Cold => Some(begun.elapsed()),
         };
+        // The async pool's first, then those of all: always in this order, so that nobody waits in a circle.
+        let own = self.own_permits(&loaded).await?;
         // A guest that needs more than there is runs alone, which the pool has room for.
         let count = loaded.permits.min(self.inner.pool.guests);
         let permit = self
@@ -312,7 +349,21 @@ impl Runtime {
             loaded,
             init_duration,
             _permit: permit,
+            _own: own,
         })
+    }
+
+    /// The permits of a pool that may be smaller than the plane.
+    async fn own_permits(&self, loaded: &Loaded) -> Result<Option<OwnedSemaphorePermit>, Outcome> {
+        let unit = &loaded.unit;
+        if Arc::ptr_eq(unit, self.inner.codes.engines().plain()) {
+            return Ok(None);
+        }
+        let count = loaded.permits.min(unit.report.guests);
+        let permits = Arc::clone(&unit.permits).acquire_many_owned(count).await;
+        permits
+            .map(Some)
+            .map_err(|_| Outcome::Fault("the runtime is closed".to_owned()))
     }
 }
 
@@ -321,6 +372,7 @@ struct Ready<'a> {
     loaded: Arc<Loaded>,
     init_duration: Option<Duration>,
     _permit: SemaphorePermit<'a>,
+    _own: Option<OwnedSemaphorePermit>,
 }
 
 fn never_started(attempt: &Attempt) -> Failure {

@@ -111,6 +111,15 @@ impl Written {
         }
     }
 
+    /// Adds a line of ours to what the guest wrote to its standard error.
+    pub(super) fn note(&mut self, line: &str) {
+        if !self.unfinished[slot(LogStream::Stderr)].is_empty() {
+            self.log(LogStream::Stderr, b"\n");
+        }
+        self.log(LogStream::Stderr, line.as_bytes());
+        self.log(LogStream::Stderr, b"\n");
+    }
+
     fn finish_line(&mut self, stream: LogStream) {
         if self.logs.lines.len() >= LOG_LINES_MAX {
             self.logs.truncated = true;

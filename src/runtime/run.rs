@@ -6,7 +6,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,44 +15,30 @@ use wasmtime::{Engine, Store};
 
 use super::ending::{Ending, Failed};
 use super::epoch::Epochs;
-use super::host::{Ctx, FunctionPre};
+use super::host::Ctx;
 use super::host_limits::{HANDLES_MAX, HOST_COPY_BYTES_MAX};
 use super::lane::Lane;
 use super::limits::MemoryLimit;
 use super::output::Capture;
+use super::runnable::Runnable;
 use super::surroundings::Surroundings;
 use super::watch::{Cut, Reins, Watch};
-use super::{command, handler};
+use super::{command, handler, web};
 use crate::execution::{Attempt, Outcome, Ran};
 
-/// Code with its imports resolved, ready to be instantiated; shared by all attempts that run it.
-pub(super) enum Runnable {
-    /// The typed world.
-    Handler(FunctionPre<Ctx>),
-    /// A `wasi:cli/run@0.2` component.
-    Command(wasmtime_wasi::p2::bindings::CommandPre<Ctx>),
-    /// A preview 1 module.
-    Core(wasmtime::InstancePre<Ctx>),
-}
-
-/// Runs attempts on one engine.
+/// Runs attempts, each on the engine of its code.
 pub(super) struct Runner {
-    engine: Engine,
-    epochs: Epochs,
+    epochs: Arc<Epochs>,
     lane: Arc<Lane>,
 }
 
 impl Runner {
-    /// A runner on `engine`, whose epochs it advances from now on.
-    ///
-    /// # Errors
-    /// The operating system refuses the ticker's thread.
-    pub(super) fn new(engine: &Engine) -> io::Result<Self> {
-        Ok(Self {
-            engine: engine.clone(),
-            epochs: Epochs::start(engine)?,
+    /// A runner whose guests are made to look up by `epochs`.
+    pub(super) fn new(epochs: &Arc<Epochs>) -> Self {
+        Self {
+            epochs: Arc::clone(epochs),
             lane: Arc::default(),
-        })
+        }
     }
 
     /// Runs `attempt` to its end, its limits, or `stop`. What the guest did is in the answer.
@@ -72,9 +57,12 @@ impl Runner {
             lane: &self.lane,
         };
         match runnable {
-            Runnable::Handler(code) => handler::run(&self.engine, code, attempt, reins).await,
-            Runnable::Command(code) => command::run(&self.engine, code, attempt, reins).await,
-            Runnable::Core(code) => command::run_core(&self.engine, code, attempt, reins).await,
+            Runnable::Handler(code) => handler::run(code, attempt, reins).await,
+            Runnable::Http02(code) => web::run_02(code, attempt, reins).await,
+            Runnable::Http03(code) => web::run_03(code, attempt, reins).await,
+            Runnable::Command02(code) => command::run_02(code, attempt, reins).await,
+            Runnable::Command03(code) => command::run_03(code, attempt, reins).await,
+            Runnable::Core(code) => command::run_core(code, attempt, reins).await,
         }
     }
 }
@@ -85,7 +73,8 @@ pub(super) struct Life {
     pub(super) store: Store<Ctx>,
     /// Its watch, which the store's epochs report to.
     pub(super) watch: Arc<Watch>,
-    capture: Capture,
+    /// What the guest writes.
+    pub(super) capture: Capture,
 }
 
 impl Life {

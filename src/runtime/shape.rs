@@ -10,6 +10,7 @@ use wasmparser::{
 };
 
 use super::Refused;
+use super::engine::Flavor;
 use crate::model::Shape;
 
 /// The interface of the typed world, without its version.
@@ -31,6 +32,13 @@ const INTERFACES: [(&str, &str, Shape); 5] = [
     ("wasi:cli/run", "0.3.", Shape::Command03),
     ("wasi:cli/run", "0.2.", Shape::Command02),
 ];
+
+/// What of wasm only the async engine runs.
+const ASYNC: WasmFeatures = WasmFeatures::CM_ASYNC
+    .union(WasmFeatures::CM_ASYNC_STACKFUL)
+    .union(WasmFeatures::CM_MORE_ASYNC_BUILTINS)
+    .union(WasmFeatures::CM_ERROR_CONTEXT)
+    .union(WasmFeatures::CM_THREADING);
 
 /// What a file turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,14 +198,24 @@ impl Outline {
         Ok(())
     }
 
-    /// Checks the whole file, with every feature that wasm has, and notes what is asked of each interface.
+    /// Checks the whole file, with every feature that wasm has, notes what is asked of each interface, and
+    /// says which engine runs it.
     ///
     /// # Errors
     /// [`Refused::NotWasm`], with the validator's reason.
-    pub(super) fn validate(&mut self, wasm: &[u8]) -> Result<(), Refused> {
-        let types = Validator::new_with_features(WasmFeatures::all())
-            .validate_all(wasm)
-            .map_err(|error| invalid(&error))?;
+    pub(super) fn validate(&mut self, wasm: &[u8]) -> Result<Flavor, Refused> {
+        let validate = |features| Validator::new_with_features(features).validate_all(wasm);
+        let without_async = match self.names_wasi_03() {
+            true => None,
+            false => validate(WasmFeatures::all().difference(ASYNC)).ok(),
+        };
+        let (types, flavor) = match without_async {
+            Some(types) => (types, Flavor::Plain),
+            None => {
+                let types = validate(WasmFeatures::all()).map_err(|error| invalid(&error))?;
+                (types, Flavor::Async)
+            }
+        };
         let types = types.as_ref();
         for import in &mut self.imports {
             let Some(ComponentEntityType::Instance(interface)) = types
@@ -212,7 +230,20 @@ impl Outline {
                 .take(ITEMS_MAX)
                 .collect();
         }
-        Ok(())
+        Ok(flavor)
+    }
+
+    /// Whether any interface of WASI 0.3 is imported or exported.
+    fn names_wasi_03(&self) -> bool {
+        let imports = self.imports.iter().map(|import| &import.name);
+        let exports = self.exports.iter().map(|(name, _)| name);
+        self.layer == Layer::Component
+            && imports.chain(exports).any(|name| {
+                let version = name
+                    .strip_prefix("wasi:")
+                    .and_then(|rest| rest.split_once('@'));
+                version.is_some_and(|(_, version)| version.starts_with("0.3."))
+            })
     }
 
     /// How the file is run.
@@ -239,16 +270,9 @@ impl Outline {
                 *kind == ExportKind::Interface && is_interface(name, interface, version)
             })
         });
-        let Some((interface, version, shape)) = found else {
-            return Err(self.no_shape("component"));
-        };
-        match shape {
-            Shape::Handler | Shape::Command02 | Shape::CoreCommand => Ok(*shape),
-            Shape::Http02 | Shape::Http03 | Shape::Command03 => Err(Refused::Unsupported(format!(
-                "this component exports `{interface}@{version}x`, which comes in a later version of Pelton. \
-                 {EXPECTED}"
-            ))),
-        }
+        found
+            .map(|(_, _, shape)| *shape)
+            .ok_or_else(|| self.no_shape("component"))
     }
 
     fn core_shape(&self) -> Result<Shape, Refused> {
@@ -284,9 +308,10 @@ impl Outline {
 }
 
 /// What an author can do about it.
-const EXPECTED: &str = "Expected one of: a component that exports `pelton:function/handler@0.1.x` (the typed \
-     handler) or `wasi:cli/run@0.2.x` (a command), or a core module that exports `_start` and `memory` (a \
-     WASI preview 1 command).";
+const EXPECTED: &str = "Expected one of: a component that exports `wasi:http/handler@0.3.x` or \
+     `wasi:http/incoming-handler@0.2.x` (an HTTP function), `pelton:function/handler@0.1.x` (the typed handler), \
+     or `wasi:cli/run@0.3.x` or `@0.2.x` (a command); or a core module that exports `_start` and `memory` (a \
+     command of WASI preview 1 or of the `wasi_unstable` before it).";
 
 /// The layer, from the first eight bytes.
 fn layer(wasm: &[u8]) -> Result<Layer, Refused> {

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::engine::{serving, serving_with};
-use super::wire::Label;
 use super::*;
 
 /// A preview 1 program that does nothing.
@@ -225,37 +224,52 @@ async fn a_file_of_no_shape_is_refused_with_what_was_found_and_expected() {
         .await;
 }
 
-#[tokio::test]
-async fn shapes_of_later_versions_are_found_and_refused_in_order() {
-    let world = World::new();
-    let component = |exports: &[&str]| {
+#[test]
+fn shapes_are_found_in_order() {
+    let shape = |exports: &[&str]| {
         let exports: String = exports
             .iter()
             .map(|name| format!(r#"(instance) (export "{name}" (instance 0))"#))
             .collect();
-        format!("(component {exports})")
+        let wasm = wat::parse_str(format!("(component {exports})")).unwrap();
+        shape::Outline::read(&wasm).unwrap().shape().unwrap()
     };
-    for (exports, word) in [
-        (
-            &["wasi:cli/run@0.2.0", "wasi:http/handler@0.3.0"][..],
-            "wasi:http/handler@0.3.x",
-        ),
-        (
-            &[
-                "pelton:function/handler@0.1.0",
-                "wasi:http/incoming-handler@0.2.12",
-            ],
-            "wasi:http/incoming-handler@0.2.x",
-        ),
-        (
-            &["wasi:cli/run@0.2.0", "wasi:cli/run@0.3.0"],
-            "wasi:cli/run@0.3.x",
-        ),
+    let by_precedence = [
+        ("wasi:http/handler@0.3.2", Shape::Http03),
+        ("wasi:http/incoming-handler@0.2.12", Shape::Http02),
+        ("pelton:function/handler@0.1.0", Shape::Handler),
+        ("wasi:cli/run@0.3.0", Shape::Command03),
+        ("wasi:cli/run@0.2.0", Shape::Command02),
+    ];
+    for (i, (name, expected)) in by_precedence.iter().enumerate() {
+        assert_eq!(shape(&[name]), *expected);
+        for (lesser, _) in &by_precedence[i + 1..] {
+            assert_eq!(shape(&[lesser, name]), *expected, "{lesser} beside {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_export_of_the_right_name_and_another_type_is_refused() {
+    let world = World::new();
+    for name in [
+        "wasi:http/handler@0.3.0",
+        "wasi:http/handler@0.3.0-rc-2025-09-16",
+        "wasi:http/incoming-handler@0.2.0",
+        "wasi:cli/run@0.3.0",
     ] {
         world
-            .check_wat_refused(&component(exports), &[word, "later version of Pelton"])
+            .check_wat_refused(
+                &format!(r#"(component (instance) (export "{name}" (instance 0)))"#),
+                &["another type", name.split('@').next().unwrap()],
+            )
             .await;
     }
+}
+
+#[tokio::test]
+async fn a_middleware_is_refused() {
+    let world = World::new();
     world
         .check_wat_refused(
             r#"(component (import "wasi:http/handler@0.3.0" (instance)))"#,
@@ -294,7 +308,7 @@ async fn every_import_that_nobody_provides_is_named() {
     );
 
     let wat = r#"(component
-        (import "wasi:cli/environment@0.3.0" (instance (export "get-arguments" (func (result (list string))))))
+        (import "wasi:cli/environment@0.4.0" (instance (export "get-arguments" (func (result (list string))))))
         (import "wasi:cli/environment@0.2.4" (instance (export "get-arguments" (func (result (list string))))))
         (import "wasi:io/error@0.2.1" (instance (export "error" (type (sub resource)))))
         (import "wasi:io/mistake@0.2.1" (instance (export "error" (type (sub resource)))))
@@ -309,7 +323,7 @@ async fn every_import_that_nobody_provides_is_named() {
     assert_eq!(
         imports,
         &[
-            "wasi:cli/environment@0.3.0",
+            "wasi:cli/environment@0.4.0",
             "wasi:io/mistake@0.2.1",
             "spin:config/store",
             "log (a function outside any interface)",
@@ -547,6 +561,24 @@ async fn a_sweep_removes_what_is_old_and_unreferenced() {
 }
 
 #[tokio::test]
+async fn a_folder_to_which_nothing_refers_keeps_what_is_used() {
+    let world = World::new();
+    let used = world.prepare(IDLE).await.unwrap();
+    let day = Duration::from_secs(24 * 60 * 60);
+    for name in world.files() {
+        let path = world.folder.path().join("code").join(name);
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+    }
+    // The file is found again, which is all that tells that it is still in use.
+    assert_eq!(world.prepare(IDLE).await.unwrap(), used);
+    assert_eq!(world.runtime.sweep_unused(day).unwrap(), 0);
+    assert_eq!(world.files().len(), 4);
+    assert_eq!(world.compiler.count(), 1);
+}
+
+#[tokio::test]
 async fn the_key_is_for_us_alone_and_a_damaged_one_is_replaced() {
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -583,23 +615,9 @@ async fn loaded_code_is_bounded_by_its_size() {
 }
 
 #[test]
-fn the_compiling_engine_is_compatible_with_the_serving_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let (serving, _) = serving(2).unwrap();
-    let compiling = engine::compiling().unwrap();
-    let key = |engine| {
-        let cache = Cache::open(folder.path(), engine).unwrap();
-        let label = Label {
-            shape: "core-command".to_owned(),
-            size: 0,
-            needs: Needs::default(),
-        };
-        let digest = Digest::from_bytes([1; 32]);
-        cache.keep_artifact(&digest, &label, b"").unwrap();
-        std::fs::read_dir(folder.path()).unwrap().count()
-    };
-    let one_key = key(&serving);
-    assert_eq!(key(&compiling), one_key, "both name the same file");
+fn the_compiling_engines_are_compatible_with_the_serving_ones() {
+    let serving = EngineKeys::of(|flavor| Ok(serving(flavor, 2).unwrap().0)).unwrap();
+    assert_eq!(EngineKeys::of(engine::compiling).unwrap(), serving);
 }
 
 #[test]
@@ -615,7 +633,7 @@ fn the_version_in_the_cache_key_is_the_one_built_in() {
 #[test]
 fn the_pool_shrinks_until_the_machine_has_room() {
     // 4 million guests would reserve 36 PiB, more than any machine addresses.
-    let (_engine, report) = serving(4 << 20).unwrap();
+    let (_engine, report) = serving(Flavor::Plain, 4 << 20).unwrap();
     assert!(report.guests < 4 << 20);
     assert!(report.guests >= 1);
     assert!(report.slots > report.guests);
@@ -653,7 +671,7 @@ fn nothing_of_one_guest_is_found_by_the_next() {
     let slow = Wipe::AllPages { reason: "test" };
     let settings = scan.then_some(Wipe::TouchedPages).into_iter().chain([slow]);
     for wipe in settings {
-        let (engine, _) = serving_with(2, wipe.clone()).unwrap();
+        let (engine, _) = serving_with(Flavor::Plain, 2, wipe.clone()).unwrap();
         let module = wasmtime::Module::new(&engine, wat::parse_str(LEAK).unwrap()).unwrap();
         let instance = || {
             let mut store = wasmtime::Store::new(&engine, ());

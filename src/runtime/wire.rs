@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Refused;
+use super::engine::Flavor;
 use crate::model::Shape;
 
 /// What is kept beside a file of wasm, so that nothing has to be read again to know it.
@@ -16,6 +17,14 @@ pub(super) struct Label {
     pub(super) size: u64,
     /// What the guest takes from the pool.
     pub(super) needs: Needs,
+    /// The engine that it runs on. The plain one is not written down: labels are signed, and those of earlier
+    /// versions know no other.
+    #[serde(default, skip_serializing_if = "is_plain")]
+    pub(super) flavor: Flavor,
+}
+
+fn is_plain(flavor: &Flavor) -> bool {
+    *flavor == Flavor::Plain
 }
 
 /// What one instance takes from the pool.
@@ -39,6 +48,8 @@ pub(super) enum Verdict {
         shape: String,
         /// What one instance takes.
         needs: Needs,
+        /// The engine that can load the artifact.
+        flavor: Flavor,
     },
     /// See [`Refused::NotWasm`].
     NotWasm { message: String },

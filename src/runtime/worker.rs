@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
-use super::compile::{Toolchain, digest_of};
+use super::compile::{Toolchains, digest_of};
 use super::wire::{Verdict, shape_word};
 
 /// The hidden first argument that makes our binary a compiling child. `main` looks for it before anything
@@ -103,13 +103,14 @@ fn lower_limits(order: Order) -> io::Result<()> {
 fn answer() -> io::Result<()> {
     let mut wasm = Vec::new();
     io::stdin().lock().read_to_end(&mut wasm)?;
-    let compiled = Toolchain::new().and_then(|toolchain| toolchain.compile(&wasm));
+    let compiled = Toolchains::default().compile(&wasm);
     let (verdict, artifact) = match compiled {
         Ok(compiled) => (
             Verdict::Accepted {
                 digest: digest_of(&wasm).to_string(),
                 shape: shape_word(compiled.shape).to_owned(),
                 needs: compiled.needs,
+                flavor: compiled.flavor,
             },
             compiled.artifact,
         ),

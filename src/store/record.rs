@@ -30,7 +30,9 @@ impl Unreadable {
 }
 
 /// The format of settings and versions that this build writes; it reads every one up to it.
-const FORMAT: u32 = 1;
+///
+/// Format 2 added what is optional and absent in format 1: `invoke_path`.
+const FORMAT: u32 = 2;
 /// The format of logs, their first byte.
 const LOGS_FORMAT: u8 = 1;
 
@@ -111,6 +113,8 @@ struct StoredSpec {
     args: Vec<String>,
     env: BTreeMap<String, String>,
     config: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    invoke_path: Option<String>,
     record: StoredRecordMode,
     execution_mode: Option<StoredMode>,
     image: Option<String>,
@@ -281,6 +285,7 @@ fn store_spec(spec: &VersionSpec) -> StoredSpec {
         args: spec.args.clone(),
         env: spec.env.clone(),
         config: spec.config.clone(),
+        invoke_path: spec.invoke_path.clone(),
         record: match spec.record {
             RecordMode::Auto => StoredRecordMode::Auto,
             RecordMode::Full => StoredRecordMode::Full,
@@ -339,6 +344,7 @@ fn load_spec(stored: StoredSpec) -> Result<VersionSpec, Unreadable> {
         args: stored.args,
         env: stored.env,
         config: stored.config,
+        invoke_path: stored.invoke_path,
         record: match stored.record {
             StoredRecordMode::Auto => RecordMode::Auto,
             StoredRecordMode::Full => RecordMode::Full,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use axum::http::uri::PathAndQuery;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
@@ -279,6 +280,7 @@ fn version(fields: &mut Fields<'_>) -> VersionSpec {
         args: args(fields),
         env: env(fields),
         config: fields.text_map("config", ENTRIES).unwrap_or_default(),
+        invoke_path: invoke_path(fields),
         record: fields.word("record", &RECORDS).unwrap_or_default(),
         execution_mode: fields.word("executionMode", &MODES),
         image: fields.text("image", limits::TEXT_BYTES_MAX),
@@ -339,6 +341,17 @@ fn env(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
     env
 }
 
+fn invoke_path(fields: &mut Fields<'_>) -> Option<String> {
+    let path = fields.text("invokePath", limits::TEXT_BYTES_MAX)?;
+    let is_path = path.starts_with('/') && path.parse::<PathAndQuery>().is_ok();
+    if !is_path || path.contains('#') {
+        let rule = "must be a path, and may have a query, as in /hooks/orders?dry-run=1";
+        fields.complain("invokePath", rule);
+        return None;
+    }
+    Some(path)
+}
+
 /// nanofaas's fields: checked as far as its clients would stumble over them, and kept as text.
 fn ignored(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
     let mut kept = BTreeMap::new();
@@ -384,6 +397,7 @@ pub(super) fn to_object(spec: &Spec) -> Map<String, Value> {
         "args": version.args,
         "env": version.env,
         "config": version.config,
+        "invokePath": version.invoke_path,
         "record": record_word(version.record),
         "concurrency": settings.concurrency,
         "queueSize": settings.queue_size,

@@ -66,6 +66,7 @@ pub(crate) async fn keeps_every_field_of_a_version(mut world: World) {
         args: vec!["--größe".to_owned()],
         env: pairs("A"),
         config: pairs("b"),
+        invoke_path: Some("/c?d".to_owned()),
         record: RecordMode::Summary,
         execution_mode: Some(ExecutionMode::Deployment),
         image: Some("an image".to_owned()),

@@ -1,4 +1,4 @@
-//! Golden forms: what format 1 looks like, byte for byte.
+//! Golden forms: what each format looks like, byte for byte.
 
 use super::*;
 
@@ -25,9 +25,19 @@ fn decode(text: &str) -> Result<Version, Unreadable> {
 }
 
 #[test]
-fn a_version_is_written_and_read_in_format_1() {
-    assert_eq!(encode_version(&version()).unwrap(), VERSION_1);
+fn a_version_is_written_in_format_2_and_read_in_both() {
+    let in_2 = VERSION_1.replacen(r#""format":1"#, r#""format":2"#, 1);
+    assert_eq!(encode_version(&version()).unwrap(), in_2);
     assert_eq!(decode(VERSION_1).unwrap(), version());
+    assert_eq!(decode(&in_2).unwrap(), version());
+    let mut with_path = version();
+    with_path.spec.invoke_path = Some("/in".to_owned());
+    let text = encode_version(&with_path).unwrap();
+    assert!(
+        text.contains(r#""config":{},"invoke_path":"/in","record""#),
+        "{text}"
+    );
+    assert_eq!(decode(&text).unwrap(), with_path);
     let others = [
         (r#"{"wasm":"#, Code::Echo, r#""echo""#),
         (
@@ -47,16 +57,19 @@ fn a_version_is_written_and_read_in_format_1() {
 }
 
 #[test]
-fn settings_are_written_and_read_in_format_1() {
+fn settings_are_written_in_format_2_and_read_in_both() {
     let settings = FunctionSettings {
         concurrency: 4,
         queue_size: 100,
         rate_per_second: Some(50),
         burst: None,
     };
-    let text = r#"{"format":1,"concurrency":4,"queue_size":100,"rate_per_second":50,"burst":null}"#;
-    assert_eq!(encode_settings(&settings).unwrap(), text);
-    assert_eq!(decode_settings(text).unwrap(), settings);
+    let in_1 = r#"{"format":1,"concurrency":4,"queue_size":100,"rate_per_second":50,"burst":null}"#;
+    let in_2 = r#"{"format":2,"concurrency":4,"queue_size":100,"rate_per_second":50,"burst":null}"#;
+    assert_eq!(encode_settings(&settings).unwrap(), in_2);
+    for text in [in_1, in_2] {
+        assert_eq!(decode_settings(text).unwrap(), settings);
+    }
 }
 
 #[track_caller]
@@ -69,7 +82,7 @@ fn refused<T: std::fmt::Debug>(decoded: Result<T, Unreadable>, reason: &str) {
 fn hostile_settings_and_versions_are_refused_with_a_reason() {
     refused(decode_settings(""), "settings");
     refused(decode_settings("[]"), "settings");
-    refused(decode_settings(r#"{"format":2}"#), "format 2 is unknown");
+    refused(decode_settings(r#"{"format":3}"#), "format 3 is unknown");
     refused(decode_settings(r#"{"format":0}"#), "format 0 is unknown");
     let zero =
         r#"{"format":1,"concurrency":0,"queue_size":100,"rate_per_second":null,"burst":null}"#;

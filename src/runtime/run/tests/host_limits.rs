@@ -46,7 +46,7 @@ async fn instances_memories_and_tables_are_bounded_before_anything_runs() {
     let most = CORE_INSTANCES_PER_GUEST_MAX as usize - 1;
     succeeded(&run_plain(&handler(&nested(most))).await);
     let too_many = wat::parse_str(nested(most + 1)).unwrap();
-    assert!(Component::new(&WORLD.engine, too_many).is_err());
+    assert!(Component::new(&WORLD.engines.plain().engine, too_many).is_err());
 
     for (item, most) in [
         ("(memory 0)", MEMORIES_PER_GUEST_MAX),
@@ -54,7 +54,7 @@ async fn instances_memories_and_tables_are_bounded_before_anything_runs() {
     ] {
         let module = |count: u32| {
             let wat = format!("(module {})", item.repeat(count as usize));
-            Module::new(&WORLD.engine, wat::parse_str(wat).unwrap())
+            Module::new(&WORLD.engines.plain().engine, wat::parse_str(wat).unwrap())
         };
         assert!(module(most).is_ok(), "{item}");
         assert!(module(most + 1).is_err(), "{item}");

@@ -99,9 +99,15 @@ async fn the_next_attempt_starts_from_nothing() {
 fn memory_that_no_limiter_sees_cannot_be_had() {
     // Shared memories bypass the limiter, so the engine must not have them.
     let wat = r#"(module (memory (export "memory") 1 10 shared) (func (export "_start")))"#;
-    let refused = match Module::new(&WORLD.engine, wat::parse_str(wat).unwrap()) {
+    let refused = match Module::new(&WORLD.engines.plain().engine, wat::parse_str(wat).unwrap()) {
         Err(_) => true,
-        Ok(module) => match WORLD.linkers.module.instantiate_pre(&module) {
+        Ok(module) => match WORLD
+            .engines
+            .plain()
+            .linkers
+            .module
+            .instantiate_pre(&module)
+        {
             Err(_) => true,
             Ok(pre) => {
                 let ran = futures_util::FutureExt::now_or_never(run_plain(&Runnable::Core(pre)));

@@ -11,6 +11,7 @@ mod commands;
 mod components;
 mod handlers;
 mod host_limits;
+mod leaks;
 mod limits;
 mod slots;
 mod surroundings;
@@ -22,24 +23,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
+use wasmtime::Module;
 use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
 
-use super::{Runnable, Runner};
+use super::Runner;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{
     Code, Digest, ExecutionId, Failure, Fence, Input, JSON, LogStream, Shape, Timestamp, Version,
     VersionNumber, VersionSpec,
 };
-use crate::runtime::engine;
-use crate::runtime::host::{FunctionPre, Linkers};
+use crate::runtime::engines::Engines;
+use crate::runtime::runnable::Runnable;
 
 /// A limit that no test comes near unless it means to.
 const LONG: Duration = Duration::from_secs(300);
 
 struct World {
-    engine: Engine,
-    linkers: Linkers,
+    engines: Engines,
     runner: Runner,
 }
 
@@ -48,17 +48,23 @@ static WORLD: LazyLock<World> = LazyLock::new(|| World::of(16));
 impl World {
     /// A world of its own, with a pool for so many guests.
     fn of(guests_max: u32) -> Self {
-        let (engine, _report) = engine::serving(guests_max).unwrap();
+        let engines = Engines::open(guests_max).unwrap();
         Self {
-            linkers: Linkers::new(&engine).unwrap(),
-            runner: Runner::new(&engine).unwrap(),
-            engine,
+            runner: Runner::new(engines.epochs()),
+            engines,
         }
     }
 
     fn core(&self, wat: &str) -> Runnable {
-        let module = Module::new(&self.engine, wat::parse_str(wat).unwrap()).unwrap();
-        Runnable::Core(self.linkers.module.instantiate_pre(&module).unwrap())
+        let plain = self.engines.plain();
+        let module = Module::new(&plain.engine, wat::parse_str(wat).unwrap()).unwrap();
+        Runnable::module(&plain.linkers, &module).unwrap()
+    }
+
+    fn component(&self, wat: &str, shape: Shape) -> Runnable {
+        let plain = self.engines.plain();
+        let component = Component::new(&plain.engine, wat::parse_str(wat).unwrap()).unwrap();
+        Runnable::component(&plain.linkers, &component, shape).unwrap()
     }
 }
 
@@ -107,16 +113,11 @@ fn core(wat: &str) -> Runnable {
 }
 
 fn command(wat: &str) -> Runnable {
-    use wasmtime_wasi::p2::bindings::CommandPre;
-    let component = Component::new(&WORLD.engine, wat::parse_str(wat).unwrap()).unwrap();
-    let pre = WORLD.linkers.component.instantiate_pre(&component).unwrap();
-    Runnable::Command(CommandPre::new(pre).unwrap())
+    WORLD.component(wat, Shape::Command02)
 }
 
 fn handler(wat: &str) -> Runnable {
-    let component = Component::new(&WORLD.engine, wat::parse_str(wat).unwrap()).unwrap();
-    let pre = WORLD.linkers.component.instantiate_pre(&component).unwrap();
-    Runnable::Handler(FunctionPre::new(pre).unwrap())
+    WORLD.component(wat, Shape::Handler)
 }
 
 /// A first attempt with a spec of defaults but for `change`.

@@ -23,7 +23,13 @@ fn ctx_of(attempt: &Attempt) -> Ctx {
         lane: &Arc::default(),
     };
     let capture = Capture::logs_only(0);
-    let life = Life::begin(&WORLD.engine, attempt, &reins, Bytes::new(), capture);
+    let life = Life::begin(
+        &WORLD.engines.plain().engine,
+        attempt,
+        &reins,
+        Bytes::new(),
+        capture,
+    );
     life.store.into_data()
 }
 

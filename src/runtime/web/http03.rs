@@ -1,0 +1,51 @@
+//! Calls `wasi:http/handler@0.3`.
+//!
+//! **Invariant:** the store's event loop runs until the answer's body has ended and no task of the guest is
+//! left, for it is what moves them.
+
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::Request;
+use wasmtime::Store;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::{WasiBody, WasiHttpView as _, p3};
+
+use super::reply::{Gathered, Reply};
+use crate::runtime::host::Ctx;
+
+/// One call in a fresh instance. Returns when nothing of the guest runs any more.
+pub(super) async fn call(
+    code: &ServicePre<Ctx>,
+    store: &mut Store<Ctx>,
+    request: Request<WasiBody>,
+    reply: &Arc<Reply>,
+) -> wasmtime::Result<()> {
+    let service = code.instantiate_async(&mut *store).await?;
+    let ctx = store.data_mut();
+    ctx.instantiated = true;
+    let (request, _processed) = p3::Request::from_http(ctx.http().hooks, request);
+    store
+        .run_concurrent(async |accessor| {
+            match service.handle(accessor, request).await? {
+                Ok(response) => {
+                    let response =
+                        accessor.with(|store| response.into_http(store, async { Ok(()) }))?;
+                    reply.answer(response);
+                }
+                Err(code) => reply.refuse(&code.to_string()),
+            }
+            std::future::poll_fn(|cx| {
+                if reply.gather(cx) == Gathered::TooMuch {
+                    return Poll::Ready(());
+                }
+                match reply.has_ended() {
+                    true => accessor.poll_no_interesting_tasks(cx),
+                    false => Poll::Pending,
+                }
+            })
+            .await;
+            Ok(())
+        })
+        .await?
+}
