@@ -31,6 +31,9 @@ use crate::registry::Registry;
 use crate::scheduler::Scheduler;
 use crate::store::Store;
 
+/// What the bodies of all requests but calls may take together, as a part of what calls may.
+const ORDERS_PART: usize = 8;
+
 /// What handlers work with: handles on the parts of the plane, and the API's own limits.
 pub struct State {
     registry: Registry,
@@ -39,7 +42,10 @@ pub struct State {
     /// Asked for one thing only: whether it still takes writes.
     store: Arc<dyn Store>,
     uploads: guard::Budget,
+    /// For calls.
     bodies: guard::Budget,
+    /// For everything else, so that calls that wait keep nobody from draining, completing and deploying.
+    orders: guard::Budget,
     options: Options,
 }
 
@@ -65,6 +71,10 @@ impl State {
             store,
             uploads: upload::budget(&options),
             bodies: guard::Budget::new(options.body_bytes_in_flight_max, options.body_bytes_max),
+            orders: guard::Budget::new(
+                options.body_bytes_in_flight_max / ORDERS_PART,
+                options.body_bytes_max,
+            ),
             options,
         })
     }
