@@ -57,7 +57,7 @@ impl Budget {
 
     /// Takes `bytes`, or nothing if they are not free.
     #[cfg(test)]
-    fn take(&self, bytes: usize) -> Option<Room> {
+    pub(in crate::api) fn take(&self, bytes: usize) -> Option<Room> {
         let mut room = Room::default();
         self.grow(&mut room, bytes.max(1)).ok()?;
         Some(room)
