@@ -452,6 +452,7 @@ mod tests {
     }
 
     /// One of each, however it comes about.
+    #[expect(clippy::too_many_lines, reason = "a row for each error")]
     fn all() -> Vec<Error> {
         use registry::Error as R;
         let name = || -> FunctionName { "echo".parse().unwrap() };

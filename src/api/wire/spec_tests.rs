@@ -42,6 +42,7 @@ fn nothing_said_is_every_default() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a row for each field")]
 fn every_field_is_read() {
     let spec = full(json!({
         "name": "echo", "timeoutMs": 5, "cpuMs": 6, "memoryMb": 7, "outputBytesMax": 8, "logBytesMax": 9,
