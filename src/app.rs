@@ -30,7 +30,7 @@ use crate::model::Dice;
 use crate::observe::Metrics;
 use crate::registry::{PlaneCode, Registry};
 use crate::runtime::{ChildCompiler, Runtime};
-use crate::scheduler::{Parts, Scheduler};
+use crate::scheduler::{Parts, PlaneRunner, Scheduler};
 use crate::shutdown::Tasks;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -121,13 +121,18 @@ impl App {
             tasks.clone(),
         )
         .await
-        .context("cannot read the functions")?;
+        .context("cannot read the functions and secrets")?;
+        let runner = PlaneRunner {
+            runtime: runtime.clone(),
+            endpoint,
+            vault: registry.vault().clone(),
+        };
         let parts = Parts {
             clock: clock.clone(),
             dice: Dice::system(),
             store: Arc::clone(&store),
             registry: registry.clone(),
-            runner: hooks::runner(config, runtime.clone(), endpoint),
+            runner: hooks::runner(config, runner),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         };

@@ -50,12 +50,14 @@
 //! | 4 | [`api`] | HTTP: routes, bodies, errors |
 //! | 3 | [`scheduler`] | admission, queues, claims, dispatch, drain |
 //! | 3 | [`registry`] | functions and versions |
+//! | 3 | [`secrets`] | secrets by name, encrypted |
 //! | 2 | [`store`] | what is durable, stated as transitions |
 //! | 2 | [`runtime`] | compiles and runs wasm |
 //! | 2 | [`endpoint`] | runs attempts at a service behind a URL |
 //! | 2 | [`observe`] | metrics |
 //! | 2 | [`shutdown`] | tasks, and how they stop |
 //! | 2 | [`guests`] | builds the functions of `guest-functions/` |
+//! | 1 | [`net`] | which addresses may be called |
 //! | 1 | [`answer`] | what an HTTP answer of a function means |
 //! | 1 | [`execution`] | the life of an execution: pure |
 //! | 0 | [`model`] | the words, as types that hold no wrong value |
@@ -83,10 +85,12 @@ pub mod execution;
 pub mod folder;
 pub mod guests;
 pub mod model;
+pub mod net;
 pub mod observe;
 pub mod registry;
 pub mod runtime;
 pub mod scheduler;
+pub mod secrets;
 pub mod shutdown;
 pub mod store;
 pub mod testing;

@@ -5,6 +5,8 @@
 //!
 //! **Invariant:** the inside text never leaves the process; every answer made here has the one error shape.
 
+mod causes;
+
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -20,10 +22,7 @@ use serde_json::{Map, Value};
 use super::told::Told;
 use super::wire::X_EXECUTION_ID;
 use crate::model::{ExecutionId, FunctionName};
-use crate::registry;
-use crate::runtime::Refused;
-use crate::scheduler::{CallError, Crowded, RuntimeConfigError};
-use crate::store;
+use crate::scheduler::{CallError, Crowded};
 
 const X_QUEUE_REJECT_REASON: HeaderName = HeaderName::from_static("x-queue-reject-reason");
 
@@ -221,6 +220,15 @@ impl Error {
         Self::new(StatusCode::NOT_FOUND, "EXECUTION_NOT_FOUND", message)
     }
 
+    /// 404: the path names a secret that does not exist.
+    pub(super) fn unknown_secret(name: &str) -> Self {
+        let message = format!(
+            "there is no secret named {}: GET /v1/secrets lists those that exist",
+            quoted(name)
+        );
+        Self::new(StatusCode::NOT_FOUND, "SECRET_NOT_FOUND", message)
+    }
+
     fn execution_forgotten(message: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "EXECUTION_NOT_FOUND", message)
     }
@@ -360,70 +368,6 @@ impl IntoResponse for Error {
     }
 }
 
-impl From<CallError> for Error {
-    fn from(error: CallError) -> Self {
-        match &error {
-            CallError::UnknownFunction(name) => Self::unknown_function(name.as_str()),
-            CallError::QueueFull {
-                crowded,
-                retry_after_s,
-            } => Self::crowded(&error, crowded, *retry_after_s),
-            CallError::RateLimited { retry_after_s, .. } => {
-                Self::rejected(&error, "RATE_LIMITED", "rate", *retry_after_s)
-            }
-            CallError::KeyReused(first) => Self::key_reused(error.to_string(), *first),
-            CallError::Forgotten(_) => Self::execution_forgotten(error.to_string()),
-            CallError::NotRedrivable(_) => {
-                Self::new(StatusCode::CONFLICT, "NOT_REDRIVABLE", error.to_string())
-            }
-            CallError::InputNotKept(_) => {
-                Self::new(StatusCode::CONFLICT, "INPUT_NOT_KEPT", error.to_string())
-            }
-            CallError::UnknownVersion(message) => Self::unknown_version(message.clone()),
-            CallError::CodeGone(message) => Self::code_gone(message.clone()),
-            CallError::Stopping => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "STOPPING",
-                error.to_string(),
-            )
-            .retry_after(BUSY_RETRY_AFTER_S),
-            CallError::Store(inner) => inner.clone().into(),
-        }
-    }
-}
-
-impl From<RuntimeConfigError> for Error {
-    fn from(error: RuntimeConfigError) -> Self {
-        match error {
-            RuntimeConfigError::Invalid(complaints) => Self::invalid_config(complaints),
-            RuntimeConfigError::Conflict { current } => {
-                Self::new(StatusCode::CONFLICT, "REVISION_CONFLICT", error.to_string())
-                    .with("currentRevision", current)
-            }
-            RuntimeConfigError::Store(inner) => inner.into(),
-        }
-    }
-}
-
-impl From<registry::Error> for Error {
-    fn from(error: registry::Error) -> Self {
-        use registry::Error as E;
-        match error {
-            E::UnknownFunction(name) => Self::unknown_function(name.as_str()),
-            E::NameTaken(_) => Self::name_taken(error.to_string()),
-            E::UnknownVersion(message) => Self::unknown_version(message),
-            E::CodeGone(message) => Self::code_gone(message),
-            E::Invalid(complaints) => Self::invalid(complaints),
-            E::UnknownImage(message) => Self::unprocessable("IMAGE_NOT_FOUND", message),
-            E::NoProvider(message) => Self::unprocessable("NO_PROVIDER", message),
-            E::TooManyFunctions(message) => Self::unprocessable("TOO_MANY_FUNCTIONS", message),
-            E::TooManyVersions(message) => Self::unprocessable("TOO_MANY_VERSIONS", message),
-            E::Refused(refused) => refused.into(),
-            E::Store(inner) => inner.into(),
-        }
-    }
-}
-
 impl Error {
     fn unknown_version(message: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "VERSION_NOT_FOUND", message)
@@ -459,50 +403,16 @@ impl Error {
     }
 }
 
-impl From<Refused> for Error {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::NotWasm(message) => Self::unprocessable("NOT_WASM", message),
-            Refused::Unsupported(message) => Self::unprocessable("UNSUPPORTED_WASM", message),
-            Refused::MissingImports { message, imports } => {
-                Self::unprocessable("MISSING_IMPORTS", message).with_details(imports)
-            }
-            Refused::TooExpensive(message) => Self::unprocessable("COMPILE_LIMIT", message),
-            Refused::Busy(message) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message)
-                .retry_after(BUSY_RETRY_AFTER_S),
-            Refused::Failed(inside) => Self::internal(inside),
-        }
-    }
-}
-
-impl From<store::Error> for Error {
-    fn from(error: store::Error) -> Self {
-        match &error {
-            store::Error::Poisoned(_) | store::Error::Closed => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "STORE_UNAVAILABLE",
-                "the store takes no writes at the moment: try again once the server has been restarted",
-            )
-            .retry_after(BUSY_RETRY_AFTER_S)
-            .with_inside(&error),
-            store::Error::NameTaken => {
-                Self::name_taken("a function of this name exists already".to_owned())
-            }
-            store::Error::NoSuchFunction => Self::new(
-                StatusCode::NOT_FOUND,
-                "FUNCTION_NOT_FOUND",
-                "the function was deleted while the request was on its way",
-            ),
-            store::Error::Failed(_) => Self::internal(&error),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::VersionNumber;
+    use crate::registry;
+    use crate::runtime::Refused;
     use crate::scheduler::Rated;
+    use crate::scheduler::RuntimeConfigError;
+    use crate::secrets;
+    use crate::store;
 
     /// Every way to be told to come back.
     fn refused_calls() -> Vec<CallError> {
@@ -542,6 +452,7 @@ mod tests {
     }
 
     /// One of each, however it comes about.
+    #[expect(clippy::too_many_lines, reason = "a row for each error")]
     fn all() -> Vec<Error> {
         use registry::Error as R;
         let name = || -> FunctionName { "echo".parse().unwrap() };
@@ -550,6 +461,11 @@ mod tests {
         let imports = Refused::MissingImports {
             message: text(),
             imports: vec![text()],
+        };
+        let secret = || "api-key".parse().unwrap();
+        let in_use = secrets::Error::InUse {
+            name: secret(),
+            functions: vec![name()],
         };
         let unknown_version = format!("echo has no version {}", VersionNumber(3));
         let mut all: Vec<Error> = vec![
@@ -564,6 +480,7 @@ mod tests {
             Error::unknown_path("/p"),
             Error::unknown_verb("a:b", "c"),
             Error::unknown_execution("x"),
+            Error::unknown_secret("x"),
             Error::method_not_allowed(None),
             Error::body_too_slow(1),
             Error::too_large("it", 1),
@@ -591,6 +508,14 @@ mod tests {
             R::TooManyFunctions(text()).into(),
             R::TooManyVersions(text()).into(),
             R::Refused(Refused::NotWasm(text())).into(),
+            R::NotGranted(text()).into(),
+            R::Secrets(secrets::Error::NoKey).into(),
+            secrets::Error::Missing(vec![secret()]).into(),
+            secrets::Error::TooMany(5).into(),
+            secrets::Error::Unknown(secret()).into(),
+            in_use.into(),
+            secrets::Error::Store(store::Error::Closed).into(),
+            secrets::Error::Internal("the inside text".to_owned()).into(),
             Refused::Unsupported(text()).into(),
             imports.into(),
             Refused::TooExpensive(text()).into(),

@@ -18,7 +18,7 @@ use super::error::Error;
 use super::guard::{GuardLayer, Hosts};
 use super::segment::Segment;
 use super::told::ToldLayer;
-use super::{State, admin, drain, executions, export, functions, health, invocations};
+use super::{State, admin, drain, executions, export, functions, health, invocations, secrets};
 
 /// The API.
 pub fn router(state: Arc<State>) -> Router {
@@ -50,6 +50,11 @@ pub fn router(state: Arc<State>) -> Router {
                 .fallback(async |segment: Segment| segment.other_method_of_execution()),
         )
         .route("/v1/executions/{segment}/logs", get(executions::logs))
+        .route("/v1/secrets", get(secrets::list))
+        .route(
+            "/v1/secrets/{segment}",
+            put(secrets::set).delete(secrets::remove),
+        )
         .route(
             "/v1/admin/runtime-config",
             get(admin::runtime_config).patch(admin::change_runtime_config),

@@ -5,20 +5,17 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::endpoint::Endpoint;
-use crate::runtime::Runtime;
 use crate::scheduler::{PlaneRunner, Runner};
 
 /// The plane's runner.
 #[cfg(not(debug_assertions))]
-pub(super) fn runner(_: &Config, runtime: Runtime, endpoint: Endpoint) -> Arc<dyn Runner> {
-    Arc::new(PlaneRunner { runtime, endpoint })
+pub(super) fn runner(_: &Config, runner: PlaneRunner) -> Arc<dyn Runner> {
+    Arc::new(runner)
 }
 
 /// The plane's runner, as the tests want it.
 #[cfg(debug_assertions)]
-pub(super) fn runner(config: &Config, runtime: Runtime, endpoint: Endpoint) -> Arc<dyn Runner> {
-    let runner = PlaneRunner { runtime, endpoint };
+pub(super) fn runner(config: &Config, runner: PlaneRunner) -> Arc<dyn Runner> {
     let text = |text: &Option<String>| text.clone().map(String::into_bytes);
     let (abort_on, panic_on) = (text(&config.test_abort_on), text(&config.test_panic_on));
     if abort_on.is_none() && panic_on.is_none() {

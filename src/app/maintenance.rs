@@ -109,6 +109,7 @@ impl Upkeep {
                 Ok(Err(error)) => tracing::warn!(%error, "old executions could not be removed"),
                 Err(_) => tracing::warn!("removing old executions takes too long"),
             }
+            self.parts.runtime.outgoing().tidy();
             clock.sleep_until(next).await;
         }
     }

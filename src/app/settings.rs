@@ -8,7 +8,7 @@ use super::listener::Bounds;
 use crate::config::{Config, Dispatching, Switch};
 use crate::model::RuntimeConfig;
 use crate::store::sqlite;
-use crate::{api, endpoint, registry, runtime, scheduler};
+use crate::{api, endpoint, net, registry, runtime, scheduler, secrets};
 
 /// Connections to the management port: health checks and one or two scrapers.
 const MANAGEMENT_CONNECTIONS_MAX: u32 = 64;
@@ -28,18 +28,47 @@ pub(super) fn runtime(config: &Config) -> runtime::Options {
         compile_queue_max: limits.compile_queue_max,
         compile_timeout_s: limits.compile_timeout_s,
         compile_memory_bytes_max: limits.compile_memory_bytes_max,
+        outgoing: outgoing(config),
     }
 }
 
 pub(super) fn endpoint(config: &Config) -> endpoint::Options {
     endpoint::Options {
-        loopback: if config.listen.ip().is_loopback() {
-            endpoint::Loopback::Allowed
-        } else {
-            endpoint::Loopback::Refused
-        },
+        loopback: loopback(config),
         ranges_allowed: config.private_ranges.clone(),
         ..endpoint::Options::default()
+    }
+}
+
+/// Whoever reaches a plane on loopback can reach its neighbours there anyway.
+fn loopback(config: &Config) -> net::Loopback {
+    if config.listen.ip().is_loopback() {
+        net::Loopback::Allowed
+    } else {
+        net::Loopback::Refused
+    }
+}
+
+/// What guests' requests are held to.
+pub(super) fn outgoing(config: &Config) -> net::Options {
+    let limits = &config.limits;
+    net::Options {
+        loopback: loopback(config),
+        ranges_allowed: config.private_ranges.clone(),
+        requests_max: limits.outgoing_requests_max,
+        requests_at_once_max: limits.outgoing_requests_at_once_max,
+        request_bytes_max: limits.outgoing_request_bytes_max,
+        response_bytes_max: limits.outgoing_response_bytes_max,
+        headers_max: limits.outgoing_headers_max,
+        header_bytes_max: limits.outgoing_header_bytes_max,
+        connect_timeout_ms: limits.outgoing_connect_timeout_ms,
+        silence_timeout_ms: limits.outgoing_silence_timeout_ms,
+        connections_max: limits.outgoing_connections_max,
+        connections_per_function_max: limits.outgoing_connections_per_function_max,
+        idle_connections_max: limits.outgoing_idle_connections_max,
+        idle_connections_per_function_max: limits.outgoing_idle_connections_per_function_max,
+        idle_timeout_ms: limits.outgoing_idle_timeout_ms,
+        ..net::Options::default()
     }
 }
 
@@ -47,6 +76,10 @@ pub(super) fn registry(config: &Config) -> registry::Options {
     registry::Options {
         functions_max: config.limits.functions_max,
         versions_max: config.limits.versions_max,
+        secrets: secrets::Options {
+            key: config.secrets_key.clone(),
+            secrets_max: config.limits.secrets_max,
+        },
     }
 }
 

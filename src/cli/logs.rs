@@ -48,7 +48,7 @@ pub(super) fn print_attempt(attempt: &AttemptLogs, indent: &str) -> Result<(), F
         ),
     })?;
     for line in &attempt.lines {
-        print(&format!("  {} | {}", line.stream, safe(&line.text)))?;
+        print(&format!("  {} | {}", line.stream, safe(&line.for_people())))?;
     }
     if attempt.truncated {
         print("  (cut here: the function's logBytesMax was reached)")?;

@@ -26,6 +26,7 @@ mod output;
 mod progress;
 mod redrive;
 mod run;
+mod secrets;
 mod serve;
 mod wire;
 
@@ -78,6 +79,8 @@ enum ClientCommand {
     Functions(functions::Command),
     #[command(subcommand)]
     Executions(executions::Command),
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     Logs(logs::Args),
     #[command(subcommand)]
     Config(config::Command),
@@ -187,6 +190,7 @@ impl ClientCommand {
             Self::Drain(args) => args.execute(context).await,
             Self::Functions(command) => command.execute(context).await,
             Self::Executions(command) => command.execute(context).await,
+            Self::Secrets(command) => command.execute(context).await,
             Self::Logs(args) => args.execute(context).await,
             Self::Config(command) => command.execute(context).await,
             Self::Doctor(args) => args.execute(context).await,

@@ -92,6 +92,21 @@ impl Execution {
     }
 }
 
+/// A secret, as far as it is shown.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Secret {
+    pub(crate) name: String,
+    pub(crate) created_at: Option<String>,
+    pub(crate) updated_at: Option<String>,
+}
+
+impl Recognised for Secret {
+    fn is_recognised(&self) -> bool {
+        !self.name.is_empty()
+    }
+}
+
 /// A page of a list.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page<T> {
@@ -195,6 +210,24 @@ pub(crate) struct AttemptLogs {
 pub(crate) struct Line {
     pub(crate) stream: String,
     pub(crate) text: String,
+    pub(crate) level: Option<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) fields: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Line {
+    /// Level, message and fields where the line has them, else the text it is.
+    pub(crate) fn for_people(&self) -> String {
+        if self.level.is_none() && self.message.is_none() {
+            return self.text.clone();
+        }
+        let level = self.level.as_deref().unwrap_or("-").to_uppercase();
+        let mut text = format!("{level} {}", self.message.as_deref().unwrap_or_default());
+        for (name, value) in &self.fields {
+            text.push_str(&format!(" {name}={value}"));
+        }
+        text
+    }
 }
 
 /// A list that is an array, or a page with `items`.

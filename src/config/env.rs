@@ -19,6 +19,10 @@ pub const INSECURE: &str = "PELTON_INSECURE";
 pub const ALLOW_HOST: &str = "PELTON_ALLOW_HOST";
 /// `--allow-private-range`, several with commas between them.
 pub const ALLOW_PRIVATE_RANGE: &str = "PELTON_ALLOW_PRIVATE_RANGE";
+/// `--secrets-key-file`.
+pub const SECRETS_KEY_FILE: &str = "PELTON_SECRETS_KEY_FILE";
+/// The key that secrets are encrypted with. It has no flag: arguments show in lists of processes.
+pub const SECRETS_KEY: &str = "PELTON_SECRETS_KEY";
 /// `--runtime-config`.
 pub const RUNTIME_CONFIG: &str = "PELTON_RUNTIME_CONFIG";
 /// `--no-sync-queue`.

@@ -119,6 +119,34 @@ limits! {
     start_ramp_ms: u64 = 2000, 0..=600_000, "PELTON_START_RAMP_MS";
     /// Faults with which an execution that a start finds runs by itself: it may be what the server died of
     suspect_faults: u32 = 2, 1..=1000, "PELTON_SUSPECT_FAULTS";
+    /// Requests that one attempt of a function may send
+    outgoing_requests_max: u32 = 1000, 0..=1_000_000, "PELTON_OUTGOING_REQUESTS_MAX";
+    /// Requests of one attempt under way at once, unread answers included
+    outgoing_requests_at_once_max: u32 = 32, 1..=10_000, "PELTON_OUTGOING_REQUESTS_AT_ONCE_MAX";
+    /// Bytes of the body of one request that a function sends
+    outgoing_request_bytes_max: u64 = 268_435_456, 0..=1_099_511_627_776, "PELTON_OUTGOING_REQUEST_BYTES_MAX";
+    /// Bytes of the body of one answer that a function gets
+    outgoing_response_bytes_max: u64 = 268_435_456, 0..=1_099_511_627_776, "PELTON_OUTGOING_RESPONSE_BYTES_MAX";
+    /// Header fields of one request that a function sends, and of one answer that it gets
+    outgoing_headers_max: u32 = 100, 10..=1000, "PELTON_OUTGOING_HEADERS_MAX";
+    /// Bytes of the head of one request that a function sends, and of one answer that it gets
+    outgoing_header_bytes_max: u32 = 65_536, 8192..=1_048_576, "PELTON_OUTGOING_HEADER_BYTES_MAX";
+    /// Time for a function's request to be connected, name and TLS included, in ms
+    outgoing_connect_timeout_ms: u64 = 5000, 1..=300_000, "PELTON_OUTGOING_CONNECT_TIMEOUT_MS";
+    /// Time without a byte of an answer, or without a byte of a request being taken, in ms
+    outgoing_silence_timeout_ms: u64 = 30_000, 1..=300_000, "PELTON_OUTGOING_SILENCE_TIMEOUT_MS";
+    /// Connections of all functions' requests, idle ones included
+    outgoing_connections_max: u32 = 1024, 1..=100_000, "PELTON_OUTGOING_CONNECTIONS_MAX";
+    /// Connections of one function's requests, idle ones included
+    outgoing_connections_per_function_max: u32 = 256, 1..=100_000, "PELTON_OUTGOING_CONNECTIONS_PER_FUNCTION_MAX";
+    /// Idle connections kept for further requests, of all functions
+    outgoing_idle_connections_max: u32 = 256, 0..=100_000, "PELTON_OUTGOING_IDLE_CONNECTIONS_MAX";
+    /// Idle connections kept for further requests, of one function
+    outgoing_idle_connections_per_function_max: u32 = 16, 0..=100_000, "PELTON_OUTGOING_IDLE_CONNECTIONS_PER_FUNCTION_MAX";
+    /// Time that an idle connection is kept, in ms
+    outgoing_idle_timeout_ms: u64 = 30_000, 0..=3_600_000, "PELTON_OUTGOING_IDLE_TIMEOUT_MS";
+    /// Secrets that may be kept
+    secrets_max: u32 = 1000, 0..=100_000, "PELTON_SECRETS_MAX";
     /// Faults of ours that one execution survives before it ends as PLATFORM_FAULT
     faults_max: u32 = 20, 0..=1000, "PELTON_FAULTS_MAX";
     /// Age after its end at which an execution is forgotten, in ms

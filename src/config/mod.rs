@@ -9,11 +9,14 @@ pub mod env;
 mod limits;
 mod net;
 mod options;
+mod secrets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+
+use crate::secrets::Key;
 
 pub use limits::{Bound, Limits};
 pub use options::{LogFormat, LogOptions, Options, RuntimeConfigWhen};
@@ -63,8 +66,10 @@ pub struct Config {
     pub dispatching: Dispatching,
     /// Names that requests may carry as `Host`, beside loopback and the listen address; lower case, no port.
     pub allowed_hosts: Vec<String>,
-    /// Private ranges that POOL functions may live in.
+    /// Private ranges that functions may call and POOL functions may live in.
     pub private_ranges: Vec<IpNet>,
+    /// What secrets are encrypted with, if there may be any.
+    pub secrets_key: Option<Key>,
     /// Whether the runtime config can be seen and changed over HTTP.
     pub runtime_config: Switch,
     /// Whether the bounds of synchronous calls hold, until an operator says otherwise.
@@ -116,6 +121,10 @@ impl TryFrom<Options> for Config {
         let allowed_hosts = check.take_all(&typed.allow_host, net::host_name);
         let private_ranges = check.take_all(&typed.allow_private_range, net::range);
         check.complaints.extend(typed.limits.complaints());
+        let secrets_key = check.take(secrets::key(
+            typed.secrets_key_file.as_deref(),
+            typed.secrets_key.as_ref(),
+        ));
         let idempotency_ttl_ms = check.idempotency_ttl_ms(&typed);
         let complaints = Complaints(check.complaints);
         match (listen, management_listen) {
@@ -129,6 +138,7 @@ impl TryFrom<Options> for Config {
                 },
                 allowed_hosts,
                 private_ranges,
+                secrets_key: secrets_key.flatten(),
                 runtime_config: Switch::on_if(match typed.runtime_config {
                     RuntimeConfigWhen::Auto => listen.ip().is_loopback(),
                     RuntimeConfigWhen::On => true,

@@ -4,8 +4,9 @@
 
 use std::path::PathBuf;
 
-use super::env;
 use super::limits::Limits;
+use super::{env, secrets};
+use crate::model::SecretValue;
 
 /// Options of `pelton serve`.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,9 +29,16 @@ pub struct Options {
     /// A name that requests may carry as Host, beside loopback and the listen address (repeatable)
     #[arg(long, value_name = "NAME", env = env::ALLOW_HOST, hide_env_values = true, value_delimiter = ',')]
     pub allow_host: Vec<String>,
-    /// A private range that POOL functions may live in, such as 10.0.0.0/8 (repeatable)
+    /// A private range that functions may call and POOL functions may live in, such as 10.0.0.0/8 (repeatable)
     #[arg(long, value_name = "CIDR", env = env::ALLOW_PRIVATE_RANGE, hide_env_values = true, value_delimiter = ',')]
     pub allow_private_range: Vec<String>,
+    /// A file with the key that secrets are encrypted with: 32 random bytes in base64 or hexadecimal digits. The
+    /// variable PELTON_SECRETS_KEY may hold the key itself instead
+    #[arg(long, value_name = "FILE", env = env::SECRETS_KEY_FILE, hide_env_values = true)]
+    pub secrets_key_file: Option<PathBuf>,
+    /// The key itself, which the environment may hold.
+    #[arg(skip = secrets::key_of_environment())]
+    pub secrets_key: Option<SecretValue>,
     /// Whether limits can be changed over HTTP while the plane runs (/v1/admin/runtime-config)
     #[arg(long, value_enum, value_name = "WHEN", env = env::RUNTIME_CONFIG, hide_env_values = true, default_value_t)]
     pub runtime_config: RuntimeConfigWhen,
@@ -71,6 +79,8 @@ impl Default for Options {
             insecure: false,
             allow_host: Vec::new(),
             allow_private_range: Vec::new(),
+            secrets_key_file: None,
+            secrets_key: None,
             runtime_config: RuntimeConfigWhen::default(),
             no_sync_queue: false,
             no_sync_queue_admission: false,

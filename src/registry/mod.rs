@@ -7,6 +7,7 @@
 
 mod change;
 mod code;
+mod grants;
 
 pub use code::{CodeSource, PlaneCode};
 
@@ -17,11 +18,12 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::clock::Clock;
 use crate::model::{
-    Code, Digest, FunctionId, FunctionName, FunctionSettings, Spec, Timestamp, Version,
+    Code, Digest, FunctionId, FunctionName, FunctionSettings, SecretName, Spec, Timestamp, Version,
     VersionNumber,
 };
+use crate::secrets::{self, Vault};
 use crate::shutdown::Tasks;
-use crate::store::{self, FunctionRecord, Store};
+use crate::store::{FunctionRecord, Store};
 
 /// Versions that a sentence names one by one.
 const NUMBERS_SHOWN: usize = 20;
@@ -87,6 +89,12 @@ pub enum Error {
     /// The function has as many versions as are kept (the limit is named).
     #[error("{0}")]
     TooManyVersions(String),
+    /// The code asks for something that the spec does not grant; the text names the field.
+    #[error("{0}")]
+    NotGranted(String),
+    /// Its secrets, or what was to be done with one.
+    #[error(transparent)]
+    Secrets(#[from] crate::secrets::Error),
     /// The store refused.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
@@ -129,6 +137,8 @@ pub struct Options {
     pub functions_max: u32,
     /// Versions of one function, at most.
     pub versions_max: u32,
+    /// The secrets that functions are given.
+    pub secrets: secrets::Options,
 }
 
 impl Default for Options {
@@ -136,6 +146,7 @@ impl Default for Options {
         Self {
             functions_max: 10_000,
             versions_max: 1_000,
+            secrets: secrets::Options::default(),
         }
     }
 }
@@ -150,6 +161,7 @@ struct Inner {
     options: Options,
     store: Arc<dyn Store>,
     code: Arc<dyn CodeSource>,
+    vault: Vault,
     clock: Clock,
     tasks: Tasks,
     table: RwLock<Table>,
@@ -175,17 +187,19 @@ impl Table {
 }
 
 impl Registry {
-    /// Reads all functions from the store.
+    /// Reads all functions and secrets from the store.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's, or a key that is not that of the secrets in it.
     pub async fn open(
         options: Options,
         store: Arc<dyn Store>,
         code: Arc<dyn CodeSource>,
         clock: Clock,
         tasks: Tasks,
-    ) -> store::Result<Self> {
+    ) -> Result<Self, secrets::OpenError> {
+        let secrets = options.secrets.clone();
+        let vault = Vault::open(secrets, Arc::clone(&store), clock.clone(), tasks.clone()).await?;
         let mut table = Table::default();
         for record in store.functions().await? {
             let name = record.name.clone();
@@ -201,12 +215,39 @@ impl Registry {
                 options,
                 store,
                 code,
+                vault,
                 clock,
                 tasks,
                 table: RwLock::new(table),
                 changing: Mutex::default(),
             }),
         })
+    }
+
+    /// The secrets.
+    pub fn vault(&self) -> &Vault {
+        &self.inner.vault
+    }
+
+    /// Deletes a secret that no function's active version is given. Older versions may be: they cannot become the
+    /// active one again until it is set again, and what is queued for them fails.
+    ///
+    /// # Errors
+    /// See [`secrets::Error`].
+    pub async fn delete_secret(&self, name: &SecretName) -> Result<(), Error> {
+        let (registry, secret) = (self.clone(), name.clone());
+        let users = move || {
+            let mut functions = registry.list();
+            functions.retain(|function| {
+                let mut uses = function.active.spec.secrets.values();
+                uses.any(|used| used.secret == secret)
+            });
+            functions
+                .iter()
+                .map(|function| function.name.clone())
+                .collect()
+        };
+        Ok(self.inner.vault.delete(name, users).await?)
     }
 
     /// One function.

@@ -339,6 +339,7 @@ fn label_of(compiled: &Compiled, wasm: &[u8]) -> Label {
         size: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
         needs: compiled.needs,
         flavor: compiled.flavor,
+        outgoing: compiled.outgoing.clone(),
     }
 }
 
@@ -348,6 +349,7 @@ pub(super) fn prepared(digest: Digest, label: &Label) -> Option<Prepared> {
         digest,
         shape: shape_of(&label.shape)?,
         size: label.size,
+        outgoing: label.outgoing.clone(),
     })
 }
 

@@ -47,6 +47,8 @@ pub struct Compiled {
     pub needs: Needs,
     /// The engine that can load the artifact.
     pub flavor: Flavor,
+    /// The interface by which it calls out, if it imports one.
+    pub outgoing: Option<String>,
     /// Machine code in wasmtime's own form.
     pub artifact: Bytes,
 }
@@ -122,6 +124,7 @@ impl Toolchains {
             shape,
             needs,
             flavor,
+            outgoing: outline.outgoing(),
             artifact: artifact.into(),
         })
     }

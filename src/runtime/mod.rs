@@ -13,11 +13,14 @@ mod ending;
 mod engine;
 mod engines;
 mod epoch;
+mod extras;
+mod given;
 mod handler;
 mod host;
 mod host_limits;
 mod imports;
 mod kept;
+mod lane;
 mod limits;
 mod outgoing;
 mod output;
@@ -59,6 +62,7 @@ use self::engines::{Engines, NoEngine};
 use self::run::Runner;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{Code, Digest, Failure, Shape};
+use crate::net;
 
 /// Settings of the runtime; every figure is a limit or a size.
 #[derive(Debug, Clone)]
@@ -75,6 +79,8 @@ pub struct Options {
     pub compile_timeout_s: u64,
     /// Address space of the compiling child, in bytes.
     pub compile_memory_bytes_max: u64,
+    /// What guests' requests are held to.
+    pub outgoing: net::Options,
 }
 
 impl Options {
@@ -87,6 +93,7 @@ impl Options {
             compile_queue_max: 16,
             compile_timeout_s: 120,
             compile_memory_bytes_max: 2 * 1024 * 1024 * 1024,
+            outgoing: net::Options::default(),
         }
     }
 }
@@ -100,6 +107,8 @@ pub struct Prepared {
     pub shape: Shape,
     /// The file's size in bytes.
     pub size: u64,
+    /// The interface by which it calls out, if it imports one.
+    pub outgoing: Option<String>,
 }
 
 /// Why an upload was refused. The text is for the uploader and says what was found and what was expected.
@@ -196,6 +205,7 @@ struct Inner {
     /// one, and has permits of its own beside these.
     permits: Semaphore,
     pool: PoolReport,
+    outgoing: net::Client,
 }
 
 impl Runtime {
@@ -212,13 +222,15 @@ impl Runtime {
             cause,
         })?;
         let pool = engines.plain().report.clone();
+        let outgoing = net::Client::new(options.outgoing.clone());
         let permits = usize::try_from(pool.guests).unwrap_or(Semaphore::MAX_PERMITS);
         Ok(Self {
             inner: Arc::new(Inner {
-                runner: Runner::new(engines.epochs()),
+                runner: Runner::new(engines.epochs(), outgoing.clone()),
                 codes: Codes::new(engines, cache, compiler, options.loaded_bytes_max),
                 permits: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
                 pool,
+                outgoing,
             }),
         })
     }
@@ -267,6 +279,11 @@ impl Runtime {
             self.inner.codes.forget(digest);
         }
         Ok(gone.len())
+    }
+
+    /// The client of guests' requests.
+    pub fn outgoing(&self) -> &net::Client {
+        &self.inner.outgoing
     }
 
     /// What the runtime is doing.

@@ -284,6 +284,8 @@ impl Scheduler {
             traceparent: request.traceparent.clone(),
             metadata: Arc::clone(&request.metadata),
             input: request.input.clone(),
+            // Whoever runs it opens them.
+            secrets: Arc::default(),
         };
         self.inner.runner.run(&attempt, &claimed.stop).await
     }

@@ -10,6 +10,7 @@ use crate::endpoint::Endpoint;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::Code;
 use crate::runtime::Runtime;
+use crate::secrets::Vault;
 
 /// Runs one attempt. Implementations stop within milliseconds once `stop` is cancelled.
 #[async_trait]
@@ -25,18 +26,40 @@ pub struct PlaneRunner {
     pub runtime: Runtime,
     /// For services behind a URL.
     pub endpoint: Endpoint,
+    /// For the secrets that functions are given.
+    pub vault: Vault,
 }
 
 #[async_trait]
 impl Runner for PlaneRunner {
     async fn run(&self, attempt: &Attempt, stop: &CancellationToken) -> Ran {
         match attempt.version.code {
-            Code::Wasm { .. } => self.runtime.run(attempt, stop).await,
+            Code::Wasm { .. } => self.run_wasm(attempt, stop).await,
             Code::Endpoint { .. } => self.endpoint.run(attempt, stop).await,
             Code::Echo => Ran::bare(Outcome::Success {
                 content_type: Some(attempt.input.content_type.clone()),
                 body: attempt.input.body.clone(),
             }),
+        }
+    }
+}
+
+impl PlaneRunner {
+    async fn run_wasm(&self, attempt: &Attempt, stop: &CancellationToken) -> Ran {
+        let uses = &attempt.version.spec.secrets;
+        if uses.is_empty() {
+            return self.runtime.run(attempt, stop).await;
+        }
+        match self.vault.open_for(uses) {
+            // Another try would not find them either; whoever sets them right can redrive.
+            Err(failure) => Ran::bare(Outcome::Error(failure)),
+            Ok(secrets) => {
+                let given = Attempt {
+                    secrets,
+                    ..attempt.clone()
+                };
+                self.runtime.run(&given, stop).await
+            }
         }
     }
 }

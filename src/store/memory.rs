@@ -17,12 +17,12 @@ use self::row::{LastRun, Row};
 use super::{
     Accepted, Applied, AttemptRecord, ClaimRecord, EndedExecution, Error, ExecutionRecord, Filter,
     FunctionRecord, KeyHolder, LiveExecution, NewExecution, Order, Request, Result, Retention,
-    Store, Transition,
+    SecretRecord, Store, Transition,
 };
 use crate::execution::State;
 use crate::model::{
     ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, RuntimeRevision,
-    Timestamp, Version, VersionNumber,
+    SecretName, Timestamp, Version, VersionNumber,
 };
 
 /// What outlives a [`MemoryStore`].
@@ -34,6 +34,7 @@ struct Tables {
     boot: u32,
     last_function: i64,
     functions: BTreeMap<FunctionId, FunctionRecord>,
+    secrets: BTreeMap<SecretName, SecretRecord>,
     rows: BTreeMap<ExecutionId, Row>,
     keys: HashMap<(FunctionId, IdempotencyKey), KeyRow>,
     runtime_config: Option<RuntimeRevision>,
@@ -158,6 +159,33 @@ impl Store for MemoryStore {
         tables.functions.remove(&id).ok_or(Error::NoSuchFunction)?;
         tables.keys.retain(|(function, _), _| *function != id);
         Ok(())
+    }
+
+    async fn secrets(&self) -> Result<Vec<SecretRecord>> {
+        Ok(self.tables()?.secrets.values().cloned().collect())
+    }
+
+    async fn put_secret(
+        &self,
+        name: &SecretName,
+        sealed: Arc<[u8]>,
+        now: Timestamp,
+    ) -> Result<SecretRecord> {
+        let mut tables = self.tables()?;
+        let before = tables.secrets.get(name);
+        let record = SecretRecord {
+            name: name.clone(),
+            sealed,
+            created_at: before.map_or(now, |before| before.created_at),
+            updated_at: now,
+        };
+        tables.secrets.insert(name.clone(), record.clone());
+        Ok(record)
+    }
+
+    async fn delete_secret(&self, name: &SecretName) -> Result<Applied> {
+        let removed = self.tables()?.secrets.remove(name);
+        Ok(removed.map_or(Applied::Stale, |_| Applied::Done))
     }
 
     async fn runtime_config(&self) -> Result<Option<RuntimeRevision>> {

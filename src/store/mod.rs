@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use crate::execution::{Execution, Status};
 use crate::model::{
     ExecutionId, Failure, Fence, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Input,
-    Logs, Output, RecordMode, RuntimeRevision, Timestamp, Version, VersionNumber,
+    Logs, Output, RecordMode, RuntimeRevision, SecretName, Timestamp, Version, VersionNumber,
 };
 
 /// What went wrong with a store.
@@ -63,6 +63,19 @@ pub struct FunctionRecord {
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last deployed or changed.
+    pub updated_at: Timestamp,
+}
+
+/// A secret as it is kept: encrypted by somebody who has the key, which the store has not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRecord {
+    /// Its name.
+    pub name: SecretName,
+    /// Its value, encrypted.
+    pub sealed: Arc<[u8]>,
+    /// When it was first set.
+    pub created_at: Timestamp,
+    /// When it was last set.
     pub updated_at: Timestamp,
 }
 
@@ -378,6 +391,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes a function, its versions and its keys. Executions stay until they are old.
     async fn delete_function(&self, id: FunctionId) -> Result<()>;
+
+    /// All secrets, by name.
+    async fn secrets(&self) -> Result<Vec<SecretRecord>>;
+
+    /// Keeps a secret under this name, instead of the one before; the record as it is kept.
+    async fn put_secret(
+        &self,
+        name: &SecretName,
+        sealed: Arc<[u8]>,
+        now: Timestamp,
+    ) -> Result<SecretRecord>;
+
+    /// Removes a secret; [`Applied::Stale`] if there is none of this name.
+    async fn delete_secret(&self, name: &SecretName) -> Result<Applied>;
 
     /// What was changed of the runtime config, if anything ever was.
     async fn runtime_config(&self) -> Result<Option<RuntimeRevision>>;

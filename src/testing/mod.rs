@@ -127,7 +127,11 @@ impl Harness {
             dice: Dice::system(),
             store: Arc::clone(&store),
             registry: registry.clone(),
-            runner: Arc::new(PlaneRunner { runtime, endpoint }),
+            runner: Arc::new(PlaneRunner {
+                runtime,
+                endpoint,
+                vault: registry.vault().clone(),
+            }),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         };

@@ -13,9 +13,12 @@ mod fields;
 mod function;
 mod headers;
 mod json;
+mod log_line;
 mod query;
+mod reach;
 mod redrive;
 mod runtime_config;
+mod secret;
 mod spec;
 mod spec_names;
 #[cfg(test)]
@@ -36,6 +39,7 @@ pub(super) use redrive::{redrive, redriven};
 pub(super) use runtime_config::{
     Revision, RuntimeConfigBody, runtime_change, runtime_config, runtime_config_valid,
 };
+pub(super) use secret::{secret_value, secret_view};
 pub(super) use spec::{
     NewFunction, full_spec, merge_patch, merge_patch_with_code, object, object_of,
 };

@@ -11,19 +11,20 @@ use serde_json::{Map, Value, json};
 
 use super::call::parse_json_of;
 use super::fields::{Bounds, Fields, shown};
-use super::spec_names;
+use super::{reach, spec_names};
 use crate::api::error::Error;
 use crate::model::{
     Backoff, ExecutionMode, FunctionName, FunctionSettings, RecordMode, Spec, VersionSpec, limits,
 };
 
-const ENTRIES: Bounds = Bounds {
+pub(super) const ENTRIES: Bounds = Bounds {
     entries_max: limits::ENTRIES_MAX,
     bytes_max: limits::ENTRIES_BYTES_MAX,
 };
 
 /// Variables that every attempt gets from the plane.
-const OWN_VARIABLES: [&str; 4] = ["EXECUTION_ID", "TRACE_ID", "ATTEMPT", "FUNCTION_NAME"];
+pub(super) const OWN_VARIABLES: [&str; 4] =
+    ["EXECUTION_ID", "TRACE_ID", "ATTEMPT", "FUNCTION_NAME"];
 
 const MODES: [(&str, ExecutionMode); 3] = [
     ("LOCAL", ExecutionMode::Local),
@@ -270,6 +271,8 @@ fn settings(fields: &mut Fields<'_>) -> FunctionSettings {
 
 fn version(fields: &mut Fields<'_>) -> VersionSpec {
     let default = VersionSpec::default();
+    let (env, config) = (env(fields), config(fields));
+    let secrets = reach::secrets(fields, &env, &config);
     VersionSpec {
         timeout_ms: fields
             .number("timeoutMs", &limits::TIMEOUT_MS)
@@ -295,8 +298,10 @@ fn version(fields: &mut Fields<'_>) -> VersionSpec {
             .number("maxAgeMs", &limits::MAX_AGE_MS)
             .unwrap_or(default.max_age_ms),
         args: args(fields),
-        env: env(fields),
-        config: fields.text_map("config", ENTRIES).unwrap_or_default(),
+        env,
+        config,
+        allow_hosts: reach::allow_hosts(fields),
+        secrets,
         invoke_path: invoke_path(fields),
         record: fields.word("record", &RECORDS).unwrap_or_default(),
         execution_mode: fields.word("executionMode", &MODES),
@@ -358,6 +363,10 @@ fn env(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
     env
 }
 
+fn config(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
+    fields.text_map("config", ENTRIES).unwrap_or_default()
+}
+
 fn invoke_path(fields: &mut Fields<'_>) -> Option<String> {
     let path = fields.text("invokePath", limits::TEXT_BYTES_MAX)?;
     let is_path = path.starts_with('/') && path.parse::<PathAndQuery>().is_ok();
@@ -414,6 +423,8 @@ pub(super) fn to_object(spec: &Spec) -> Map<String, Value> {
         "args": version.args,
         "env": version.env,
         "config": version.config,
+        "allowHosts": version.allow_hosts.as_deref().map(reach::shown_hosts),
+        "secrets": reach::shown_secrets(&version.secrets),
         "invokePath": version.invoke_path,
         "record": record_word(version.record),
         "concurrency": settings.concurrency,

@@ -23,6 +23,8 @@ const MEANT: &[&str] = &[
     "args",
     "env",
     "config",
+    "allowHosts",
+    "secrets",
     "invokePath",
     "record",
     "concurrency",
@@ -60,7 +62,7 @@ pub(super) const IGNORED: &[&str] = &[
 ];
 
 /// Fields that are going to mean something.
-const RESERVED: &[&str] = &["entry", "hosts", "reuse", "allowHosts", "files"];
+const RESERVED: &[&str] = &["entry", "hosts", "reuse", "files"];
 
 /// How alike a name has to be to be suggested, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;

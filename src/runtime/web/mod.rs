@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
@@ -25,19 +24,16 @@ use self::reply::{Gathered, Reply};
 use super::host::Ctx;
 use super::output::Capture;
 use super::run::{Life, usize_of};
+use super::watch::Reins;
 use crate::execution::{Attempt, Ran};
 
 /// Runs one attempt of a `wasi:http/incoming-handler@0.2` component.
-pub(super) async fn run_02(
-    code: &ProxyPre<Ctx>,
-    attempt: &Attempt,
-    stop: &CancellationToken,
-) -> Ran {
+pub(super) async fn run_02(code: &ProxyPre<Ctx>, attempt: &Attempt, reins: &Reins<'_>) -> Ran {
     let request = match request::of_attempt(attempt) {
         Ok(request) => request,
         Err(outcome) => return Ran::bare(outcome),
     };
-    let mut life = begin(code.engine(), attempt, stop);
+    let mut life = begin(code.engine(), attempt, reins);
     let reply = Arc::new(Reply::new(usize_of(attempt.version.spec.output_bytes_max)));
     let guest = http02::call(code, &mut life.store, request, &reply);
     let lived = life.watch.live(drive(guest, &reply)).await;
@@ -47,16 +43,12 @@ pub(super) async fn run_02(
 }
 
 /// Runs one attempt of a `wasi:http/handler@0.3` component.
-pub(super) async fn run_03(
-    code: &ServicePre<Ctx>,
-    attempt: &Attempt,
-    stop: &CancellationToken,
-) -> Ran {
+pub(super) async fn run_03(code: &ServicePre<Ctx>, attempt: &Attempt, reins: &Reins<'_>) -> Ran {
     let request = match request::of_attempt(attempt) {
         Ok(request) => request,
         Err(outcome) => return Ran::bare(outcome),
     };
-    let mut life = begin(code.engine(), attempt, stop);
+    let mut life = begin(code.engine(), attempt, reins);
     let reply = Arc::new(Reply::new(usize_of(attempt.version.spec.output_bytes_max)));
     let guest = http03::call(code, &mut life.store, request, &reply);
     let lived = life.watch.live(drive(guest, &reply)).await;
@@ -65,9 +57,9 @@ pub(super) async fn run_03(
     })
 }
 
-fn begin(engine: &wasmtime::Engine, attempt: &Attempt, stop: &CancellationToken) -> Life {
+fn begin(engine: &wasmtime::Engine, attempt: &Attempt, reins: &Reins<'_>) -> Life {
     let capture = Capture::logs_only(usize_of(attempt.version.spec.log_bytes_max));
-    Life::begin(engine, attempt, stop, Bytes::new(), capture)
+    Life::begin(engine, attempt, reins, Bytes::new(), capture)
 }
 
 /// Runs the guest and takes what it answers as it comes, so that it never waits for room that there is. Ends

@@ -17,13 +17,13 @@ use super::trace::Trace;
 use crate::execution::Status;
 use crate::model::{
     ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, RuntimeRevision,
-    Timestamp, Version, VersionNumber,
+    SecretName, Timestamp, Version, VersionNumber,
 };
 use crate::store::memory::MemoryStore;
 use crate::store::{
     Accepted, Applied, AttemptRecord, ClaimRecord, EndedExecution, Error, ExecutionRecord, Filter,
     FunctionRecord, Guard, KeyHolder, LiveExecution, NewExecution, Request, Result, Retention,
-    Store, Transition,
+    SecretRecord, Store, Transition,
 };
 
 /// How long a claim may wait for a write to travel with.
@@ -217,6 +217,20 @@ impl Store for FaultyStore {
         self.trace.note(|| format!("store: {id:?} is gone"));
         tokio::task::yield_now().await;
         Ok(())
+    }
+    async fn secrets(&self) -> Result<Vec<SecretRecord>> {
+        self.inner.secrets().await
+    }
+    async fn put_secret(
+        &self,
+        name: &SecretName,
+        sealed: Arc<[u8]>,
+        now: Timestamp,
+    ) -> Result<SecretRecord> {
+        self.inner.put_secret(name, sealed, now).await
+    }
+    async fn delete_secret(&self, name: &SecretName) -> Result<Applied> {
+        self.inner.delete_secret(name).await
     }
     async fn runtime_config(&self) -> Result<Option<RuntimeRevision>> {
         self.inner.runtime_config().await

@@ -15,6 +15,7 @@ pub(crate) mod lists;
 pub(crate) mod restart;
 pub(crate) mod retention;
 pub(crate) mod runtime_config;
+pub(crate) mod secrets;
 pub(crate) mod world;
 
 use std::sync::Arc;
@@ -78,6 +79,9 @@ macro_rules! suite {
                 adds_an_older_run_to_what_goes_on,
                 adds_a_run_to_what_was_only_just_recorded,
                 adds_no_run_to_a_summary_or_to_nobody;
+            secrets:
+                keeps_secrets_by_name,
+                forgets_a_secret_that_is_deleted;
             retention:
                 removes_what_is_old_with_all_that_belongs_to_it,
                 removes_no_more_than_a_step_at_once,

@@ -40,12 +40,12 @@ pub use stats::{BATCH_OPS_BUCKETS, COMMIT_US_BUCKETS, STALL_US, Stats};
 use super::lock::FolderLock;
 use super::{
     Accepted, Applied, AttemptRecord, ClaimRecord, EndedExecution, Error, ExecutionRecord, Filter,
-    FunctionRecord, KeyHolder, LiveExecution, NewExecution, Request, Result, Retention, Store,
-    Transition,
+    FunctionRecord, KeyHolder, LiveExecution, NewExecution, Request, Result, Retention,
+    SecretRecord, Store, Transition,
 };
 use crate::model::{
     ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, RuntimeRevision,
-    Timestamp, Version, VersionNumber,
+    SecretName, Timestamp, Version, VersionNumber,
 };
 use buffer::{Buffer, Urgency};
 use inbox::Inbox;
@@ -193,6 +193,29 @@ impl Store for SqliteStore {
 
     async fn delete_function(&self, id: FunctionId) -> Result<()> {
         self.shared.inbox.submit(ops::DeleteFunction(id)).await
+    }
+
+    async fn secrets(&self) -> Result<Vec<SecretRecord>> {
+        self.readers.run(read::secrets).await
+    }
+
+    async fn put_secret(
+        &self,
+        name: &SecretName,
+        sealed: Arc<[u8]>,
+        now: Timestamp,
+    ) -> Result<SecretRecord> {
+        let operation = ops::PutSecret {
+            name: name.clone(),
+            sealed,
+            now,
+        };
+        self.shared.inbox.submit(operation).await
+    }
+
+    async fn delete_secret(&self, name: &SecretName) -> Result<Applied> {
+        let operation = ops::DeleteSecret(name.clone());
+        self.shared.inbox.submit(operation).await
     }
 
     async fn runtime_config(&self) -> Result<Option<RuntimeRevision>> {

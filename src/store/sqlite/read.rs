@@ -17,6 +17,7 @@ use crate::model::{
 use crate::store::record::{self, Unreadable};
 use crate::store::{
     AttemptRecord, Error, ExecutionRecord, Filter, FunctionRecord, LiveExecution, Order, Request,
+    SecretRecord,
 };
 
 /// Runs of one execution that are read at once: the latest ones.
@@ -51,6 +52,27 @@ impl From<ReadError> for Error {
 }
 
 pub(super) type Read<T> = Result<T, ReadError>;
+
+/// All secrets, by name.
+pub(super) fn secrets(connection: &Connection) -> Read<Vec<SecretRecord>> {
+    let mut statement = connection
+        .prepare_cached("SELECT name, sealed, created_at, updated_at FROM secrets ORDER BY name")?;
+    let mut rows = statement.query([])?;
+    let mut secrets = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get("name")?;
+        let name = name
+            .parse()
+            .map_err(|error| ReadError::Unreadable(format!("stored secret {name:?}: {error}")))?;
+        secrets.push(SecretRecord {
+            name,
+            sealed: row.get::<_, Vec<u8>>("sealed")?.into(),
+            created_at: time(row, "created_at")?,
+            updated_at: time(row, "updated_at")?,
+        });
+    }
+    Ok(secrets)
+}
 
 /// All functions with their versions, by name.
 pub(super) fn functions(connection: &Connection) -> Read<Vec<FunctionRecord>> {

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The steps; step `n` (from 1) takes a database from version `n - 1` to `n`.
-pub(super) const STEPS: &[&str] = &[STEP_1, STEP_2, STEP_3];
+pub(super) const STEPS: &[&str] = &[STEP_1, STEP_2, STEP_3, STEP_4];
 
 /// Version 1.
 ///
@@ -135,6 +135,16 @@ CREATE TABLE runtime_config (
     changed_at INTEGER NOT NULL,
     record TEXT NOT NULL
 ) STRICT;
+";
+
+/// Version 4: secrets. `sealed` is encrypted with a key that the database has not.
+const STEP_4: &str = "
+CREATE TABLE secrets (
+    name TEXT PRIMARY KEY NOT NULL,
+    sealed BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Why a database could not be brought to the newest version.

@@ -6,6 +6,7 @@ pub(crate) mod bytes;
 pub(crate) mod guests;
 pub(crate) mod heap;
 pub(crate) mod load;
+pub(crate) mod origin;
 pub(crate) mod probes;
 pub(crate) mod programs;
 pub(crate) mod raw;

@@ -13,16 +13,22 @@ use wasmtime_wasi::sockets::WasiSocketsView as _;
 
 use super::super::Life;
 use super::*;
+use crate::net::Client;
 use crate::runtime::host::Ctx;
 use crate::runtime::output::Capture;
+use crate::runtime::watch::Reins;
 
 fn ctx_of(attempt: &Attempt) -> Ctx {
-    let never = CancellationToken::new();
+    let reins = Reins {
+        stop: &CancellationToken::new(),
+        lane: &Arc::default(),
+        client: &Client::new(Default::default()),
+    };
     let capture = Capture::logs_only(0);
     let life = Life::begin(
         &WORLD.engines.plain().engine,
         attempt,
-        &never,
+        &reins,
         Bytes::new(),
         capture,
     );

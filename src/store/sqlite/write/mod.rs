@@ -6,6 +6,7 @@
 mod executions;
 mod purge;
 mod runtime_config;
+mod secrets;
 
 use std::cell::Cell;
 use std::sync::Arc;
