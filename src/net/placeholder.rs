@@ -42,6 +42,10 @@ pub(super) enum Replaced {
 
 impl Placeholder {
     /// A placeholder that nobody can guess, for the secret that the function knows by `key`.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nobody may guess it, not even who knows a simulation's seed"
+    )]
     pub fn new(key: Arc<str>, value: SecretValue, hosts: Vec<HostPattern>) -> Self {
         let random: u128 = rand::random();
         Self {
