@@ -21,6 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Time without any execution ending after which something is wrong.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
 
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 pub(crate) async fn measure(setup: &Setup, queued: u32, input_bytes: u32) -> Result<Vec<Row>> {
     let folder = server::folder()?;
     let call = call(input_bytes)?;
