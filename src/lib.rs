@@ -60,6 +60,7 @@
 //! | 1 | [`execution`] | the life of an execution: pure |
 //! | 0 | [`model`] | the words, as types that hold no wrong value |
 //! | 0 | [`clock`] | time as a parameter |
+//! | 0 | [`folder`] | makes folders that outlast a power loss |
 //!
 //! # Invariants
 //!
@@ -79,6 +80,7 @@ pub mod clock;
 pub mod config;
 pub mod endpoint;
 pub mod execution;
+pub mod folder;
 pub mod guests;
 pub mod model;
 pub mod observe;

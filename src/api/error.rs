@@ -30,6 +30,9 @@ const BUSY_RETRY_AFTER_S: u64 = 1;
 /// The longest piece of a request that a message repeats, in characters.
 const QUOTED_CHARS_MAX: usize = 80;
 
+/// Complaints about one request that are shown; the rest is counted.
+pub(super) const COMPLAINTS_MAX: usize = 100;
+
 /// A request that was not answered as asked.
 #[derive(Debug)]
 pub(super) struct Error(Box<Parts>);
@@ -97,7 +100,10 @@ impl Error {
     }
 
     /// 400: it can be read, and these are all complaints about what it says.
-    pub(super) fn invalid(complaints: Vec<String>) -> Self {
+    ///
+    /// The first [`COMPLAINTS_MAX`] are shown and the rest are counted: an answer must not be larger than the
+    /// request that it is about.
+    pub(super) fn invalid(mut complaints: Vec<String>) -> Self {
         let message = match complaints.as_slice() {
             [one] => one.clone(),
             many => format!(
@@ -105,6 +111,12 @@ impl Error {
                 many.len()
             ),
         };
+        if let Some(more) = complaints.len().checked_sub(COMPLAINTS_MAX)
+            && more > 0
+        {
+            complaints.truncate(COMPLAINTS_MAX);
+            complaints.push(format!("and {more} more"));
+        }
         Self::new(StatusCode::BAD_REQUEST, "VALIDATION_ERROR", message).with_details(complaints)
     }
 

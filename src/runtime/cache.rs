@@ -20,6 +20,7 @@ use wasmtime::Engine;
 use super::compile::digest_of;
 use super::engine::Flavor;
 use super::wire::Label;
+use crate::folder;
 use crate::model::Digest;
 
 /// The version of wasmtime that this program is built with. A patch release may compile differently, and
@@ -82,7 +83,7 @@ impl Cache {
     /// Opens the folder, and makes it and its secret if they are missing. `keys` are those of the engines
     /// that will load the code.
     pub(super) fn open(dir: &Path, keys: EngineKeys) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
+        folder::make(dir)?;
         Ok(Self {
             dir: dir.to_owned(),
             secret: secret(dir)?,

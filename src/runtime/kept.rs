@@ -6,14 +6,14 @@
 //! **Invariant:** never writes a file that is there already, and removes nothing.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use super::cache::{DIGEST_DIGITS, KEY_FILE, UNFINISHED, found, has_extension};
 use super::compile::digest_of;
 use super::wire::Label;
+use crate::folder;
 use crate::model::Digest;
 
 /// Bytes of the key.
@@ -69,10 +69,7 @@ impl CodeFolder {
     /// # Errors
     /// The system's.
     pub fn create(&self) -> io::Result<()> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.dir)
+        folder::make(&self.dir)
     }
 
     /// Looks at the files of a digest, and reads all of the wasm.

@@ -35,7 +35,8 @@ fn is_json(body: &[u8]) -> bool {
         .filter(|byte| matches!(byte, b'[' | b'{'))
         .count();
     (brackets <= JSON_DEPTH_MAX || depth_of(body) <= JSON_DEPTH_MAX)
-        && serde_json::from_slice::<IgnoredAny>(body).is_ok()
+        // The parser passes over strings whose bytes are no text; readers of the answer do not.
+        && std::str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
 /// The deepest nesting of arrays and objects, strings passed over.
@@ -94,6 +95,13 @@ mod tests {
         check(None, b"hello", Encoding::Text);
         check(None, b"", Encoding::Text);
         check(None, b"\xfe\xff", Encoding::Base64);
+        // Looks like a JSON string, whose bytes are no text.
+        check(None, b"\"\xff\"", Encoding::Base64);
+        check(
+            Some("application/json"),
+            b"{\"a\": \"\xff\"}",
+            Encoding::Base64,
+        );
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //!
 //! **Invariant:** an unknown parameter, one given twice and a foreign cursor are told, never passed over.
 
+use std::collections::HashSet;
+
 use axum::extract::Query;
 use axum::http::Uri;
 use base64::Engine;
@@ -42,13 +44,12 @@ impl ListQuery {
         let mut filter = Filter::default();
         let mut limit = options.list_limit_default;
         let mut cursor = None;
-        let mut seen = Vec::new();
+        let mut seen = HashSet::new();
         for (name, value) in &pairs {
-            if seen.contains(&name) {
+            if !seen.insert(name) {
                 complaints.push(format!("{}: is given more than once", quoted(name)));
                 continue;
             }
-            seen.push(name);
             let read = match name.as_str() {
                 "function" => function(value).map(|name| filter.function = Some(name)),
                 "status" => status(value).map(|status| filter.status = Some(status)),

@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::api::error::quoted;
+use crate::api::error::{COMPLAINTS_MAX, quoted};
 use crate::model::FunctionName;
 
 /// Fields that mean something.
@@ -64,6 +64,9 @@ const RESERVED: &[&str] = &["entry", "hosts", "reuse", "allowHosts", "files"];
 
 /// How alike a name has to be to be suggested, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;
+/// Longest name, in bytes, for which a like one is looked for: the work grows with its length, and nobody
+/// misspells a field into more.
+const MISSPELT_BYTES_MAX: usize = 64;
 
 /// Whether a spec may not have this name, or not yet.
 pub(super) fn is_unknown(name: &str) -> bool {
@@ -77,6 +80,11 @@ pub(super) fn check(object: &Map<String, Value>, complaints: &mut Vec<String>) {
     for (name, value) in object {
         let name = name.as_str();
         if !is_unknown(name) {
+            continue;
+        }
+        if complaints.len() >= COMPLAINTS_MAX {
+            // Not shown any more, only counted: no work is spent on it.
+            complaints.push(String::new());
             continue;
         }
         if RESERVED.contains(&name) {
@@ -122,6 +130,9 @@ pub(super) fn check_read_only(
 }
 
 fn nearest(name: &str) -> Option<&'static str> {
+    if name.len() > MISSPELT_BYTES_MAX {
+        return None;
+    }
     let name = name.to_ascii_lowercase();
     let known = MEANT.iter().chain(IGNORED).copied();
     let likeness =
@@ -153,5 +164,22 @@ mod tests {
         assert_eq!(nearest("QueueSize"), Some("queueSize"));
         assert_eq!(nearest("retries"), Some("maxRetries"));
         assert_eq!(nearest("zzzzzzzz"), None);
+    }
+
+    #[test]
+    fn long_names_and_many_of_them_cost_no_search() {
+        let long = format!("concurrency{}", "y".repeat(MISSPELT_BYTES_MAX));
+        assert_eq!(nearest(&long), None);
+        let many = (0..COMPLAINTS_MAX + 7).map(|n| (format!("timeout{n}"), Value::Bool(true)));
+        let mut complaints = Vec::new();
+        check(&many.collect(), &mut complaints);
+        assert_eq!(complaints.len(), COMPLAINTS_MAX + 7);
+        let (shown, counted) = complaints.split_at(COMPLAINTS_MAX);
+        assert!(
+            shown
+                .iter()
+                .all(|complaint| complaint.contains("timeoutMs"))
+        );
+        assert!(counted.iter().all(String::is_empty));
     }
 }

@@ -7,8 +7,7 @@
 //! it was synced, checked page by page and read back.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -18,6 +17,7 @@ use super::connection::{open_copy, open_reading};
 use super::inspect::{Contents, contents, first_flaw};
 use super::open::{DATABASE, sync_folder};
 use super::schema;
+use crate::folder;
 use crate::model::Digest;
 use crate::store::lock::{FILE_NAME as LOCK_FILE, FolderLock, LockError};
 
@@ -264,11 +264,7 @@ impl Target {
         if dir.exists() {
             Self::check_empty(dir)?;
         }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(CopyError::io(dir))?;
+        folder::make(dir).map_err(CopyError::io(dir))?;
         let lock = FolderLock::take(dir).map_err(|error| match error {
             LockError::InUse => CopyError::InUse {
                 dir: dir.to_owned(),

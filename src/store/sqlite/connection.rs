@@ -107,3 +107,28 @@ pub(super) fn is_about_one_statement(error: &rusqlite::Error) -> bool {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `PRAGMA synchronous` says for FULL: every commit is synced.
+    const FULL: i64 = 2;
+
+    #[test]
+    fn a_store_that_promises_syncs_every_commit_to_a_write_ahead_log() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a.db");
+        let connection = open_writing(&path, Synchronous::Full).unwrap();
+        use_wal(&connection).unwrap();
+        let ask = |name: &str| {
+            connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
+        };
+        assert_eq!(ask("synchronous").unwrap(), FULL.into());
+        assert_eq!(ask("journal_mode").unwrap(), "wal".to_owned().into());
+        assert_eq!(
+            super::super::Options::new(home.path()).synchronous,
+            Synchronous::Full
+        );
+    }
+}

@@ -4,8 +4,6 @@
 //! boot number is durable before anybody sees it.
 
 use std::cell::Cell;
-use std::fs::{DirBuilder, File};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -23,6 +21,7 @@ use super::schema::{self, MigrateError};
 use super::stats::Counters;
 use super::writer::Writer;
 use super::{Shared, SqliteStore};
+use crate::folder;
 use crate::store::lock::{FolderLock, LockError};
 
 /// Name of the database in the data folder.
@@ -78,11 +77,7 @@ impl SqliteStore {
 }
 
 fn create(dir: &Path) -> Result<(), OpenError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(OpenError::io(dir))
+    folder::make(dir).map_err(OpenError::io(dir))
 }
 
 /// Opens the database, migrates it and takes the next boot number.
@@ -116,11 +111,7 @@ fn next_boot(connection: &Connection) -> rusqlite::Result<u32> {
 
 /// Makes the folder's entries durable, and the folder's own entry.
 pub(super) fn sync_folder(dir: &Path) -> Result<(), OpenError> {
-    let sync = |path: &Path| {
-        File::open(path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(OpenError::io(path))
-    };
+    let sync = |path: &Path| folder::sync(path).map_err(OpenError::io(path));
     sync(dir)?;
     match dir.canonicalize().map_err(OpenError::io(dir))?.parent() {
         Some(parent) => sync(parent),
