@@ -54,10 +54,12 @@ pub enum Kind {
     Handler,
     /// A program with a `main`: a component, and a core module beside it.
     Command,
+    /// A library that answers HTTP (`wasi:http`): a component.
+    Http,
 }
 
 /// Every guest, by name. A test compares it with the folders.
-pub const ALL: [Guest; 7] = [
+pub const ALL: [Guest; 11] = [
     Guest {
         name: "echo",
         kind: Kind::Handler,
@@ -69,6 +71,10 @@ pub const ALL: [Guest; 7] = [
     Guest {
         name: "json-transform",
         kind: Kind::Handler,
+    },
+    Guest {
+        name: "link-check",
+        kind: Kind::Http,
     },
     Guest {
         name: "order-intake",
@@ -83,8 +89,20 @@ pub const ALL: [Guest; 7] = [
         kind: Kind::Handler,
     },
     Guest {
+        name: "static-site",
+        kind: Kind::Http,
+    },
+    Guest {
         name: "word-stats",
         kind: Kind::Handler,
+    },
+    Guest {
+        name: "word-stats-http",
+        kind: Kind::Http,
+    },
+    Guest {
+        name: "word-stats-http3",
+        kind: Kind::Http,
     },
 ];
 
@@ -92,7 +110,7 @@ impl Guest {
     /// The name of the file that cargo makes: a library's has no dashes.
     fn file_name(&self) -> String {
         match self.kind {
-            Kind::Handler => format!("{}.wasm", self.name.replace('-', "_")),
+            Kind::Handler | Kind::Http => format!("{}.wasm", self.name.replace('-', "_")),
             Kind::Command => format!("{}.wasm", self.name),
         }
     }
@@ -238,7 +256,7 @@ fn collect(folder: &Path, guest: Guest) -> Result<Built, Error> {
         guest,
         component: file(COMPONENT_TARGET)?,
         core: match guest.kind {
-            Kind::Handler => None,
+            Kind::Handler | Kind::Http => None,
             Kind::Command => Some(file(CORE_TARGET)?),
         },
         sample: folder.join(guest.name).join("sample.json"),

@@ -43,7 +43,7 @@
 //!
 //! | layer | module | does |
 //! |---|---|---|
-//! | 6 | [`cli`] | the command line; talks HTTP only |
+//! | 6 | [`cli`] | the command line: clients talk HTTP only, `run` has a harness of its own |
 //! | 6 | [`testing`] | the harness: the real plane in process, with a clock moved by hand |
 //! | 5 | [`app`] | the composition root: builds, serves, stops |
 //! | 5 | [`config`] | what was typed, and what it means |

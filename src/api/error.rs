@@ -377,6 +377,19 @@ impl Error {
     }
 }
 
+impl Error {
+    /// The error for somebody in this process, who may know what happened inside.
+    pub(super) fn into_problem(self) -> super::local::Problem {
+        let parts = *self.0;
+        super::local::Problem {
+            status: parts.status.as_u16(),
+            code: parts.code,
+            message: parts.inside.unwrap_or_else(|| parts.message.into_owned()),
+            details: parts.details,
+        }
+    }
+}
+
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         match refused {

@@ -13,6 +13,7 @@ mod functions;
 mod guard;
 mod health;
 mod invocations;
+pub mod local;
 mod options;
 mod router;
 mod segment;

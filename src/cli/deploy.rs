@@ -117,12 +117,20 @@ impl Args {
         }
     }
 
-    fn with_settings(&self, mut spec: Map<String, Value>) -> Map<String, Value> {
-        for (name, value) in &self.set {
-            input::set_field(&mut spec, name, value);
-        }
-        spec
+    fn with_settings(&self, spec: Map<String, Value>) -> Map<String, Value> {
+        with_settings(spec, &self.set)
     }
+}
+
+/// A spec with fields set as `--set` says.
+pub(super) fn with_settings(
+    mut spec: Map<String, Value>,
+    settings: &[(String, String)],
+) -> Map<String, Value> {
+    for (name, value) in settings {
+        input::set_field(&mut spec, name, value);
+    }
+    spec
 }
 
 /// Refuses here what no path could carry, such as an empty name.
@@ -130,7 +138,11 @@ fn function_name(text: &str) -> Result<String, InvalidFunctionName> {
     text.parse::<FunctionName>().map(|_| text.to_owned())
 }
 
-fn read_spec(file: &Path) -> Result<Map<String, Value>, Failure> {
+/// Reads the JSON object in a file.
+///
+/// # Errors
+/// [`Failure::Usage`] if it is none, or cannot be read.
+pub(super) fn read_spec(file: &Path) -> Result<Map<String, Value>, Failure> {
     serde_json::from_slice(&input::read_file(file)?)
         .map_err(|error| Failure::Usage(format!("{} is no JSON object: {error}", file.display())))
 }

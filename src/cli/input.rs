@@ -23,26 +23,32 @@ impl Payload {
     /// # Errors
     /// [`Failure::Usage`] if it is not, or cannot be read.
     pub(crate) fn read(&self) -> Result<Box<RawValue>, Failure> {
-        let text = match self.data.strip_prefix('@') {
-            None => self.data.clone(),
-            Some("-") => {
-                let mut text = String::new();
-                std::io::stdin()
-                    .lock()
-                    .read_to_string(&mut text)
-                    .map_err(|error| unreadable("standard input", &error))?;
-                text
-            }
-            Some(path) => {
-                std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?
-            }
-        };
-        RawValue::from_string(text).map_err(|error| {
-            Failure::Usage(format!(
-                "the input is not JSON ({error}); a text is written with its quotes: -d '\"like this\"'"
-            ))
-        })
+        json(&self.data)
     }
+}
+
+/// Reads `JSON`, `@FILE`, or `@-` for standard input, and checks that it is JSON.
+///
+/// # Errors
+/// [`Failure::Usage`] if it is not, or cannot be read.
+pub(crate) fn json(data: &str) -> Result<Box<RawValue>, Failure> {
+    let text = match data.strip_prefix('@') {
+        None => data.to_owned(),
+        Some("-") => {
+            let mut text = String::new();
+            std::io::stdin()
+                .lock()
+                .read_to_string(&mut text)
+                .map_err(|error| unreadable("standard input", &error))?;
+            text
+        }
+        Some(path) => std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?,
+    };
+    RawValue::from_string(text).map_err(|error| {
+        Failure::Usage(format!(
+            "the input is not JSON ({error}); a text is written with its quotes: -d '\"like this\"'"
+        ))
+    })
 }
 
 /// Reads a file that somebody named.

@@ -1,8 +1,7 @@
 //! The command line: one file per command, each a set of flags and an `execute`.
 //!
-//! Client commands talk HTTP to a server and know nothing of its insides; `serve` and `demo` start one;
-//! `backup`,
-//! `restore` and `doctor` work on its folder.
+//! Client commands talk HTTP to a server and know nothing of its insides; `serve` and `demo` start one; `run` needs
+//! none; `backup`, `restore` and `doctor` work on its folder.
 //!
 //! **Invariant:** the only code that writes to standard output, and the only one that decides exit codes.
 
@@ -22,6 +21,7 @@ mod invoke;
 mod logs;
 mod output;
 mod progress;
+mod run;
 mod serve;
 mod wire;
 
@@ -55,6 +55,7 @@ const EXIT_CODES: &str = "Exit codes: 0 success; 1 the execution did not end in 
 enum Command {
     Serve(Box<serve::Args>),
     Demo(demo::Args),
+    Run(Box<run::Args>),
     Backup(backup::BackupArgs),
     Restore(backup::RestoreArgs),
     #[command(flatten)]
@@ -122,6 +123,7 @@ pub fn command() -> clap::Command {
     Cli::command()
         .mut_subcommand("backup", without_server)
         .mut_subcommand("restore", without_server)
+        .mut_subcommand("run", without_server)
         .mut_subcommand("serve", without_client_flags)
         .mut_subcommand("demo", without_client_flags)
 }
@@ -135,6 +137,7 @@ fn execute(cli: Cli) -> Result<Exit, Failure> {
     let command = match cli.command {
         Command::Serve(args) => return args.execute(),
         Command::Demo(args) => return args.execute(),
+        Command::Run(args) => return args.execute(format),
         Command::Backup(args) => return args.execute(format),
         Command::Restore(args) => return args.execute(format),
         Command::Client(command) => command,

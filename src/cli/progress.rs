@@ -30,6 +30,16 @@ impl Progress {
         progress
     }
 
+    /// The same on a terminal, and silence elsewhere.
+    pub(crate) fn on_terminal(text: &str) -> Self {
+        if io::stderr().is_terminal() {
+            return Self::step(text);
+        }
+        Self {
+            bar: Some(ProgressBar::hidden()),
+        }
+    }
+
     /// Work of this many bytes.
     pub(crate) fn bytes(text: &str, total: u64) -> Self {
         let bar = io::stderr().is_terminal().then(|| {

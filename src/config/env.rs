@@ -3,6 +3,8 @@
 //! **Invariant:** a variable that is not named here (or in the table of [`super::Limits`]) is not read;
 //! a flag that is typed beats its variable.
 
+use std::path::PathBuf;
+
 /// `--listen`.
 pub const LISTEN: &str = "PELTON_LISTEN";
 /// `--management-listen`.
@@ -25,3 +27,14 @@ pub const LOG_FORMAT: &str = "PELTON_LOG_FORMAT";
 pub const LOG_FILTER: &str = "PELTON_LOG_FILTER";
 /// `--server` of the client commands.
 pub const SERVER: &str = "PELTON_SERVER";
+/// `--cache-dir` of `run`.
+pub const CACHE_DIR: &str = "PELTON_CACHE_DIR";
+
+/// The folder in which programs of this user keep what can be had again: `XDG_CACHE_HOME`, else `~/.cache`.
+pub fn user_cache_dir() -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        let path = PathBuf::from(std::env::var_os(name)?);
+        path.is_absolute().then_some(path)
+    };
+    absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))
+}

@@ -31,7 +31,7 @@ pub(super) const KEY_FILE: &str = "cache.key";
 /// Begins the name of a file that is not finished.
 pub(super) const UNFINISHED: &str = ".unfinished-";
 /// How long a file that nothing refers to is left alone: a deploy may be about to refer to it.
-const GRACE: Duration = Duration::from_secs(60 * 60);
+pub(super) const GRACE: Duration = Duration::from_secs(60 * 60);
 /// Digits of a digest at the beginning of a file's name.
 pub(super) const DIGEST_DIGITS: usize = 64;
 
@@ -205,12 +205,16 @@ impl Cache {
         Ok(mac)
     }
 
-    /// Removes the files of every digest that is not in `kept` and was not touched for an hour, and machine
-    /// code that only another engine could load. Returns the digests that are gone.
-    pub(super) fn sweep(&self, kept: &HashSet<Digest>) -> io::Result<HashSet<Digest>> {
+    /// Removes the files of every digest that is not in `kept` and was not touched for as long as `unused`, and
+    /// machine code that only another engine could load. Returns the digests that are gone.
+    pub(super) fn sweep(
+        &self,
+        kept: &HashSet<Digest>,
+        unused: Duration,
+    ) -> io::Result<HashSet<Digest>> {
         let deadline = self
             .now()?
-            .checked_sub(GRACE)
+            .checked_sub(unused)
             .unwrap_or(SystemTime::UNIX_EPOCH);
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
@@ -227,7 +231,8 @@ impl Cache {
         let mut gone = HashSet::new();
         for (path, digest) in files {
             let wanted = digest.is_some_and(|digest| kept.contains(&digest));
-            if wanted && !self.is_foreign_code(&path) {
+            let foreign = self.is_foreign_code(&path);
+            if wanted && !foreign {
                 continue;
             }
             // Asked again under the lock: someone may have found the file since it was listed.
@@ -235,7 +240,7 @@ impl Cache {
             let label = digest.map(|digest| self.label_path(&digest));
             let recent = |path: &Path| modified(path).is_none_or(|time| time >= deadline);
             let found_again = label.is_some_and(|label| label.exists() && recent(&label));
-            if recent(&path) || (found_again && !wanted) {
+            if recent(&path) || (found_again && !wanted && !foreign) {
                 continue;
             }
             fs::remove_file(&path)?;

@@ -241,7 +241,20 @@ impl Runtime {
     /// # Errors
     /// The folder cannot be read or changed; what was removed until then stays removed.
     pub fn sweep(&self, referenced: &HashSet<Digest>) -> io::Result<usize> {
-        let gone = self.inner.codes.cache().sweep(referenced)?;
+        self.sweep_with(referenced, cache::GRACE)
+    }
+
+    /// Removes every file that nobody prepared within `unused`, for a folder to which nothing refers.
+    /// Works on the disk: call it from a thread for blocking work. Returns how many files of wasm are gone.
+    ///
+    /// # Errors
+    /// See [`Runtime::sweep`].
+    pub fn sweep_unused(&self, unused: Duration) -> io::Result<usize> {
+        self.sweep_with(&HashSet::new(), unused)
+    }
+
+    fn sweep_with(&self, referenced: &HashSet<Digest>, unused: Duration) -> io::Result<usize> {
+        let gone = self.inner.codes.cache().sweep(referenced, unused)?;
         for digest in &gone {
             self.inner.codes.forget(digest);
         }

@@ -561,6 +561,24 @@ async fn a_sweep_removes_what_is_old_and_unreferenced() {
 }
 
 #[tokio::test]
+async fn a_folder_to_which_nothing_refers_keeps_what_is_used() {
+    let world = World::new();
+    let used = world.prepare(IDLE).await.unwrap();
+    let day = Duration::from_secs(24 * 60 * 60);
+    for name in world.files() {
+        let path = world.folder.path().join("code").join(name);
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+            .unwrap();
+    }
+    // The file is found again, which is all that tells that it is still in use.
+    assert_eq!(world.prepare(IDLE).await.unwrap(), used);
+    assert_eq!(world.runtime.sweep_unused(day).unwrap(), 0);
+    assert_eq!(world.files().len(), 4);
+    assert_eq!(world.compiler.count(), 1);
+}
+
+#[tokio::test]
 async fn the_key_is_for_us_alone_and_a_damaged_one_is_replaced() {
     use std::os::unix::fs::PermissionsExt as _;
 

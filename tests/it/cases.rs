@@ -8,14 +8,18 @@ use crate::support::guests;
 use crate::support::world::World;
 
 /// The guests that this file runs through the plane; `guests.rs` compares it with the folders.
-pub(crate) const THROUGH_THE_PLANE: [&str; 7] = [
+pub(crate) const THROUGH_THE_PLANE: [&str; 11] = [
     "echo",
     "flaky",
     "json-transform",
+    "link-check",
     "order-intake",
     "roman-numeral",
     "slow",
+    "static-site",
     "word-stats",
+    "word-stats-http",
+    "word-stats-http3",
 ];
 
 /// A world with this guest and nothing else.
@@ -25,12 +29,17 @@ async fn with(name: &str) -> World {
     World::new().function(name, guests::wasm(name)).await
 }
 
-/// Calls a function with every case of a guest that is about its output.
+/// Calls a function with every case of a guest: the output, or the error's code.
 async fn check_cases(world: &World, name: &str, guest: &str) {
     let cases = guests::cases(guest);
     assert!(!cases.is_empty());
     for case in cases {
         let answer = world.invoke(name, case["input"].clone()).await.expect(200);
+        if case["outcome"] == "error" {
+            assert_eq!(answer["status"], "error", "{case}: {answer}");
+            assert_eq!(answer["error"]["code"], case["code"], "{case}: {answer}");
+            continue;
+        }
         assert_eq!(answer["status"], "success", "{case}: {answer}");
         assert_eq!(answer["output"], case["output"], "{case}");
         assert_eq!(answer["outputEncoding"], "json", "{case}");
@@ -41,6 +50,29 @@ async fn check_cases(world: &World, name: &str, guest: &str) {
 async fn word_stats_counts() {
     let world = with("word-stats").await;
     check_cases(&world, "word-stats", "word-stats").await;
+}
+
+#[tokio::test]
+async fn word_stats_counts_as_a_web_service_too() {
+    let world = with("word-stats-http").await;
+    check_cases(&world, "word-stats-http", "word-stats-http").await;
+    let world = with("word-stats-http3").await;
+    check_cases(&world, "word-stats-http3", "word-stats-http3").await;
+}
+
+#[tokio::test]
+async fn link_check_reports() {
+    let world = with("link-check").await;
+    check_cases(&world, "link-check", "link-check").await;
+}
+
+/// A call POSTs its input, and a site takes none.
+#[tokio::test]
+async fn static_site_refuses_what_is_posted() {
+    let world = with("static-site").await;
+    let answer = world.invoke("static-site", json!({})).await.expect(200);
+    assert_eq!(answer["status"], "error", "{answer}");
+    assert_eq!(answer["error"]["code"], "METHOD_NOT_ALLOWED", "{answer}");
 }
 
 #[tokio::test]

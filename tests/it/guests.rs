@@ -14,7 +14,7 @@ const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 const CORE_MODULE: [u8; 8] = *b"\0asm\x01\0\0\0";
 
 /// Folders that are no guests.
-const NO_GUESTS: [&str; 3] = ["sdk", "target", "tests-http"];
+const NO_GUESTS: [&str; 6] = ["http", "sdk", "target", "tests-http", "tests-wasi", "words"];
 
 #[test]
 fn every_guest_is_listed() {
@@ -76,7 +76,7 @@ fn every_file_is_of_the_kind_that_its_guest_says() {
         let component = guests::wasm(guest.name);
         assert!(component.starts_with(&COMPONENT), "{}", guest.name);
         match guest.kind {
-            Kind::Handler => assert_eq!(guests::built(guest.name).core, None),
+            Kind::Handler | Kind::Http => assert_eq!(guests::built(guest.name).core, None),
             Kind::Command => {
                 assert!(guests::core_wasm(guest.name).starts_with(&CORE_MODULE));
             }
@@ -100,6 +100,11 @@ fn json_transform_passes_its_own_tests() {
 }
 
 #[test]
+fn link_check_passes_its_own_tests() {
+    own_tests_pass("link-check");
+}
+
+#[test]
 fn order_intake_passes_its_own_tests() {
     own_tests_pass("order-intake");
 }
@@ -115,13 +120,30 @@ fn slow_passes_its_own_tests() {
 }
 
 #[test]
+fn static_site_passes_its_own_tests() {
+    own_tests_pass("static-site");
+}
+
+#[test]
 fn word_stats_passes_its_own_tests() {
     own_tests_pass("word-stats");
 }
 
 #[test]
-fn the_sdk_passes_its_own_tests() {
+fn word_stats_http_passes_its_own_tests() {
+    own_tests_pass("word-stats-http");
+}
+
+#[test]
+fn word_stats_http3_passes_its_own_tests() {
+    own_tests_pass("word-stats-http3");
+}
+
+#[test]
+fn what_guests_share_passes_its_own_tests() {
     own_tests_pass("pelton-guest");
+    own_tests_pass("pelton-guest-http");
+    own_tests_pass("words");
 }
 
 /// Runs a package's tests where they need no plane: on this machine, from the guests' own workspace.
@@ -146,7 +168,7 @@ fn own_tests_pass(package: &str) {
 
 fn source(guest: Guest) -> &'static str {
     match guest.kind {
-        Kind::Handler => "src/lib.rs",
+        Kind::Handler | Kind::Http => "src/lib.rs",
         Kind::Command => "src/main.rs",
     }
 }

@@ -40,6 +40,17 @@ pub(in crate::api) fn execution(record: &ExecutionRecord) -> Bytes {
     buffer.freeze()
 }
 
+/// The same with one of its attempts as the member `attempt`.
+pub(in crate::api) fn execution_with(record: &ExecutionRecord, attempt: &AttemptRecord) -> Bytes {
+    let mut buffer = BytesMut::from(&*execution(record));
+    // Before the bracket that closes the object.
+    buffer.truncate(buffer.len().saturating_sub(1));
+    buffer.put_slice(b",\"attempt\":");
+    put_attempt(&mut buffer, attempt);
+    buffer.put_slice(b"}");
+    buffer.freeze()
+}
+
 /// A page of executions, without outputs; `next` is the cursor of the page after it, if there is one.
 /// `records` may have one more than the page has room for, which shows that there is.
 pub(in crate::api) fn page(query: &ListQuery, records: &[ExecutionRecord]) -> Bytes {

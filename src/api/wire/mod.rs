@@ -22,7 +22,7 @@ mod version;
 pub(super) use call::CallBody;
 pub(super) use completion::CompletionBody;
 pub(super) use drain::{drain_answer, drain_options};
-pub(super) use execution::{call_answer, execution, list_of, logs, page};
+pub(super) use execution::{call_answer, execution, execution_with, list_of, logs, page};
 pub(super) use function::{version_view, view};
 pub(super) use headers::{CallHeaders, X_EXECUTION_ID, dispatch_attempt};
 pub(super) use query::ListQuery;

@@ -4,6 +4,7 @@ pub(crate) mod api;
 pub(crate) mod binary;
 pub(crate) mod guests;
 pub(crate) mod load;
+pub(crate) mod probes;
 pub(crate) mod programs;
 pub(crate) mod service;
 pub(crate) mod web_guests;

@@ -11,6 +11,7 @@ mod commands;
 mod components;
 mod handlers;
 mod host_limits;
+mod leaks;
 mod limits;
 mod slots;
 mod surroundings;

@@ -1,0 +1,22 @@
+//! Functions that none of us wrote, and what other languages' tools make of a few lines: fetched by package name when
+//! this runs, built, deployed to the real binary and called.
+//!
+//! It needs a network, Node, Python and a few minutes, so it is no part of `cargo test`; `.ci/run` runs it:
+//! `cargo test --test foreign`.
+//!
+//! **Invariant:** nothing that was fetched or built is kept in the repository, and a tool that is missing is a failure.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that fails may panic, its helpers too"
+)]
+
+// The first is shared with the other test binary, which uses more of it.
+#[path = "../it/support/binary.rs"]
+#[expect(dead_code, reason = "the other test binary uses more of it")]
+mod binary;
+mod commands;
+mod handlers;
+mod plane;
+mod tools;
+mod web;

@@ -1,0 +1,388 @@
+//! `pelton run`: a file, once, with the real binary and without a server.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::binary::{Ran, pelton};
+use crate::support::guests;
+use crate::support::programs::{COPIES, FLOODS, HOARDS, SPINS, WAVERS, exits, program};
+
+/// Writes its arguments, each behind a NUL, and then its environment.
+const TELLS: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "args_get" (func $args (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "environ_sizes_get" (func $env_sizes (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "environ_get" (func $env (param i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (func $write (param $len i32)
+        (i32.store (i32.const 0) (i32.const 8192))
+        (i32.store (i32.const 4) (local.get $len))
+        (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+    (func (export "_start")
+        (drop (call $args_sizes (i32.const 16) (i32.const 20)))
+        (drop (call $args (i32.const 1024) (i32.const 8192)))
+        (call $write (i32.load (i32.const 20)))
+        (drop (call $env_sizes (i32.const 16) (i32.const 20)))
+        (drop (call $env (i32.const 1024) (i32.const 8192)))
+        (call $write (i32.load (i32.const 20)))))"#;
+
+/// A folder to run in, with a cache beside it.
+struct Bench {
+    folder: TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("here")).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A file to run.
+    fn file(&self, name: &str, wasm: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, wasm).unwrap();
+        path
+    }
+
+    /// `pelton run`, with the cache of this bench and in an empty folder.
+    fn command(&self, file: &Path, arguments: &[&str]) -> Command {
+        let mut command = pelton();
+        command
+            .current_dir(self.path("here"))
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .arg("run")
+            .arg(file)
+            .args(arguments);
+        command
+    }
+
+    #[track_caller]
+    fn fed(&self, file: &Path, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = self
+            .command(file, arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A function that is refused reads nothing.
+        let _ = child.stdin.take().unwrap().write_all(input);
+        child.wait_with_output().unwrap()
+    }
+
+    #[track_caller]
+    fn run(&self, file: &Path, arguments: &[&str]) -> Ran {
+        Ran::of(self.command(file, arguments).output().unwrap())
+    }
+
+    /// The one document of `--json`.
+    #[track_caller]
+    fn document(&self, file: &Path, arguments: &[&str], code: i32) -> Value {
+        let mut all = vec!["--json"];
+        all.extend(arguments);
+        let ran = self.run(file, &all).code(code);
+        assert_eq!(ran.stderr, "", "{}", ran.stdout);
+        ran.json()
+    }
+
+    /// Files of machine code in the cache.
+    fn machine_code(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path("cache/pelton/run")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .filter(|path| path.extension().is_some_and(|found| found == "cwasm"))
+            .collect()
+    }
+}
+
+#[test]
+fn bytes_go_in_and_come_out_as_they_are() {
+    let bench = Bench::new();
+    let copies = bench.file("copies.wasm", program(COPIES));
+    for input in [&b"plain\n"[..], b"\"quoted\"", b"\x00\xff\xfe", b""] {
+        let output = bench.fed(&copies, &[], input);
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(output.stdout, input);
+        assert_eq!(output.stderr, b"");
+    }
+    // As JSON, a text is given as its text: what an invoke of a server does.
+    let text = bench.run(&copies, &["-d", r#""quoted""#]).code(0);
+    assert_eq!(text.stdout, "quoted");
+
+    let echo = bench.file("echo.wasm", guests::wasm("echo"));
+    let answer = bench.fed(&echo, &["--json"], b"{ \"b\": 1.50 }");
+    let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    assert_eq!(answer["outputContentType"], "application/json");
+    let page = bench.fed(&echo, &["--content-type", "text/html"], b"<p>");
+    assert_eq!(page.stdout, b"<p>");
+}
+
+/// A file, its settings, and the status, the outcome and the code that they come to.
+type Way = (
+    &'static str,
+    Bytes,
+    &'static [&'static str],
+    &'static str,
+    &'static str,
+    &'static str,
+);
+
+#[test]
+fn every_way_to_end_is_told_as_a_server_would_tell_it() {
+    const ONCE: [&str; 2] = ["--set", "maxRetries=1"];
+    let bench = Bench::new();
+    let table: [Way; 9] = [
+        ("bad", exits(65, "words"), &[], "error", "error", "EXIT_65"),
+        ("weak", exits(3, "words"), &[], "queued", "retry", "EXIT_3"),
+        ("last", exits(3, "words"), &ONCE, "error", "retry", "EXIT_3"),
+        (
+            "trap",
+            program("unreachable"),
+            &ONCE,
+            "error",
+            "retry",
+            "TRAP",
+        ),
+        ("later", exits(75, "words"), &[], "queued", "requeue", ""),
+        (
+            "spins",
+            program(SPINS),
+            &["--set", "timeoutMs=50", "--set", "maxRetries=1"],
+            "timeout",
+            "timeout",
+            "TIMEOUT",
+        ),
+        (
+            "cpu",
+            program(SPINS),
+            &["--set", "cpuMs=20"],
+            "error",
+            "limit",
+            "CPU_LIMIT",
+        ),
+        (
+            "hoards",
+            program(HOARDS),
+            &["--set", "memoryMb=8"],
+            "error",
+            "limit",
+            "MEMORY_LIMIT",
+        ),
+        (
+            "floods",
+            program(FLOODS),
+            &["--set", "outputBytesMax=70000"],
+            "error",
+            "limit",
+            "OUTPUT_TOO_LARGE",
+        ),
+    ];
+    for (name, wasm, settings, status, outcome, code) in table {
+        let file = bench.file(&format!("{name}.wasm"), wasm);
+        let answer = bench.document(&file, settings, 1);
+        assert_eq!(answer["function"], name);
+        assert_eq!(answer["status"], status, "{answer}");
+        assert_eq!(answer["attempt"]["outcome"], outcome, "{answer}");
+        let failure = answer["attempt"]["error"]["code"].as_str();
+        assert_eq!(failure.unwrap_or_default(), code, "{answer}");
+    }
+}
+
+#[test]
+fn what_a_function_writes_goes_to_standard_error_and_then_why_it_failed() {
+    let bench = Bench::new();
+    let weak = bench.file("weak.wasm", exits(3, "the disk\nis full"));
+    let ran = bench.run(&weak, &[]).code(1);
+    assert_eq!(ran.stdout, "");
+    assert_eq!(
+        ran.stderr,
+        "the disk\nis full\nit failed: EXIT_3: the disk | is full\na server would try again, 2 more at most\n"
+    );
+    let later = bench.file("later.wasm", exits(75, "closed"));
+    let ran = bench
+        .run(&later, &["--set", "retryBackoff.baseDelayMs=0"])
+        .code(1);
+    assert!(
+        ran.stderr
+            .starts_with("closed\nit asks to be run again in "),
+        "{}",
+        ran.stderr
+    );
+
+    let answer = bench.document(&weak, &[], 1);
+    assert_eq!(
+        answer["attempt"]["lines"],
+        json!([{"stream": "stderr", "text": "the disk"}, {"stream": "stderr", "text": "is full"}])
+    );
+}
+
+#[test]
+fn a_file_that_a_deploy_refuses_is_refused_in_the_same_words() {
+    let bench = Bench::new();
+    let text = bench.file("text.wasm", "no wasm");
+    let ran = bench.run(&text, &[]).code(3);
+    assert!(ran.stderr.contains("NOT_WASM (422)"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains(r"does not begin with the bytes"),
+        "{}",
+        ran.stderr
+    );
+    let needy = r#"(module (import "env" "launch" (func (param i32)))
+        (memory (export "memory") 1) (func (export "_start")))"#;
+    let needy = bench.file("needy.wasm", wat::parse_str(needy).unwrap());
+    let ran = bench.run(&needy, &[]).code(3);
+    assert!(
+        ran.stderr.contains("MISSING_IMPORTS (422)"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("env.launch"), "{}", ran.stderr);
+
+    let copies = bench.file("copies.wasm", program(COPIES));
+    let wrong = ["--set", "timeoutMs=0", "--set", "memoryMB=3"];
+    let ran = bench.run(&copies, &wrong).code(3);
+    assert!(ran.stderr.contains("timeoutMs"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("did you mean memoryMb"),
+        "{}",
+        ran.stderr
+    );
+
+    bench.run(&bench.path("nowhere.wasm"), &[]).code(2);
+    bench.run(&copies, &["-d", "no json"]).code(2);
+    let large = vec![b' '; 8 * 1024 * 1024 + 1];
+    let output = bench.fed(&copies, &[], &large);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn arguments_and_environment_are_the_specs_and_the_command_lines() {
+    let bench = Bench::new();
+    let tells = bench.file("tells.wasm", wat::parse_str(TELLS).unwrap());
+    let spec = bench.file(
+        "spec.json",
+        r#"{"args": ["--from-spec"], "env": {"A": "1"}}"#,
+    );
+    let ran = bench
+        .run(
+            &tells,
+            &[
+                "--spec",
+                spec.to_str().unwrap(),
+                "--set",
+                "env.B=2",
+                "--trace-id",
+                "t-1",
+                "one",
+                "--two",
+                "--",
+            ],
+        )
+        .code(0);
+    let mut told: Vec<&str> = ran.stdout.split_terminator('\0').collect();
+    told.retain(|item| !item.starts_with("EXECUTION_ID="));
+    assert_eq!(
+        told,
+        [
+            "tells",
+            "--from-spec",
+            "one",
+            "--two",
+            "--",
+            "A=1",
+            "B=2",
+            "ATTEMPT=1",
+            "FUNCTION_NAME=tells",
+            "TRACE_ID=t-1"
+        ]
+    );
+}
+
+#[test]
+fn a_second_run_uses_the_machine_code_of_the_first_and_leaves_nothing_else() {
+    let bench = Bench::new();
+    let copies = bench.file("copies.wasm", program(COPIES));
+    bench.run(&copies, &[]).code(0);
+    let first = bench.machine_code();
+    let [code] = first.as_slice() else {
+        panic!("{first:?}");
+    };
+    let made = fs::metadata(code).unwrap().ino();
+    assert_eq!(
+        fs::metadata(bench.path("cache/pelton/run")).unwrap().mode() & 0o777,
+        0o700
+    );
+    bench.run(&copies, &[]).code(0);
+    assert_eq!(bench.machine_code(), first);
+    assert_eq!(
+        fs::metadata(code).unwrap().ino(),
+        made,
+        "it was compiled again"
+    );
+    assert_eq!(fs::read_dir(bench.path("here")).unwrap().count(), 0);
+
+    // Elsewhere, if that is asked for.
+    let elsewhere = bench.path("elsewhere");
+    bench
+        .run(&copies, &["--cache-dir", elsewhere.to_str().unwrap()])
+        .code(0);
+    assert!(elsewhere.join("run/cache.key").is_file());
+}
+
+#[test]
+fn a_cache_that_others_can_write_to_is_not_believed() {
+    let bench = Bench::new();
+    let copies = bench.file("copies.wasm", program(COPIES));
+    let cache = bench.path("cache/pelton/run");
+    fs::create_dir_all(&cache).unwrap();
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
+    let ran = bench.run(&copies, &["-d", "1"]).code(0);
+    assert_eq!(ran.stdout, "1");
+    assert!(ran.stderr.contains("others can write"), "{}", ran.stderr);
+    assert_eq!(fs::read_dir(&cache).unwrap().count(), 0);
+
+    let asked = bench.path("cache/pelton");
+    let ran = bench
+        .run(&copies, &["--cache-dir", asked.to_str().unwrap()])
+        .code(1);
+    assert!(ran.stderr.contains("others can write"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_first_argument_with_a_dash_stands_behind_two() {
+    let bench = Bench::new();
+    let tells = bench.file("tells.wasm", wat::parse_str(TELLS).unwrap());
+    let ran = bench.run(&tells, &["--", "--json"]).code(0);
+    assert!(ran.stdout.starts_with("tells\0--json\0"), "{}", ran.stdout);
+    bench.run(&tells, &["--loud"]).code(2);
+}
+
+/// What a run says is what a plane would do with its first attempt: the dice of this program fall three ways.
+#[test]
+fn the_exit_code_says_whether_it_ended_well() {
+    let bench = Bench::new();
+    let wavers = bench.file("wavers.wasm", program(WAVERS));
+    for _ in 0..8 {
+        let ran = bench.run(&wavers, &["--json", "-d", "1"]);
+        let answer = ran.json();
+        let expected = match answer["attempt"]["outcome"].as_str().unwrap() {
+            "success" => ("success", 0),
+            "retry" | "requeue" => ("queued", 1),
+            other => panic!("{other}"),
+        };
+        assert_eq!((answer["status"].as_str().unwrap(), ran.code), expected);
+    }
+}
