@@ -15,6 +15,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+mod direct;
+
 use super::wire::X_EXECUTION_ID;
 use crate::model::{ExecutionId, FunctionName};
 use crate::registry;
@@ -40,7 +42,7 @@ pub(super) struct Error(Box<Parts>);
 #[derive(Debug)]
 struct Parts {
     status: StatusCode,
-    code: &'static str,
+    code: Cow<'static, str>,
     message: Cow<'static, str>,
     details: Vec<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -64,10 +66,14 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 impl Error {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+    fn new(
+        status: StatusCode,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self(Box::new(Parts {
             status,
-            code,
+            code: code.into(),
             message: message.into(),
             details: Vec::new(),
             headers: Vec::new(),
@@ -289,14 +295,14 @@ impl IntoResponse for Error {
         if parts.status == StatusCode::INTERNAL_SERVER_ERROR {
             let inside = parts.inside.as_deref().unwrap_or_default();
             tracing::error!(
-                error.code = parts.code,
+                error.code = &*parts.code,
                 error.inside = inside,
                 "a request failed: {}",
                 parts.message
             );
         }
         let shown = Shown {
-            error: parts.code,
+            error: &parts.code,
             message: &parts.message,
             details: &parts.details,
         };
@@ -353,6 +359,7 @@ impl From<registry::Error> for Error {
             E::NoProvider(message) => Self::unprocessable("NO_PROVIDER", message),
             E::TooManyFunctions(message) => Self::unprocessable("TOO_MANY_FUNCTIONS", message),
             E::TooManyVersions(message) => Self::unprocessable("TOO_MANY_VERSIONS", message),
+            E::HostTaken(message) => Self::new(StatusCode::CONFLICT, "HOST_TAKEN", message),
             E::Refused(refused) => refused.into(),
             E::Store(inner) => inner.into(),
         }
@@ -488,6 +495,7 @@ mod tests {
             R::NoProvider(text()).into(),
             R::TooManyFunctions(text()).into(),
             R::TooManyVersions(text()).into(),
+            R::HostTaken(text()).into(),
             R::Refused(Refused::NotWasm(text())).into(),
             Refused::Unsupported(text()).into(),
             imports.into(),

@@ -15,12 +15,14 @@ mod health;
 mod invocations;
 pub mod local;
 mod options;
+mod raw;
 mod router;
 mod segment;
 mod upload;
 mod wire;
 
 pub use options::Options;
+pub use raw::Peer;
 pub use router::{management_router, router};
 
 use std::fmt;
@@ -40,6 +42,8 @@ pub struct State {
     store: Arc<dyn Store>,
     uploads: guard::Budget,
     bodies: guard::Budget,
+    /// Under which names this server answers.
+    hosts: Arc<guard::Hosts>,
     options: Options,
 }
 
@@ -65,6 +69,7 @@ impl State {
             store,
             uploads: upload::budget(&options),
             bodies: guard::Budget::new(options.body_bytes_in_flight_max, options.body_bytes_max),
+            hosts: Arc::new(guard::Hosts::new(&options.listen, &options.allowed_hosts)),
             options,
         })
     }

@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// Settings of the API.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -28,6 +30,8 @@ pub struct Options {
     pub list_limit_max: u32,
     /// Where the server listens: a `Host` that is one of these addresses is answered, on any port.
     pub listen: Vec<SocketAddr>,
+    /// Reverse proxies whose `X-Forwarded-…` headers are believed, beside those on this machine.
+    pub trusted_proxies: Vec<IpNet>,
     /// Further hosts that are answered, as `name` or `name:port`. Pages from these may call the API too.
     pub allowed_hosts: Vec<String>,
 }
@@ -45,6 +49,7 @@ impl Default for Options {
             list_limit_default: 50,
             list_limit_max: 500,
             listen: Vec::new(),
+            trusted_proxies: Vec::new(),
             allowed_hosts: Vec::new(),
         }
     }

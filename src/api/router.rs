@@ -15,9 +15,9 @@ use axum::routing::{get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Error;
-use super::guard::{GuardLayer, Hosts};
+use super::guard::GuardLayer;
 use super::segment::Segment;
-use super::{State, drain, executions, functions, health, invocations};
+use super::{State, drain, executions, functions, health, invocations, raw};
 
 /// The API.
 pub fn router(state: Arc<State>) -> Router {
@@ -51,7 +51,9 @@ pub fn router(state: Arc<State>) -> Router {
             post(executions::complete),
         )
         .merge(observed());
-    finished(routes, state)
+    let functions = raw::FunctionsLayer::new(Arc::clone(&state));
+    // Outside the guard: requests for functions are the functions' own.
+    finished(routes, state).layer((CatchPanicLayer::custom(Error::from_panic), functions))
 }
 
 /// Health and metrics alone, for the management port.
@@ -69,7 +71,7 @@ fn observed() -> Router<Arc<State>> {
 
 /// Adds what holds for all routes. Layers wrap what stands before them: a panic is caught outside the guard.
 fn finished(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
-    let hosts = Hosts::new(&state.options.listen, &state.options.allowed_hosts);
+    let hosts = Arc::clone(&state.hosts);
     routes
         .fallback(async |uri: Uri| Error::unknown_path(uri.path()))
         .method_not_allowed_fallback(async || Error::method_not_allowed(None))

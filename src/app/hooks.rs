@@ -34,6 +34,7 @@ mod aborting {
     use tokio_util::sync::CancellationToken;
 
     use crate::execution::{Attempt, Ran};
+    use crate::runtime::Exchange;
     use crate::scheduler::Runner;
 
     /// Dies of certain inputs, as of a fault in our own code that no guard catches.
@@ -53,6 +54,15 @@ mod aborting {
                 std::process::abort();
             }
             self.runner.run(attempt, stop).await
+        }
+
+        async fn serve(
+            &self,
+            attempt: &Attempt,
+            exchange: Exchange,
+            stop: &CancellationToken,
+        ) -> Ran {
+            self.runner.serve(attempt, exchange, stop).await
         }
     }
 }

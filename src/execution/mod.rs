@@ -16,9 +16,10 @@ mod properties;
 #[cfg(test)]
 mod table;
 
-pub use attempt::{Attempt, Outcome, Ran};
+pub use attempt::{Attempt, Outcome, Ran, Streamed};
 pub use backoff::retry_delay_ms;
 pub use event::{ClaimWhen, Completion, Event, Policy, Rejected, Verdict};
+
 pub use step::{Effects, Requeued, Stepped, step};
 
 use crate::model::{Failure, Fence, Timestamp};

@@ -2,10 +2,12 @@
 //!
 //! **Invariant:** knows nothing but itself. No clock, no serde, no I/O: whoever speaks JSON or SQL converts.
 
+mod host;
 mod id;
 mod payload;
 mod spec;
 
+pub use host::{HostName, InvalidHostName};
 pub use id::{
     Digest, ExecutionId, Fence, FunctionId, FunctionName, IdempotencyKey, InvalidDigest,
     InvalidFunctionName, InvalidIdempotencyKey, Timestamp, VersionNumber,

@@ -184,6 +184,7 @@ impl Registry {
             let function = registry.must_get(&name)?;
             registry.inner.store.delete_function(function.id).await?;
             registry.write().remove(&function);
+            registry.let_hosts_go(&name, &function.settings.hosts);
             log(&function, "a function was deleted");
             Ok(function)
         })
@@ -217,6 +218,7 @@ impl Registry {
                 "there are {functions_max} functions, as many as this server takes: delete some, or raise --functions-max"
             )));
         }
+        let hosts = self.take_hosts(name, &[].into(), &spec.settings.hosts)?;
         let version = self.version(VersionNumber(1), code, spec.version);
         let created = self
             .inner
@@ -232,6 +234,7 @@ impl Registry {
         let function = Function::from_record(record).map(Arc::new);
         let function = function.ok_or_else(|| lost(name))?;
         self.write().insert(Arc::clone(&function));
+        hosts.keep();
         log(&function, "a function was created");
         Ok(function)
     }
@@ -250,6 +253,8 @@ impl Registry {
                 function.name
             )));
         }
+        let before = &function.settings.hosts;
+        let hosts = self.take_hosts(&function.name, before, &spec.settings.hosts)?;
         let last = function
             .versions
             .last()
@@ -272,6 +277,7 @@ impl Registry {
             created_at: function.created_at,
         });
         self.write().insert(Arc::clone(&function));
+        hosts.keep();
         log(&function, "a new version is active");
         Ok(function)
     }
@@ -283,6 +289,8 @@ impl Registry {
         settings: crate::model::FunctionSettings,
         active: VersionNumber,
     ) -> Result<Arc<Function>, Error> {
+        let before = &function.settings.hosts;
+        let hosts = self.take_hosts(&function.name, before, &settings.hosts)?;
         let now = self.inner.clock.now();
         let store = &self.inner.store;
         store
@@ -296,6 +304,7 @@ impl Registry {
             ..function.clone()
         });
         self.write().insert(Arc::clone(&function));
+        hosts.keep();
         log(
             &function,
             "a function's settings or active version were set",

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::decide::store_panicked;
 use super::queue::{Bounds, Full};
 use super::rate::{Limited, Limiter};
-use super::state::{FunctionState, Home, Live, Settling, State, Waiter};
+use super::state::{FunctionState, Home, Live, Settling, State};
 use super::waits::CallerGuard;
 use super::{Call, CallError, Enqueued, Invoked, Scheduler};
 use crate::execution::Execution;
@@ -79,15 +79,19 @@ impl Scheduler {
         if call.key.is_some() {
             return self.invoke_with_key(function, call, wait).await;
         }
-        let id = ExecutionId::new(self.inner.clock.now());
-        let (waiter, result) = oneshot::channel();
+        let now = self.inner.clock.now();
+        let id = ExecutionId::new(now);
+        let (waiter, mut result) = oneshot::channel();
         let until = Instant::now() + wait;
-        self.start_in_memory(&function, call, id, waiter, until)?;
+        let mut live = new_live(&function, call, id, now, Home::Memory);
+        live.waiters.push(waiter);
+        live.caller_until = Some(until);
+        self.start_in_memory(&function, live)?;
         let mut gone = CallerGuard {
             scheduler: self,
             id: Some(id),
         };
-        let execution = self.wait_or_expire(id, result, until).await;
+        let execution = self.wait_or_expire(id, &mut result, until).await;
         gone.id = None;
         Ok(Invoked {
             execution: execution?,
@@ -95,18 +99,13 @@ impl Scheduler {
         })
     }
 
-    fn start_in_memory(
+    /// Queues an execution that lives in memory.
+    pub(super) fn start_in_memory(
         &self,
         function: &Arc<Function>,
-        call: Call,
-        id: ExecutionId,
-        waiter: Waiter,
-        until: Instant,
+        live: Live,
     ) -> Result<(), CallError> {
-        let now = self.inner.clock.now();
-        let mut live = new_live(function, call, id, now, Home::Memory);
-        live.waiters.push(waiter);
-        live.caller_until = Some(until);
+        let (id, now) = (live.id, live.execution.created_at);
         let claims = {
             let mut state = self.lock();
             self.reserve(&mut state, function)?;
@@ -179,13 +178,19 @@ impl Scheduler {
     fn admit(&self, call: &Call) -> Result<Arc<Function>, CallError> {
         let found = self.inner.registry.get(&call.function);
         let function = found.ok_or_else(|| CallError::UnknownFunction(call.function.clone()))?;
+        self.admit_found(&function)?;
+        Ok(function)
+    }
+
+    /// Asks the rate of a function that was looked up.
+    pub(super) fn admit_found(&self, function: &Function) -> Result<(), CallError> {
         let mut state = self.lock();
-        self.ensure_function(&mut state, &function)?;
+        self.ensure_function(&mut state, function)?;
         // It may have seen raised bounds before whoever raised them says so.
         let claims = self.claim_ready(&mut state);
         self.spawn_dispatches(claims);
         let Some(known) = state.functions.get(&function.id) else {
-            return Ok(Arc::clone(&function));
+            return Ok(());
         };
         known.limiter.check().map_err(|limited: Limited| {
             known.metrics.rejected(RejectReason::Rate);
@@ -194,8 +199,7 @@ impl Scheduler {
                 per_second: limited.per_second,
                 retry_after_s: limited.retry_after_s.max(1),
             }
-        })?;
-        Ok(Arc::clone(&function))
+        })
     }
 
     /// Makes the scheduler's side of a function, with its present settings.
@@ -329,7 +333,14 @@ impl Scheduler {
     }
 }
 
-fn new_live(function: &Function, call: Call, id: ExecutionId, now: Timestamp, home: Home) -> Live {
+/// The live entry of a new call.
+pub(super) fn new_live(
+    function: &Function,
+    call: Call,
+    id: ExecutionId,
+    now: Timestamp,
+    home: Home,
+) -> Live {
     let input_bytes = call.input.body.len() as u64;
     let request = Request {
         input: call.input,

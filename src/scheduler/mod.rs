@@ -18,6 +18,7 @@ mod queue;
 mod rate;
 mod reads;
 mod runner;
+mod serving;
 mod state;
 mod waits;
 
@@ -36,6 +37,7 @@ pub use call::{
 pub use lifecycle::Parts;
 pub use output::classify;
 pub use runner::{PlaneRunner, Runner};
+pub use serving::Serving;
 
 use crate::clock::Clock;
 use crate::observe::Metrics;
@@ -63,6 +65,12 @@ struct Inner {
     timer: Notify,
     /// A claim was released or a decision settled; who waits for the last one looks again.
     calmer: Notify,
+}
+
+impl std::fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scheduler").finish_non_exhaustive()
+    }
 }
 
 impl Scheduler {

@@ -9,13 +9,22 @@ use super::queue::Class;
 use crate::endpoint::Endpoint;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::Code;
-use crate::runtime::Runtime;
+use crate::runtime::{Exchange, Runtime};
 
 /// Runs one attempt. Implementations stop within milliseconds once `stop` is cancelled.
 #[async_trait]
 pub trait Runner: Send + Sync + 'static {
     /// Runs it to its outcome. A panic in here is caught and counts as a fault.
     async fn run(&self, attempt: &Attempt, stop: &CancellationToken) -> Ran;
+
+    /// Runs it for a caller who speaks with the function through `exchange`. Unless the runner knows better,
+    /// the function is run as always, and the caller told how it ended.
+    async fn serve(&self, attempt: &Attempt, exchange: Exchange, stop: &CancellationToken) -> Ran {
+        let teller = exchange.teller();
+        let ran = self.run(attempt, stop).await;
+        teller.tell(&ran.outcome);
+        ran
+    }
 }
 
 /// The runner of a real plane.
@@ -38,6 +47,16 @@ impl Runner for PlaneRunner {
                 body: attempt.input.body.clone(),
             }),
         }
+    }
+
+    async fn serve(&self, attempt: &Attempt, exchange: Exchange, stop: &CancellationToken) -> Ran {
+        let teller = exchange.teller();
+        let ran = match attempt.version.code {
+            Code::Wasm { .. } => self.runtime.serve(attempt, exchange, stop).await,
+            Code::Endpoint { .. } | Code::Echo => self.run(attempt, stop).await,
+        };
+        teller.tell(&ran.outcome);
+        ran
     }
 }
 

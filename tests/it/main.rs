@@ -19,6 +19,8 @@ mod compatibility;
 mod compile_child;
 mod completion;
 mod crash;
+mod direct;
+mod direct_origin;
 mod guests;
 mod limits;
 mod logs;

@@ -29,6 +29,7 @@ const MEANT: &[&str] = &[
     "queueSize",
     "ratePerSecond",
     "burst",
+    "hosts",
     "executionMode",
     "endpointUrl",
     "image",
@@ -60,7 +61,7 @@ pub(super) const IGNORED: &[&str] = &[
 ];
 
 /// Fields that are going to mean something.
-const RESERVED: &[&str] = &["entry", "hosts", "reuse", "allowHosts", "files"];
+const RESERVED: &[&str] = &["entry", "reuse", "allowHosts", "files"];
 
 /// How alike a name has to be to be suggested, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;
