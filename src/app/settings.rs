@@ -72,6 +72,7 @@ pub(super) fn api(config: &Config) -> api::Options {
         body_timeout: Duration::from_millis(limits.body_timeout_ms),
         listen: vec![config.listen, config.management_listen],
         allowed_hosts: config.allowed_hosts.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
         ..api::Options::default()
     }
 }

@@ -19,6 +19,8 @@ pub const INSECURE: &str = "PELTON_INSECURE";
 pub const ALLOW_HOST: &str = "PELTON_ALLOW_HOST";
 /// `--allow-private-range`, several with commas between them.
 pub const ALLOW_PRIVATE_RANGE: &str = "PELTON_ALLOW_PRIVATE_RANGE";
+/// `--trust-proxy`, several with commas between them.
+pub const TRUST_PROXY: &str = "PELTON_TRUST_PROXY";
 /// `--idempotency-ttl-ms`.
 pub const IDEMPOTENCY_TTL_MS: &str = "PELTON_IDEMPOTENCY_TTL_MS";
 /// `--log-format`.

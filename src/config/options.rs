@@ -31,6 +31,10 @@ pub struct Options {
     /// A private range that POOL functions may live in, such as 10.0.0.0/8 (repeatable)
     #[arg(long, value_name = "CIDR", env = env::ALLOW_PRIVATE_RANGE, hide_env_values = true, value_delimiter = ',')]
     pub allow_private_range: Vec<String>,
+    /// Addresses of reverse proxies whose X-Forwarded headers functions may believe, such as 10.0.0.0/8,
+    /// beside loopback (repeatable)
+    #[arg(long, value_name = "CIDR", env = env::TRUST_PROXY, hide_env_values = true, value_delimiter = ',')]
+    pub trust_proxy: Vec<String>,
     /// Time that an idempotency key is remembered, in ms; not less than --retention-ms
     /// [default: a day, or the retention if that is longer]
     #[arg(long, value_name = "N", env = env::IDEMPOTENCY_TTL_MS, hide_env_values = true)]
@@ -58,6 +62,7 @@ impl Default for Options {
             insecure: false,
             allow_host: Vec::new(),
             allow_private_range: Vec::new(),
+            trust_proxy: Vec::new(),
             idempotency_ttl_ms: None,
             limits: Limits::default(),
             log: LogOptions::default(),

@@ -170,7 +170,7 @@ async fn a_function_that_gives_no_http_is_a_bad_gateway_and_the_cause_is_its_aut
             &BOTH,
         ),
         ("/with?status=103", "UNEXPECTED_STATUS", &BOTH),
-        ("/with?status=601", "UNEXPECTED_STATUS", &BOTH),
+        ("/with?status=601", "UNEXPECTED_STATUS", &["http02"]),
         ("/panic", "TRAP", &BOTH),
     ] {
         for name in names {

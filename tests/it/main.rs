@@ -34,3 +34,4 @@ mod tidy;
 mod upkeep;
 mod web_calls;
 mod web_rules;
+mod web_server;
