@@ -28,7 +28,7 @@ use crate::endpoint::Endpoint;
 use crate::observe::Metrics;
 use crate::registry::{PlaneCode, Registry};
 use crate::runtime::{ChildCompiler, Runtime};
-use crate::scheduler::{Parts, Scheduler};
+use crate::scheduler::{Parts, PlaneRunner, Scheduler};
 use crate::shutdown::Tasks;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -119,12 +119,17 @@ impl App {
             tasks.clone(),
         )
         .await
-        .context("cannot read the functions")?;
+        .context("cannot read the functions and secrets")?;
+        let runner = PlaneRunner {
+            runtime: runtime.clone(),
+            endpoint,
+            vault: registry.vault().clone(),
+        };
         let parts = Parts {
             clock: clock.clone(),
             store: Arc::clone(&store),
             registry: registry.clone(),
-            runner: hooks::runner(config, runtime.clone(), endpoint),
+            runner: hooks::runner(config, runner),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         };

@@ -23,7 +23,7 @@
 //! 1. The listener in [`app`] took a place for the connection before it accepted it; [`api`] checks `Host`,
 //!    `Origin` and the content type, splits the path at its last colon and reads the body up to its limit.
 //! 2. [`registry`] knows the function and its active version, to which the execution is pinned from here on.
-//! 3. [`scheduler`] admits the call (rate, queue bound, idempotency key) and hands it to [`store`], which
+//! 3. [`scheduler`] admits the call (rates, room, idempotency key) and hands it to [`store`], which
 //!    writes it with the next group commit. Only after the fsync is the caller answered: 202.
 //! 4. The execution stands in its function's ready queue. A free slot claims it: a claim has a fence, a number
 //!    that only grows, and the dispatch is a spawned task whose handle whoever waits can wait for.
@@ -54,12 +54,14 @@
 //! | 4 | [`api`] | HTTP: routes, bodies, errors |
 //! | 3 | [`scheduler`] | admission, queues, claims, dispatch, drain |
 //! | 3 | [`registry`] | functions and versions |
+//! | 3 | [`secrets`] | secrets by name, encrypted |
 //! | 2 | [`store`] | what is durable, stated as transitions |
 //! | 2 | [`runtime`] | compiles and runs wasm |
 //! | 2 | [`endpoint`] | runs attempts at a service behind a URL |
 //! | 2 | [`observe`] | metrics |
 //! | 2 | [`shutdown`] | tasks, and how they stop |
 //! | 2 | [`guests`] | builds the functions of `guest-functions/` |
+//! | 1 | [`net`] | which addresses may be called |
 //! | 1 | [`answer`] | what an HTTP answer of a function means |
 //! | 1 | [`execution`] | the life of an execution: pure |
 //! | 0 | [`model`] | the words, as types that hold no wrong value |
@@ -87,10 +89,12 @@ pub mod execution;
 pub mod folder;
 pub mod guests;
 pub mod model;
+pub mod net;
 pub mod observe;
 pub mod registry;
 pub mod runtime;
 pub mod scheduler;
+pub mod secrets;
 pub mod shutdown;
 pub mod store;
 pub mod testing;

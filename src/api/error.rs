@@ -1,27 +1,30 @@
 //! Everything that can go wrong, as HTTP: the only file that maps errors to statuses.
 //!
 //! An error has an outside text, which says what the client can do, and may have an inside text, which is
-//! logged. Codes are listed in `docs/api.md`.
+//! logged (in [`super::told`]). Codes are listed in `docs/api.md`.
 //!
 //! **Invariant:** the inside text never leaves the process; every answer made here has the one error shape.
 
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt::Display;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 mod direct;
 
-use super::wire::X_EXECUTION_ID;
+use super::told::Told;
 use crate::model::{ExecutionId, FunctionName};
 use crate::registry;
 use crate::runtime::Refused;
-use crate::scheduler::CallError;
+use crate::scheduler::{CallError, Crowded, RuntimeConfigError};
+use crate::secrets;
 use crate::store;
 
 const X_QUEUE_REJECT_REASON: HeaderName = HeaderName::from_static("x-queue-reject-reason");
@@ -42,10 +45,13 @@ pub(super) struct Error(Box<Parts>);
 #[derive(Debug)]
 struct Parts {
     status: StatusCode,
+    /// Owned where it says how an execution ended, which is counted and logged there.
     code: Cow<'static, str>,
     message: Cow<'static, str>,
     details: Vec<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Further members of the body, which nanofaas's clients read.
+    more: Map<String, Value>,
     inside: Option<String>,
 }
 
@@ -55,6 +61,8 @@ struct Shown<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     details: &'a [String],
+    #[serde(flatten)]
+    more: &'a Map<String, Value>,
 }
 
 /// Text of a request as a message may repeat it: bounded, and in quotes.
@@ -77,6 +85,7 @@ impl Error {
             message: message.into(),
             details: Vec::new(),
             headers: Vec::new(),
+            more: Map::new(),
             inside: None,
         }))
     }
@@ -88,6 +97,11 @@ impl Error {
 
     fn with_details(mut self, details: Vec<String>) -> Self {
         self.0.details = details;
+        self
+    }
+
+    fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
+        self.0.more.insert(member.to_owned(), value.into());
         self
     }
 
@@ -129,6 +143,33 @@ impl Error {
     /// 400: one complaint about one field.
     pub(super) fn invalid_field(field: &str, complaint: impl Display) -> Self {
         Self::invalid(vec![format!("{field}: {complaint}")])
+    }
+
+    /// 400: a change of the runtime config cannot be read; `first` is the first member that cannot.
+    pub(super) fn unreadable_config(
+        complaints: Vec<String>,
+        first: Option<(String, Value)>,
+    ) -> Self {
+        let error = Self::invalid(complaints);
+        match first {
+            Some((field, value)) => error.with("field", field).with("value", value),
+            None => error,
+        }
+    }
+
+    /// 422: it can be read, and its values cannot be meant.
+    pub(super) fn invalid_config(complaints: Vec<String>) -> Self {
+        let message = format!("the runtime config cannot be so: {}", complaints.join("; "));
+        Self::unprocessable("INVALID_CONFIG", message)
+            .with("errors", complaints.clone())
+            .with_details(complaints)
+    }
+
+    /// 404: the runtime config is turned off.
+    pub(super) fn runtime_config_off() -> Self {
+        let message = "the runtime config is turned off here: it is there where the server listens on loopback \
+                       alone, or was started with --runtime-config on";
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
     }
 
     /// 403: the request was made under a name that is not this server's.
@@ -187,6 +228,15 @@ impl Error {
         Self::new(StatusCode::NOT_FOUND, "EXECUTION_NOT_FOUND", message)
     }
 
+    /// 404: the path names a secret that does not exist.
+    pub(super) fn unknown_secret(name: &str) -> Self {
+        let message = format!(
+            "there is no secret named {}: GET /v1/secrets lists those that exist",
+            quoted(name)
+        );
+        Self::new(StatusCode::NOT_FOUND, "SECRET_NOT_FOUND", message)
+    }
+
     fn execution_forgotten(message: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "EXECUTION_NOT_FOUND", message)
     }
@@ -240,6 +290,14 @@ impl Error {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(BUSY_RETRY_AFTER_S)
     }
 
+    /// 503: as many exports are under way as the server makes at once.
+    pub(super) fn exports_busy(exports_max: usize) -> Self {
+        let message = format!(
+            "{exports_max} exports are under way, as many as the server makes at once: try again when one has ended"
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(BUSY_RETRY_AFTER_S)
+    }
+
     fn internal(inside: impl Display) -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -249,15 +307,22 @@ impl Error {
         .with_inside(inside)
     }
 
-    fn rejected(call: &CallError, reason: &'static str, retry_after_s: u64) -> Self {
-        let code = if reason == "rate" {
-            "RATE_LIMITED"
-        } else {
-            "QUEUE_FULL"
-        };
+    fn rejected(call: &CallError, code: &'static str, reason: &'static str, after_s: u64) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, code, call.to_string())
-            .retry_after(retry_after_s.max(1))
+            .retry_after(after_s.max(1))
             .with_header(X_QUEUE_REJECT_REASON, HeaderValue::from_static(reason))
+    }
+
+    fn crowded(call: &CallError, crowded: &Crowded, after_s: u64) -> Self {
+        match crowded {
+            Crowded::Queue { .. } | Crowded::Callers { .. } => {
+                Self::rejected(call, "QUEUE_FULL", "depth", after_s)
+            }
+            Crowded::Estimate { .. } => Self::rejected(call, "QUEUE_TOO_LONG", "est_wait", after_s),
+            Crowded::Waited { execution, .. } => {
+                Self::rejected(call, "QUEUE_TIMEOUT", "timeout", after_s).about(*execution)
+            }
+        }
     }
 
     fn key_reused(message: String, first: ExecutionId) -> Self {
@@ -266,45 +331,27 @@ impl Error {
             "IDEMPOTENCY_KEY_REUSED",
             message,
         );
-        match HeaderValue::try_from(first.to_string()) {
-            Ok(id) => error.with_header(X_EXECUTION_ID, id),
-            Err(_) => error,
-        }
+        error.about(first)
     }
 
     fn unprocessable(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, message)
     }
 
-    /// What a client gets whose handler panicked. The panic itself went to the log with its place.
-    pub(super) fn from_panic(panic: Box<dyn Any + Send>) -> Response {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap_or("a panic without a message");
-        Self::internal(format_args!("a handler panicked: {text}")).into_response()
+    /// What a client gets whose handler panicked. What it said went to the log with its place.
+    pub(super) fn from_panic(_: Box<dyn Any + Send>) -> Response {
+        Self::internal("a handler panicked: the line before says where").into_response()
     }
 }
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let parts = *self.0;
-        // Only what no other place has a line of: that the store fails or the plane stops is said once, where
-        // it happens, and not by every request that comes to feel it.
-        if parts.status == StatusCode::INTERNAL_SERVER_ERROR {
-            let inside = parts.inside.as_deref().unwrap_or_default();
-            tracing::error!(
-                error.code = &*parts.code,
-                error.inside = inside,
-                "a request failed: {}",
-                parts.message
-            );
-        }
         let shown = Shown {
             error: &parts.code,
             message: &parts.message,
             details: &parts.details,
+            more: &parts.more,
         };
         // Text and lists of text always serialize.
         let body = serde_json::to_vec(&shown).unwrap_or_default();
@@ -313,6 +360,10 @@ impl IntoResponse for Error {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(parts.headers);
+        if let Cow::Borrowed(code) = parts.code {
+            let inside = parts.inside.map(Arc::from);
+            response.extensions_mut().insert(Told { code, inside });
+        }
         response
     }
 }
@@ -321,11 +372,12 @@ impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         match &error {
             CallError::UnknownFunction(name) => Self::unknown_function(name.as_str()),
-            CallError::QueueFull { retry_after_s, .. } => {
-                Self::rejected(&error, "depth", *retry_after_s)
-            }
+            CallError::QueueFull {
+                crowded,
+                retry_after_s,
+            } => Self::crowded(&error, crowded, *retry_after_s),
             CallError::RateLimited { retry_after_s, .. } => {
-                Self::rejected(&error, "rate", *retry_after_s)
+                Self::rejected(&error, "RATE_LIMITED", "rate", *retry_after_s)
             }
             CallError::KeyReused(first) => Self::key_reused(error.to_string(), *first),
             CallError::Forgotten(_) => Self::execution_forgotten(error.to_string()),
@@ -336,6 +388,7 @@ impl From<CallError> for Error {
                 Self::new(StatusCode::CONFLICT, "INPUT_NOT_KEPT", error.to_string())
             }
             CallError::UnknownVersion(message) => Self::unknown_version(message.clone()),
+            CallError::CodeGone(message) => Self::code_gone(message.clone()),
             CallError::Stopping => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "STOPPING",
@@ -347,6 +400,19 @@ impl From<CallError> for Error {
     }
 }
 
+impl From<RuntimeConfigError> for Error {
+    fn from(error: RuntimeConfigError) -> Self {
+        match error {
+            RuntimeConfigError::Invalid(complaints) => Self::invalid_config(complaints),
+            RuntimeConfigError::Conflict { current } => {
+                Self::new(StatusCode::CONFLICT, "REVISION_CONFLICT", error.to_string())
+                    .with("currentRevision", current)
+            }
+            RuntimeConfigError::Store(inner) => inner.into(),
+        }
+    }
+}
+
 impl From<registry::Error> for Error {
     fn from(error: registry::Error) -> Self {
         use registry::Error as E;
@@ -354,6 +420,7 @@ impl From<registry::Error> for Error {
             E::UnknownFunction(name) => Self::unknown_function(name.as_str()),
             E::NameTaken(_) => Self::name_taken(error.to_string()),
             E::UnknownVersion(message) => Self::unknown_version(message),
+            E::CodeGone(message) => Self::code_gone(message),
             E::Invalid(complaints) => Self::invalid(complaints),
             E::UnknownImage(message) => Self::unprocessable("IMAGE_NOT_FOUND", message),
             E::NoProvider(message) => Self::unprocessable("NO_PROVIDER", message),
@@ -361,6 +428,8 @@ impl From<registry::Error> for Error {
             E::TooManyVersions(message) => Self::unprocessable("TOO_MANY_VERSIONS", message),
             E::HostTaken(message) => Self::new(StatusCode::CONFLICT, "HOST_TAKEN", message),
             E::Refused(refused) => refused.into(),
+            E::NotGranted(message) => Self::unprocessable("NOT_GRANTED", message),
+            E::Secrets(error) => error.into(),
             E::Store(inner) => inner.into(),
         }
     }
@@ -369,6 +438,10 @@ impl From<registry::Error> for Error {
 impl Error {
     fn unknown_version(message: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "VERSION_NOT_FOUND", message)
+    }
+
+    fn code_gone(message: String) -> Self {
+        Self::new(StatusCode::CONFLICT, "CODE_NOT_KEPT", message)
     }
 
     fn name_taken(message: String) -> Self {
@@ -381,6 +454,22 @@ impl Error {
             "{name} has no replicas to set: only DEPLOYMENT functions of a container provider have, and \
              there is none here"
         ))
+    }
+}
+
+impl From<secrets::Error> for Error {
+    fn from(error: secrets::Error) -> Self {
+        use secrets::Error as E;
+        let message = error.to_string();
+        match error {
+            E::NoKey => Self::unprocessable("SECRETS_KEY_MISSING", message),
+            E::Missing(_) => Self::unprocessable("UNKNOWN_SECRET", message),
+            E::TooMany(_) => Self::unprocessable("TOO_MANY_SECRETS", message),
+            E::Unknown(_) => Self::new(StatusCode::NOT_FOUND, "SECRET_NOT_FOUND", message),
+            E::InUse { .. } => Self::new(StatusCode::CONFLICT, "SECRET_IN_USE", message),
+            E::Store(inner) => inner.into(),
+            E::Internal(inside) => Self::internal(inside),
+        }
     }
 }
 
@@ -440,6 +529,44 @@ impl From<store::Error> for Error {
 mod tests {
     use super::*;
     use crate::model::VersionNumber;
+    use crate::scheduler::Rated;
+
+    /// Every way to be told to come back.
+    fn refused_calls() -> Vec<CallError> {
+        let name = || -> FunctionName { "echo".parse().unwrap() };
+        let id = ExecutionId::from_bytes([1; 16]);
+        let limited = |rated| CallError::RateLimited {
+            rated,
+            per_second: 5,
+            retry_after_s: 2,
+        };
+        let full = |crowded| CallError::QueueFull {
+            crowded,
+            retry_after_s: 3,
+        };
+        let queue = Crowded::Queue {
+            function: name(),
+            queue_size: 7,
+        };
+        let estimate = Crowded::Estimate {
+            function: name(),
+            estimated_ms: 2500,
+            limit_ms: 2000,
+        };
+        let waited = Crowded::Waited {
+            function: name(),
+            limit_ms: 2000,
+            execution: id,
+        };
+        vec![
+            full(queue),
+            full(Crowded::Callers { callers_max: 8 }),
+            full(estimate),
+            full(waited),
+            limited(Rated::Function(name())),
+            limited(Rated::Plane),
+        ]
+    }
 
     /// One of each, however it comes about.
     fn all() -> Vec<Error> {
@@ -447,49 +574,50 @@ mod tests {
         let name = || -> FunctionName { "echo".parse().unwrap() };
         let id = ExecutionId::from_bytes([1; 16]);
         let text = || "a text".to_owned();
-        let limited = CallError::RateLimited {
-            function: name(),
-            per_second: 5,
-            retry_after_s: 2,
-        };
-        let full = CallError::QueueFull {
-            function: name(),
-            queue_size: 7,
-            retry_after_s: 0,
-        };
         let imports = Refused::MissingImports {
             message: text(),
             imports: vec![text()],
         };
+        let secret = || "api-key".parse().unwrap();
+        let in_use = secrets::Error::InUse {
+            name: secret(),
+            functions: vec![name()],
+        };
         let unknown_version = format!("echo has no version {}", VersionNumber(3));
-        vec![
+        let mut all: Vec<Error> = vec![
             Error::bad_request("a text"),
             Error::invalid_field("a", "b"),
+            Error::unreadable_config(vec![text()], Some((text(), Value::Null))),
+            Error::invalid_config(vec![text(), text()]),
+            Error::runtime_config_off(),
+            RuntimeConfigError::Conflict { current: 3 }.into(),
             Error::host_refused("h"),
             Error::origin_refused("o"),
             Error::unknown_path("/p"),
             Error::unknown_verb("a:b", "c"),
             Error::unknown_execution("x"),
+            Error::unknown_secret("x"),
             Error::method_not_allowed(None),
             Error::body_too_slow(1),
             Error::too_large("it", 1),
             Error::unsupported_type("a", None),
             Error::uploads_busy(),
             Error::bodies_busy(),
+            Error::exports_busy(8),
             Error::no_replicas(&name()),
             CallError::UnknownFunction(name()).into(),
-            full.into(),
-            limited.into(),
             CallError::KeyReused(id).into(),
             CallError::Forgotten(id).into(),
             CallError::NotRedrivable(id).into(),
             CallError::InputNotKept(id).into(),
             CallError::UnknownVersion(unknown_version).into(),
+            CallError::CodeGone(text()).into(),
             CallError::Stopping.into(),
             CallError::Store(store::Error::Closed).into(),
             R::UnknownFunction(name()).into(),
             R::NameTaken(name()).into(),
             R::UnknownVersion(text()).into(),
+            R::CodeGone(text()).into(),
             R::Invalid(vec![text(), text()]).into(),
             R::UnknownImage(text()).into(),
             R::NoProvider(text()).into(),
@@ -497,6 +625,14 @@ mod tests {
             R::TooManyVersions(text()).into(),
             R::HostTaken(text()).into(),
             R::Refused(Refused::NotWasm(text())).into(),
+            R::NotGranted(text()).into(),
+            R::Secrets(secrets::Error::NoKey).into(),
+            secrets::Error::Missing(vec![secret()]).into(),
+            secrets::Error::TooMany(5).into(),
+            secrets::Error::Unknown(secret()).into(),
+            in_use.into(),
+            secrets::Error::Store(store::Error::Closed).into(),
+            secrets::Error::Internal("the inside text".to_owned()).into(),
             Refused::Unsupported(text()).into(),
             imports.into(),
             Refused::TooExpensive(text()).into(),
@@ -506,7 +642,9 @@ mod tests {
             store::Error::NameTaken.into(),
             store::Error::NoSuchFunction.into(),
             store::Error::Failed("the inside text".into()).into(),
-        ]
+        ];
+        all.extend(refused_calls().into_iter().map(Error::from));
+        all
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Executions: one, a list, logs; completed from outside, cancelled, redriven.
+//! Executions: one, a list, logs; completed from outside, cancelled, redriven alone or together.
 //!
 //! **Invariant:** an id that does not parse is one that does not exist.
 
@@ -11,7 +11,7 @@ use super::invocations::{id_header, json_response};
 use super::segment::{ExecutionVerb, Segment};
 use super::wire::{self, CompletionBody, ListQuery, X_EXECUTION_ID};
 use super::{Shared, guard};
-use crate::model::ExecutionId;
+use crate::model::{ExecutionId, FunctionName};
 
 /// `GET /v1/executions/{id}`
 pub(super) async fn one(state: Shared, segment: Segment) -> Result<Response, Error> {
@@ -87,6 +87,22 @@ async fn redrive(state: &Shared, id: ExecutionId, request: Request) -> Result<Re
         StatusCode::OK,
         wire::execution(&record),
         Some(id),
+    ))
+}
+
+/// `POST /v1/functions/{name}:redrive`
+pub(super) async fn redrive_many(
+    state: &Shared,
+    function: FunctionName,
+    request: Request,
+) -> Result<Response, Error> {
+    let body = guard::json(request, &state.options, &state.bodies).await?;
+    let redrive = wire::redrive(function, &body)?;
+    let redriven = state.scheduler.redrive_many(redrive.clone()).await?;
+    Ok(json_response(
+        StatusCode::OK,
+        wire::redriven(&redrive, &redriven),
+        None,
     ))
 }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::error::Error;
 use super::guard::{self, Hosts, require_json};
 use super::segment::Segment;
-use super::upload::{self, Upload};
+use super::upload::{self, Said, Upload};
 use super::{Shared, invocations::json_response, wire};
 use crate::model::{FunctionName, Spec};
 use crate::registry::{Function, SpecEdit};
@@ -52,7 +52,7 @@ pub(super) async fn create(state: Shared, request: Request) -> Result<Response, 
     Ok(created(&function))
 }
 
-/// `PUT /v1/functions/{name}`: wasm alone, or a spec and wasm.
+/// `PUT /v1/functions/{name}`: wasm alone, or with a spec or a patch of it.
 pub(super) async fn deploy(
     state: Shared,
     segment: Segment,
@@ -60,16 +60,23 @@ pub(super) async fn deploy(
 ) -> Result<Response, Error> {
     let name = segment.new_function()?;
     // Held until the file is compiled: its bytes are in memory as long.
-    let (Upload { wasm, spec }, _permit) = upload::receive(&state, request).await?;
-    let edit = match spec {
-        Some(object) => {
+    let (Upload { wasm, said }, _permit) = upload::receive(&state, request).await?;
+    let edit: Option<SpecEdit> = match said {
+        Said::Nothing => None,
+        Said::Spec(object) => {
             let spec = wire::full_spec(object, &name);
             let spec = spec.and_then(|spec| with_others_hosts(&state.hosts, spec));
             let spec = spec.map_err(Error::invalid)?;
-            let edit: SpecEdit = Box::new(move |_| Ok(spec));
-            Some(edit)
+            Some(Box::new(move |_| Ok(spec)))
         }
-        None => None,
+        // Merged when its turn has come, with the spec that stands then.
+        Said::Patch(patch) => {
+            let (name, hosts) = (name.clone(), Arc::clone(&state.hosts));
+            Some(Box::new(move |base| {
+                let spec = wire::merge_patch_with_code(base, patch, &name)?;
+                with_others_hosts(&hosts, spec)
+            }))
+        }
     };
     let deployed = state.registry.deploy(&name, wasm, edit).await?;
     state.scheduler.settings_changed(&name);

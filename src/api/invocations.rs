@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::error::Error;
 use super::segment::{FunctionVerb, Segment};
 use super::wire::{self, CallBody, CallHeaders, X_EXECUTION_ID};
-use super::{Shared, functions, guard};
+use super::{Shared, executions, functions, guard};
 use crate::model::{ExecutionId, FunctionName, Input, JSON};
 use crate::scheduler::Call;
 
@@ -31,6 +31,7 @@ pub(super) async fn verb(
         FunctionVerb::Invoke => invoke(&state, name, request).await,
         FunctionVerb::Enqueue => enqueue(&state, name, request).await,
         FunctionVerb::Rollback => functions::rollback(&state, &name, request).await,
+        FunctionVerb::Redrive => executions::redrive_many(&state, name, request).await,
     }
 }
 

@@ -6,9 +6,11 @@
 //! **Invariant:** the only folder that names axum. Every answer with a status of 400 or more has the one
 //! shape `{"error", "message", "details"?}`, and one of 500 or more never says what went wrong inside.
 
+mod admin;
 mod drain;
 mod error;
 mod executions;
+mod export;
 mod functions;
 mod guard;
 mod health;
@@ -17,16 +19,20 @@ pub mod local;
 mod options;
 mod raw;
 mod router;
+mod secrets;
 mod segment;
+mod told;
 mod upload;
 mod wire;
 
-pub use options::Options;
+pub use options::{Options, RuntimeConfigApi};
 pub use raw::Peer;
 pub use router::{management_router, router};
 
 use std::fmt;
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::observe::Metrics;
 use crate::registry::Registry;
@@ -44,6 +50,8 @@ pub struct State {
     bodies: guard::Budget,
     /// Under which names this server answers.
     hosts: Arc<guard::Hosts>,
+    /// Places for exports under way.
+    exports: Arc<Semaphore>,
     options: Options,
 }
 
@@ -70,6 +78,7 @@ impl State {
             uploads: upload::budget(&options),
             bodies: guard::Budget::new(options.body_bytes_in_flight_max, options.body_bytes_max),
             hosts: Arc::new(guard::Hosts::new(&options.listen, &options.allowed_hosts)),
+            exports: Arc::new(Semaphore::new(options.exports_max)),
             options,
         })
     }

@@ -7,6 +7,15 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+/// Whether `/v1/admin/runtime-config` is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeConfigApi {
+    /// It is.
+    On,
+    /// It is answered 404.
+    Off,
+}
+
 /// Settings of the API.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -28,10 +37,14 @@ pub struct Options {
     pub list_limit_default: u32,
     /// Executions on a page of a list, at most.
     pub list_limit_max: u32,
+    /// Exports under way at once; one more is asked to come back.
+    pub exports_max: usize,
     /// Where the server listens: a `Host` that is one of these addresses is answered, on any port.
     pub listen: Vec<SocketAddr>,
     /// Reverse proxies whose `X-Forwarded-…` headers are believed, beside those on this machine.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether the runtime config can be seen and changed.
+    pub runtime_config: RuntimeConfigApi,
     /// Further hosts that are answered, as `name` or `name:port`. Pages from these may call the API too.
     pub allowed_hosts: Vec<String>,
 }
@@ -48,8 +61,10 @@ impl Default for Options {
             metadata_bytes_max: 16 * 1024,
             list_limit_default: 50,
             list_limit_max: 500,
+            exports_max: 8,
             listen: Vec::new(),
             trusted_proxies: Vec::new(),
+            runtime_config: RuntimeConfigApi::On,
             allowed_hosts: Vec::new(),
         }
     }

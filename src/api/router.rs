@@ -17,7 +17,11 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::error::Error;
 use super::guard::GuardLayer;
 use super::segment::Segment;
-use super::{State, drain, executions, functions, health, invocations, raw};
+use super::told::ToldLayer;
+use super::{
+    State, admin, drain, executions, export, functions, health, invocations, raw, secrets,
+};
+use crate::observe::Metrics;
 
 /// The API.
 pub fn router(state: Arc<State>) -> Router {
@@ -38,6 +42,10 @@ pub fn router(state: Arc<State>) -> Router {
         .route("/v1/functions/{segment}/versions", get(functions::versions))
         .route("/v1/functions/{segment}/replicas", put(functions::replicas))
         .route("/v1/executions", get(executions::list))
+        .route("/v1/executions:export", get(export::export))
+        // The colon as some clients write it: the path is compared before it is decoded.
+        .route("/v1/executions%3Aexport", get(export::export))
+        .route("/v1/executions%3aexport", get(export::export))
         .route(
             "/v1/executions/{segment}",
             get(executions::one)
@@ -45,20 +53,35 @@ pub fn router(state: Arc<State>) -> Router {
                 .fallback(async |segment: Segment| segment.other_method_of_execution()),
         )
         .route("/v1/executions/{segment}/logs", get(executions::logs))
+        .route("/v1/secrets", get(secrets::list))
+        .route(
+            "/v1/secrets/{segment}",
+            put(secrets::set).delete(secrets::remove),
+        )
+        .route(
+            "/v1/admin/runtime-config",
+            get(admin::runtime_config).patch(admin::change_runtime_config),
+        )
+        .route(
+            "/v1/admin/runtime-config/validate",
+            post(admin::validate_runtime_config),
+        )
         .route("/v1/internal/functions/{segment}", post(drain::once))
         .route(
             "/v1/internal/executions/{segment}",
             post(executions::complete),
         )
         .merge(observed());
+    let metrics = state.metrics.clone();
     let functions = raw::FunctionsLayer::new(Arc::clone(&state));
     // Outside the guard: requests for functions are the functions' own.
-    finished(routes, state).layer((CatchPanicLayer::custom(Error::from_panic), functions))
+    told(guarded(routes, state).layer(functions), metrics)
 }
 
 /// Health and metrics alone, for the management port.
 pub fn management_router(state: Arc<State>) -> Router {
-    finished(observed(), state)
+    let metrics = state.metrics.clone();
+    told(guarded(observed(), state), metrics)
 }
 
 fn observed() -> Router<Arc<State>> {
@@ -69,17 +92,24 @@ fn observed() -> Router<Arc<State>> {
         .route("/actuator/prometheus", get(health::prometheus))
 }
 
-/// Adds what holds for all routes. Layers wrap what stands before them: a panic is caught outside the guard.
-fn finished(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
+/// Adds what holds for all routes.
+fn guarded(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
     let hosts = Arc::clone(&state.hosts);
     routes
         .fallback(async |uri: Uri| Error::unknown_path(uri.path()))
         .method_not_allowed_fallback(async || Error::method_not_allowed(None))
         .layer((
-            CatchPanicLayer::custom(Error::from_panic),
             GuardLayer::new(hosts),
             // Bodies are bounded where they are read.
             DefaultBodyLimit::disable(),
         ))
         .with_state(state)
+}
+
+/// Adds what holds for all requests. A panic is caught outside everything that may have one.
+fn told(router: Router, metrics: Metrics) -> Router {
+    router.layer((
+        ToldLayer(metrics),
+        CatchPanicLayer::custom(Error::from_panic),
+    ))
 }

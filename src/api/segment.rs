@@ -8,7 +8,7 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
 use super::error::Error;
-use crate::model::{ExecutionId, FunctionName};
+use crate::model::{ExecutionId, FunctionName, SecretName};
 
 /// The segment of a path that the route leaves open, percent-decoded.
 #[derive(Debug)]
@@ -20,16 +20,18 @@ pub(super) enum FunctionVerb {
     Invoke,
     Enqueue,
     Rollback,
+    Redrive,
 }
 
 impl FunctionVerb {
-    const WORDS: &str = "invoke, enqueue and rollback";
+    const WORDS: &str = "invoke, enqueue, rollback and redrive";
 
     fn parse(text: &str) -> Option<Self> {
         match text {
             "invoke" => Some(Self::Invoke),
             "enqueue" => Some(Self::Enqueue),
             "rollback" => Some(Self::Rollback),
+            "redrive" => Some(Self::Redrive),
             _ => None,
         }
     }
@@ -94,6 +96,24 @@ impl Segment {
     pub(super) fn new_function(&self) -> Result<FunctionName, Error> {
         let name = self.0.parse();
         name.map_err(|error| Error::invalid_field("name", error))
+    }
+
+    /// The name of a secret that may have to be made first.
+    ///
+    /// # Errors
+    /// 400 that says what names look like.
+    pub(super) fn new_secret(&self) -> Result<SecretName, Error> {
+        let name = self.0.parse();
+        name.map_err(|error| Error::invalid_field("name", error))
+    }
+
+    /// The secret that a path names.
+    ///
+    /// # Errors
+    /// 404 where no secret can be called this.
+    pub(super) fn secret(&self) -> Result<SecretName, Error> {
+        let name = self.0.parse();
+        name.map_err(|_| Error::unknown_secret(&self.0))
     }
 
     /// The function and what is to be done with it.

@@ -1,4 +1,4 @@
-//! Receives wasm: as the whole body, or as a part beside a spec.
+//! Receives wasm: as the whole body, or as a part beside a spec or a patch of the one that stands.
 //!
 //! **Invariant:** the bytes of all uploads under way are bounded together; one that does not fit is refused
 //! before it is read.
@@ -45,7 +45,18 @@ fn largest_multipart(options: &Options) -> usize {
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) wasm: Bytes,
-    pub(super) spec: Option<Map<String, Value>>,
+    pub(super) said: Said,
+}
+
+/// What an upload says of the spec.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// Nothing: it stays as it is.
+    Nothing,
+    /// All of it.
+    Spec(Map<String, Value>),
+    /// What changes of it: a JSON merge patch.
+    Patch(Map<String, Value>),
 }
 
 /// Receives an upload. The permit goes when its bytes go.
@@ -67,20 +78,21 @@ pub(super) async fn receive(state: &State, request: Request) -> Result<(Upload, 
     let permit = take(&state.uploads, stated.unwrap_or(limit))?;
     let upload = if found.as_deref() == Some(WASM) {
         let wasm = read_within(request, what, limit, options.body_timeout).await?;
-        Upload { wasm, spec: None }
+        let said = Said::Nothing;
+        Upload { wasm, said }
     } else {
         within(options.body_timeout, parts(request, options, limit)).await??
     };
     Ok((upload, permit))
 }
 
-/// Reads the parts `spec` and `wasm`.
+/// Reads the parts `wasm` and `spec` or `patch`.
 async fn parts(request: Request, options: &Options, limit: usize) -> Result<Upload, Error> {
     let request = request.map(|body| Body::new(Limited::new(body, limit)));
     let mut multipart = Multipart::from_request(request, &())
         .await
         .map_err(|rejection| Error::bad_request(rejection.body_text()))?;
-    let (mut wasm, mut spec) = (None, None);
+    let (mut wasm, mut spec, mut patch) = (None, None, None);
     while let Some(field) = multipart
         .next_field()
         .await
@@ -96,20 +108,34 @@ async fn parts(request: Request, options: &Options, limit: usize) -> Result<Uplo
                 let text = part(field, what, options.body_bytes_max).await?;
                 spec = Some(wire::object_of(what, &text)?);
             }
-            "wasm" | "spec" => {
+            "patch" if patch.is_none() => {
+                let what = "the part patch";
+                let text = part(field, what, options.body_bytes_max).await?;
+                patch = Some(wire::object_of(what, &text)?);
+            }
+            "wasm" | "spec" | "patch" => {
                 return Err(Error::invalid_field(
                     &name,
                     "there is more than one part of this name",
                 ));
             }
             _ => {
-                let complaint = "there is no such part: there are spec (JSON) and wasm";
+                let complaint = "there is no such part: there are wasm, spec and patch (JSON)";
                 return Err(Error::invalid_field(&quoted(&name), complaint));
             }
         }
     }
+    let said = match (spec, patch) {
+        (None, None) => Said::Nothing,
+        (Some(spec), None) => Said::Spec(spec),
+        (None, Some(patch)) => Said::Patch(patch),
+        (Some(_), Some(_)) => {
+            let complaint = "either this part or spec is given, not both";
+            return Err(Error::invalid_field("patch", complaint));
+        }
+    };
     match wasm {
-        Some(wasm) => Ok(Upload { wasm, spec }),
+        Some(wasm) => Ok(Upload { wasm, said }),
         None => Err(Error::invalid_field(
             "wasm",
             "this part is needed; PATCH changes a spec without code",

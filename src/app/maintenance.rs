@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::model::{Code, Digest, Timestamp};
-use crate::observe::{Counter, Gauge, Metrics};
+use crate::observe::{Counter, Distribution, Gauge, Metrics, Spread};
 use crate::registry::Registry;
-use crate::runtime::{Runtime, Wipe};
+use crate::runtime::{self, Runtime, Wipe};
 use crate::scheduler::Scheduler;
 use crate::shutdown::Tasks;
 use crate::store::sqlite::{self, SqliteStore};
@@ -83,6 +83,7 @@ impl Upkeep {
                 Ok(Err(error)) => tracing::warn!(%error, "old executions could not be removed"),
                 Err(_) => tracing::warn!("removing old executions takes too long"),
             }
+            self.parts.runtime.outgoing().tidy();
             clock.sleep_until(now.plus_ms(pause_ms)).await;
         }
     }
@@ -125,58 +126,135 @@ impl Upkeep {
     }
 
     fn sample(&self, metrics: &Metrics) {
-        let Parts {
-            store,
-            registry,
-            runtime,
-            scheduler,
-            ..
-        } = &self.parts;
-        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
-        let (load, runtime, stats) = (scheduler.load(), runtime.stats(), store.stats());
+        let load = self.parts.scheduler.load();
         let figures = [
-            (Gauge::Functions, count(registry.list().len())),
+            (Gauge::Functions, count(self.parts.registry.list().len())),
             (Gauge::LiveExecutions, count(load.queued + load.running)),
             (Gauge::QueuedInputBytes, load.queued_input_bytes),
             (
                 Gauge::GuestsRunning,
                 count(load.running - load.endpoint_calls),
             ),
-            (Gauge::GuestsMax, runtime.permits_max.into()),
             (Gauge::EndpointCallsRunning, count(load.endpoint_calls)),
-            (Gauge::PoolSlots, runtime.pool.slots.into()),
-            (
-                Gauge::PoolPagemapScan,
-                u64::from(runtime.pool.wipe == Wipe::TouchedPages),
-            ),
-            (Gauge::LoadedCodeBytes, runtime.loaded_bytes),
-            (Gauge::CompilationsWaiting, count(runtime.compiling)),
+        ];
+        for (gauge, value) in figures {
+            metrics.set_gauge(gauge, value);
+        }
+        sample_runtime(&self.parts.runtime.stats(), metrics);
+        self.sample_store(metrics);
+    }
+
+    fn sample_store(&self, metrics: &Metrics) {
+        let store = &self.parts.store;
+        let stats = store.stats();
+        let figures = [
             (Gauge::StoreWritesWaiting, stats.queue_ops),
+            (Gauge::StoreCommitUnderWay, stats.committing_us / 1_000),
             (Gauge::StoreBufferBytes, stats.write_behind_bytes),
+            (Gauge::StoreBufferBytesMax, stats.write_behind_bytes_max),
             (Gauge::StorePoisoned, u64::from(store.poisoned().is_some())),
         ];
         for (gauge, value) in figures {
             metrics.set_gauge(gauge, value);
         }
+        let commits = Spread {
+            bounds: scaled(&sqlite::COMMIT_US_BUCKETS, 1_000.0),
+            counts: stats.commit_us_buckets.into(),
+            sum: float(stats.commit_us_total) / 1_000.0,
+        };
+        metrics.set_distribution(Distribution::StoreCommitMs, commits);
+        let batches = Spread {
+            bounds: scaled(&sqlite::BATCH_OPS_BUCKETS, 1.0),
+            counts: stats.batch_ops_buckets.into(),
+            sum: float(stats.ops),
+        };
+        metrics.set_distribution(Distribution::StoreCommitWrites, batches);
+
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let was = std::mem::replace(&mut *counted, stats);
         let grown = [
-            (Counter::StoreCommits, stats.commits, counted.commits),
+            (Counter::StoreCommits, stats.commits, was.commits),
+            (Counter::StoreWrites, stats.ops, was.ops),
+            (Counter::StoreStalls, stats.stalls, was.stalls),
+            (
+                Counter::StoreCheckpoints,
+                stats.checkpoints,
+                was.checkpoints,
+            ),
+            (
+                Counter::StoreBatchesIsolated,
+                stats.batches_isolated,
+                was.batches_isolated,
+            ),
+            (Counter::StoreClaimsLost, stats.claims_lost, was.claims_lost),
             (
                 Counter::StoreRowsSummarised,
                 stats.summarised_records,
-                counted.summarised_records,
+                was.summarised_records,
             ),
             (
                 Counter::StoreRowsDropped,
                 stats.dropped_records,
-                counted.dropped_records,
+                was.dropped_records,
             ),
         ];
         for (counter, now, before) in grown {
             metrics.add(counter, now.saturating_sub(before));
         }
-        *counted = stats;
     }
+}
+
+fn sample_runtime(stats: &runtime::Stats, metrics: &Metrics) {
+    let pool = &stats.pool_use;
+    let figures = [
+        (Gauge::GuestsMax, stats.permits_max.into()),
+        (Gauge::PoolSlots, stats.pool.slots.into()),
+        (Gauge::PoolSlotsUsed, stats.permits_used.into()),
+        (Gauge::PoolMemories, pool.memories),
+        (Gauge::PoolTables, pool.tables),
+        (Gauge::PoolStacks, pool.stacks),
+        (Gauge::PoolResidentBytes, pool.resident_bytes),
+        (
+            Gauge::PoolPagemapScan,
+            u64::from(stats.pool.wipe == Wipe::TouchedPages),
+        ),
+        (Gauge::LoadedCode, stats.loaded_entries),
+        (Gauge::LoadedCodeBytes, stats.loaded_bytes),
+        (
+            Gauge::CompilationsWaiting,
+            count(stats.compilations_waiting),
+        ),
+        (
+            Gauge::CompilationsRunning,
+            count(stats.compilations_running),
+        ),
+    ];
+    for (gauge, value) in figures {
+        metrics.set_gauge(gauge, value);
+    }
+    let times = Spread {
+        bounds: scaled(&runtime::COMPILATION_MS_BUCKETS, 1.0),
+        counts: stats.compilation_times.buckets.into(),
+        sum: float(stats.compilation_times.total_ms),
+    };
+    metrics.set_distribution(Distribution::CompilationMs, times);
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "metrics are floating-point numbers; beyond 2^53 they are near enough"
+)]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// Bounds in another unit.
+fn scaled(bounds: &[u64], by: f64) -> Vec<f64> {
+    bounds.iter().map(|bound| float(*bound) / by).collect()
 }
 
 fn before(now: Timestamp, ms: u64) -> Timestamp {

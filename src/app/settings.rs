@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use super::listener::Bounds;
-use crate::config::{Config, Dispatching};
+use crate::config::{Config, Dispatching, Switch};
+use crate::model::RuntimeConfig;
 use crate::store::sqlite;
-use crate::{api, endpoint, registry, runtime, scheduler};
+use crate::{api, endpoint, net, registry, runtime, scheduler, secrets};
 
 /// Connections to the management port: health checks and one or two scrapers.
 const MANAGEMENT_CONNECTIONS_MAX: u32 = 64;
@@ -27,18 +28,47 @@ pub(super) fn runtime(config: &Config) -> runtime::Options {
         compile_queue_max: limits.compile_queue_max,
         compile_timeout_s: limits.compile_timeout_s,
         compile_memory_bytes_max: limits.compile_memory_bytes_max,
+        outgoing: outgoing(config),
     }
 }
 
 pub(super) fn endpoint(config: &Config) -> endpoint::Options {
     endpoint::Options {
-        loopback: if config.listen.ip().is_loopback() {
-            endpoint::Loopback::Allowed
-        } else {
-            endpoint::Loopback::Refused
-        },
+        loopback: loopback(config),
         ranges_allowed: config.private_ranges.clone(),
         ..endpoint::Options::default()
+    }
+}
+
+/// Whoever reaches a plane on loopback can reach its neighbours there anyway.
+fn loopback(config: &Config) -> net::Loopback {
+    if config.listen.ip().is_loopback() {
+        net::Loopback::Allowed
+    } else {
+        net::Loopback::Refused
+    }
+}
+
+/// What guests' requests are held to.
+pub(super) fn outgoing(config: &Config) -> net::Options {
+    let limits = &config.limits;
+    net::Options {
+        loopback: loopback(config),
+        ranges_allowed: config.private_ranges.clone(),
+        requests_max: limits.outgoing_requests_max,
+        requests_at_once_max: limits.outgoing_requests_at_once_max,
+        request_bytes_max: limits.outgoing_request_bytes_max,
+        response_bytes_max: limits.outgoing_response_bytes_max,
+        headers_max: limits.outgoing_headers_max,
+        header_bytes_max: limits.outgoing_header_bytes_max,
+        connect_timeout_ms: limits.outgoing_connect_timeout_ms,
+        silence_timeout_ms: limits.outgoing_silence_timeout_ms,
+        connections_max: limits.outgoing_connections_max,
+        connections_per_function_max: limits.outgoing_connections_per_function_max,
+        idle_connections_max: limits.outgoing_idle_connections_max,
+        idle_connections_per_function_max: limits.outgoing_idle_connections_per_function_max,
+        idle_timeout_ms: limits.outgoing_idle_timeout_ms,
+        ..net::Options::default()
     }
 }
 
@@ -46,6 +76,10 @@ pub(super) fn registry(config: &Config) -> registry::Options {
     registry::Options {
         functions_max: config.limits.functions_max,
         versions_max: config.limits.versions_max,
+        secrets: secrets::Options {
+            key: config.secrets_key.clone(),
+            secrets_max: config.limits.secrets_max,
+        },
     }
 }
 
@@ -59,6 +93,24 @@ pub(super) fn scheduler(config: &Config, guests_max: u32) -> scheduler::Options 
         faults_max: limits.faults_max,
         idempotency_ttl_ms: config.idempotency_ttl_ms,
         queued_input_bytes_max: limits.queued_input_bytes_max,
+        runtime_config: runtime_config(config),
+    }
+}
+
+/// What an operator may change while the plane runs, as the flags say it.
+fn runtime_config(config: &Config) -> RuntimeConfig {
+    let limits = &config.limits;
+    let queue_wait = Duration::from_millis(limits.sync_queue_max_queue_wait_ms);
+    let estimated_wait = Duration::from_millis(limits.sync_queue_max_estimated_wait_ms);
+    RuntimeConfig {
+        rate_max_per_second: limits.rate_max_per_second,
+        sync_queue_enabled: config.sync_queue == Switch::On,
+        sync_queue_admission_enabled: config.sync_queue_admission == Switch::On,
+        sync_queue_max_depth: limits.sync_queue_max_depth,
+        // What may not wait so long need not be expected to.
+        sync_queue_max_estimated_wait: estimated_wait.min(queue_wait),
+        sync_queue_max_queue_wait: queue_wait,
+        sync_queue_retry_after_s: limits.sync_queue_retry_after_s,
     }
 }
 
@@ -70,9 +122,14 @@ pub(super) fn api(config: &Config) -> api::Options {
         body_bytes_in_flight_max: size(limits.body_bytes_in_flight_max),
         upload_bytes_in_flight_max: size(limits.upload_bytes_in_flight_max),
         body_timeout: Duration::from_millis(limits.body_timeout_ms),
+        exports_max: size(limits.exports_max.into()),
         listen: vec![config.listen, config.management_listen],
         allowed_hosts: config.allowed_hosts.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
+        runtime_config: match config.runtime_config {
+            Switch::On => api::RuntimeConfigApi::On,
+            Switch::Off => api::RuntimeConfigApi::Off,
+        },
         ..api::Options::default()
     }
 }

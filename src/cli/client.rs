@@ -7,11 +7,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use reqwest::{Method, RequestBuilder, Url};
-use serde::de::DeserializeOwned;
+use reqwest::{Method, RequestBuilder, Response, Url};
 
 use super::exit::{Answered, Failure};
-use super::wire::Problem;
+use super::wire::{Problem, Recognised};
 
 /// Time for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,16 +42,41 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON of this form.
+    /// The body as JSON of this form, if it is one of Pelton's.
     ///
     /// # Errors
     /// [`Failure::Garbled`] if it is none.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
-        serde_json::from_slice(&self.body).map_err(|error| {
+    pub(crate) fn read<T: Recognised>(&self) -> Result<T, Failure> {
+        let read: T = serde_json::from_slice(&self.body).map_err(|error| {
             Failure::Garbled(format!(
                 "the server's answer cannot be read ({error}): is it a Pelton of another version?"
             ))
-        })
+        })?;
+        if read.is_recognised() {
+            Ok(read)
+        } else {
+            Err(self.foreign())
+        }
+    }
+
+    /// Checks that there is nothing to read.
+    ///
+    /// # Errors
+    /// [`Failure::Garbled`] if there is.
+    pub(crate) fn expect_empty(&self) -> Result<(), Failure> {
+        if self.status == 204 {
+            Ok(())
+        } else {
+            Err(self.foreign())
+        }
+    }
+
+    fn foreign(&self) -> Failure {
+        let status = self.status;
+        let excerpt = excerpt(&self.body);
+        Failure::Garbled(format!(
+            "what answered does not look like Pelton ({status}): {excerpt:?}"
+        ))
     }
 }
 
@@ -129,29 +153,43 @@ impl Client {
     /// # Errors
     /// [`Failure::Unreachable`] without an answer, [`Failure::Answered`] for any status but 2xx.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Answer, Failure> {
-        let unreachable = |error: reqwest::Error| Failure::Unreachable {
-            server: self.base.to_string(),
-            cause: cause_of(&error),
-        };
-        let answer = request.send().await.map_err(unreachable)?;
+        let answer = self.begin(request).await?;
+        let status = answer.status().as_u16();
+        let body = answer.bytes().await;
+        let body = body.map_err(|error| self.unreachable(&error))?;
+        Ok(Answer { status, body })
+    }
+
+    /// Sends a request whose answer may be long, and reads no more than its head.
+    ///
+    /// # Errors
+    /// See [`Client::send`].
+    pub(crate) async fn begin(&self, request: RequestBuilder) -> Result<Response, Failure> {
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
-        let body = answer.bytes().await.map_err(unreachable)?;
         if status.is_success() {
-            return Ok(Answer {
-                status: status.as_u16(),
-                body,
-            });
+            return Ok(answer);
         }
+        let body = answer.bytes().await;
+        let body = body.map_err(|error| self.unreachable(&error))?;
         Err(Failure::Answered(Box::new(Answered {
             status: status.as_u16(),
             problem: problem_of(&body),
             hint: None,
         })))
     }
+
+    fn unreachable(&self, error: &reqwest::Error) -> Failure {
+        Failure::Unreachable {
+            server: self.base.to_string(),
+            cause: cause_of(error),
+        }
+    }
 }
 
 /// The innermost reason that an error gives; reqwest's own words only repeat the URL.
-fn cause_of(error: &reqwest::Error) -> String {
+pub(crate) fn cause_of(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -168,16 +206,16 @@ fn problem_of(body: &[u8]) -> Problem {
         Ok(problem) if !problem.error.is_empty() => problem,
         _ => Problem {
             error: "UNEXPECTED_ANSWER".to_owned(),
-            message: format!(
-                "this does not look like Pelton: {:?}",
-                String::from_utf8_lossy(body)
-                    .chars()
-                    .take(EXCERPT_CHARS)
-                    .collect::<String>()
-            ),
+            message: format!("this does not look like Pelton: {:?}", excerpt(body)),
             details: serde_json::Value::Null,
         },
     }
+}
+
+/// The beginning of an answer, for people.
+fn excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    text.chars().take(EXCERPT_CHARS).collect()
 }
 
 /// `function:verb`, the last segment of an action's path.

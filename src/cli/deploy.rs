@@ -18,16 +18,13 @@ use super::Context;
 use super::client::{Answer, Client};
 use super::exit::{Exit, Failure};
 use super::input;
-use super::output::{self, Format};
+use super::output;
 use super::progress::Progress;
 use super::wire::Function;
 use crate::model::{FunctionName, InvalidFunctionName};
 
 /// How much is handed to the connection at once: the grain of the progress bar.
 const CHUNK_BYTES: usize = 64 * 1024;
-
-/// Fields of a shown function that say which code runs, and how: the uploaded file says that anew.
-const OF_THE_CODE: [&str; 3] = ["image", "endpointUrl", "executionMode"];
 
 /// Deploy a wasm file as a function or as a new version of one, or change fields of a function's spec
 ///
@@ -56,40 +53,33 @@ impl Args {
         let answer = match &self.file {
             Some(file) => {
                 let wasm = input::read_file(file)?;
-                let spec = self.spec_beside_wasm(client).await?;
-                upload(client, &self.function, wasm.into(), spec).await?
+                upload(client, &self.function, wasm.into(), self.beside_wasm()?).await?
             }
             None => self.without_wasm(client).await?,
         };
-        match context.format {
-            Format::Json => output::print(&answer.text())?,
-            Format::Human => {
-                let function: Function = answer.read()?;
-                let what = if answer.status == 201 {
-                    "created"
-                } else {
-                    "updated"
-                };
-                output::print(&format!("{what} {}", function.summary()))?;
-                if let Some(ignored) = function.ignored() {
-                    output::note(&format!("ignored, for they mean nothing here: {ignored}"));
-                }
+        context.show(&answer, |function: Function| {
+            let what = if answer.status == 201 {
+                "created"
+            } else {
+                "updated"
+            };
+            output::print(&format!("{what} {}", function.summary()))?;
+            if let Some(ignored) = function.ignored() {
+                output::note(&format!("ignored, for they mean nothing here: {ignored}"));
             }
-        }
+            Ok(())
+        })?;
         Ok(Exit::Success)
     }
 
-    /// The whole spec that goes with a file; none if the function keeps the one that it has.
-    async fn spec_beside_wasm(
-        &self,
-        client: &Client,
-    ) -> Result<Option<Map<String, Value>>, Failure> {
-        let base = match &self.spec {
-            Some(file) => read_spec(file)?,
-            None if self.set.is_empty() => return Ok(None),
-            None => present_spec(client, &self.function).await?,
-        };
-        Ok(Some(self.with_settings(base)))
+    /// What goes with a file: nothing if the function keeps the spec that it has. What --set changes is merged
+    /// by the server, so that nobody's change in between is undone.
+    fn beside_wasm(&self) -> Result<Beside, Failure> {
+        Ok(match &self.spec {
+            Some(file) => Beside::Spec(self.with_settings(read_spec(file)?)),
+            None if self.set.is_empty() => Beside::Nothing,
+            None => Beside::Patch(self.with_settings(Map::new())),
+        })
     }
 
     /// Changes fields of a function that exists, or creates one that needs no file.
@@ -147,18 +137,18 @@ pub(super) fn read_spec(file: &Path) -> Result<Map<String, Value>, Failure> {
         .map_err(|error| Failure::Usage(format!("{} is no JSON object: {error}", file.display())))
 }
 
-/// The spec that a function has, as far as it goes with other code; empty if there is no such function.
-async fn present_spec(client: &Client, function: &str) -> Result<Map<String, Value>, Failure> {
-    let answer = match client.get(&["v1", "functions", function], &[]).await {
-        Err(failure) if failure.is_status(404) => return Ok(Map::new()),
-        answer => answer?,
-    };
-    let mut spec: Map<String, Value> = answer.read()?;
-    spec.retain(|field, _| !OF_THE_CODE.contains(&field.as_str()));
-    Ok(spec)
+/// What is uploaded beside wasm.
+#[derive(Debug, Clone)]
+pub(crate) enum Beside {
+    /// Nothing: the spec stays as it is.
+    Nothing,
+    /// A whole spec.
+    Spec(Map<String, Value>),
+    /// What changes of the spec.
+    Patch(Map<String, Value>),
 }
 
-/// Uploads wasm, with a spec or with the one that stands, and shows how far it is.
+/// Uploads wasm and what goes with it, and shows how far it is.
 ///
 /// # Errors
 /// See [`Client::send`].
@@ -166,7 +156,7 @@ pub(crate) async fn upload(
     client: &Client,
     function: &str,
     wasm: Bytes,
-    spec: Option<Map<String, Value>>,
+    beside: Beside,
 ) -> Result<Answer, Failure> {
     let length = u64::try_from(wasm.len()).unwrap_or(u64::MAX);
     let progress = Progress::bytes(
@@ -175,27 +165,32 @@ pub(crate) async fn upload(
     );
     let request = client.request(Method::PUT, &["v1", "functions", function]);
     let body = body_with_progress(wasm, progress.clone(), format!("compiling {function}"));
-    let request = match spec {
-        None => request
-            .header(CONTENT_TYPE, "application/wasm")
-            .header(CONTENT_LENGTH, length)
-            .body(body),
-        Some(spec) => {
-            let part = |part: Part, media_type| {
-                part.mime_str(media_type)
-                    .context("cannot write the upload's head")
-            };
-            let spec = part(
-                Part::text(Value::Object(spec).to_string()),
-                "application/json",
-            )?;
-            let wasm = part(
-                Part::stream_with_length(body, length).file_name(format!("{function}.wasm")),
-                "application/wasm",
-            )?;
-            request.multipart(Form::new().part("spec", spec).part("wasm", wasm))
+    let (name, json) = match beside {
+        Beside::Nothing => {
+            let request = request
+                .header(CONTENT_TYPE, "application/wasm")
+                .header(CONTENT_LENGTH, length)
+                .body(body);
+            let answer = client.send(request).await;
+            progress.end();
+            return answer;
         }
+        Beside::Spec(spec) => ("spec", spec),
+        Beside::Patch(patch) => ("patch", patch),
     };
+    let part = |part: Part, media_type| {
+        part.mime_str(media_type)
+            .context("cannot write the upload's head")
+    };
+    let json = part(
+        Part::text(Value::Object(json).to_string()),
+        "application/json",
+    )?;
+    let wasm = part(
+        Part::stream_with_length(body, length).file_name(format!("{function}.wasm")),
+        "application/wasm",
+    )?;
+    let request = request.multipart(Form::new().part(name, json).part("wasm", wasm));
     let answer = client.send(request).await;
     progress.end();
     answer

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Context;
 use super::exit::{Exit, Failure};
 use super::output::{self, Format};
+use super::wire::Health;
 use crate::app::doctor::{self, Finding, Level};
 use crate::config::{Limits, env};
 
@@ -67,7 +68,9 @@ async fn server(context: &Context) -> Finding {
     let health = ["actuator", "health", "readiness"];
     let asked = tokio::time::timeout(HEALTH_TIMEOUT, context.client.get(&health, &[])).await;
     match asked {
-        Ok(Ok(_)) => Finding::ok(subject, "ready for calls"),
+        Ok(Ok(answer)) if answer.read::<Health>().is_ok() => {
+            Finding::ok(subject, "ready for calls")
+        }
         Ok(Err(Failure::Unreachable { server, cause })) => Finding::ok(
             subject,
             format!("none answers at {server} ({cause}); --server says where to look"),
@@ -79,7 +82,7 @@ async fn server(context: &Context) -> Finding {
                 answer.status
             ),
         ),
-        Ok(Err(_)) => Finding::fail(subject, "its answer cannot be read: is it a Pelton?"),
+        Ok(Ok(_) | Err(_)) => Finding::fail(subject, "its answer cannot be read: is it a Pelton?"),
         Err(_) => Finding::fail(
             subject,
             format!(

@@ -8,7 +8,7 @@ use super::Context;
 use super::call::if_unknown_function;
 use super::client::action;
 use super::exit::{Exit, Failure};
-use super::output::{self, Format};
+use super::output;
 use super::wire::Drained;
 
 /// Run queued work of a function now, deferred work too, and wait for it
@@ -47,10 +47,7 @@ impl Args {
             )
             .await
             .map_err(if_unknown_function)?;
-        match context.format {
-            Format::Json => output::print(&answer.text())?,
-            Format::Human => print_drained(&answer.read()?)?,
-        }
+        context.show(&answer, |drained| print_drained(&drained))?;
         Ok(Exit::Success)
     }
 }

@@ -5,7 +5,7 @@
 use super::Context;
 use super::call::Call;
 use super::exit::{Exit, Failure};
-use super::output::{self, Format};
+use super::output;
 use super::wire::Execution;
 
 /// Queue a call; prints the execution's id once it is on disk
@@ -18,18 +18,15 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) async fn execute(self, context: &Context) -> Result<Exit, Failure> {
         let answer = self.call.send(&context.client, "enqueue", None).await?;
-        match context.format {
-            Format::Json => output::print(&answer.text())?,
-            Format::Human => {
-                let execution: Execution = answer.read()?;
-                output::print(&execution.execution_id)?;
-                let id = &execution.execution_id;
-                output::note(&format!(
-                    "{}; `pelton executions get {id}` shows how it goes on",
-                    execution.status
-                ));
-            }
-        }
+        context.show(&answer, |execution: Execution| {
+            let id = &execution.execution_id;
+            output::print(id)?;
+            output::note(&format!(
+                "{}; `pelton executions get {id}` shows how it goes on",
+                execution.status
+            ));
+            Ok(())
+        })?;
         Ok(Exit::Success)
     }
 }

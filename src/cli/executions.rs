@@ -1,17 +1,17 @@
-//! `pelton executions`: shows executions, cancels and redrives them.
+//! `pelton executions`: shows and exports executions, cancels and redrives them.
 //!
 //! **Invariant:** showing an execution changes nothing and ends with 0, however the execution ended.
 
 use reqwest::header::HeaderMap;
 use serde_json::json;
 
-use super::Context;
 use super::client::action;
 use super::exit::{Exit, Failure};
-use super::output::{self, Format};
+use super::output;
 use super::wire::{Execution, Page};
+use super::{Context, export, redrive};
 
-/// List, show, cancel and redrive executions
+/// List, show, export, cancel and redrive executions
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(crate) enum Command {
     /// List executions, newest first
@@ -28,20 +28,13 @@ pub(crate) enum Command {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// Send an execution that ended as error or timeout back to its queue
-    Redrive {
-        /// The execution's id
-        #[arg(value_name = "ID")]
-        id: String,
-        /// Run this version of the function instead of the active one
-        #[arg(long, value_name = "N")]
-        version: Option<u64>,
-    },
+    Redrive(redrive::Args),
+    Export(export::Args),
 }
 
-/// Which executions.
+/// Which executions a list or an export is about.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct List {
+pub(super) struct Which {
     /// Of this function only
     #[arg(long, value_name = "NAME")]
     function: Option<String>,
@@ -51,6 +44,34 @@ pub(crate) struct List {
     /// Created then or later, as in 2026-11-23T08:00:00Z
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// Created before then
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+}
+
+impl Which {
+    /// The parameters of a query, with further ones.
+    pub(super) fn query<const N: usize>(
+        self,
+        further: [(&'static str, Option<String>); N],
+    ) -> Vec<(&'static str, String)> {
+        let own = [
+            ("function", self.function),
+            ("status", self.status),
+            ("since", self.since),
+            ("until", self.until),
+        ];
+        let all = own.into_iter().chain(further);
+        all.filter_map(|(name, value)| Some((name, value?)))
+            .collect()
+    }
+}
+
+/// Which page of executions.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct List {
+    #[command(flatten)]
+    which: Which,
     /// How many, at most 500
     #[arg(long, value_name = "N")]
     limit: Option<u32>,
@@ -64,21 +85,13 @@ impl Command {
         match self {
             Self::Ls(list) => list.execute(context).await?,
             Self::Get { id } => {
-                let answer = context
-                    .client
-                    .get(&["v1", "executions", &id], &[])
-                    .await
-                    .map_err(if_unknown)?;
-                match context.format {
-                    Format::Json => output::print(&answer.text())?,
-                    Format::Human => print_one(&answer.read()?)?,
-                }
+                let answer = context.client.get(&["v1", "executions", &id], &[]).await;
+                let answer = answer.map_err(if_unknown)?;
+                context.show(&answer, |execution| print_one(&execution))?;
             }
             Self::Cancel { id } => order(context, &action(&id, "cancel"), json!({})).await?,
-            Self::Redrive { id, version } => {
-                let body = json!({ "version": version });
-                order(context, &action(&id, "redrive"), body).await?;
-            }
+            Self::Redrive(args) => args.execute(context).await?,
+            Self::Export(args) => args.execute(context).await?,
         }
         Ok(Exit::Success)
     }
@@ -86,65 +99,57 @@ impl Command {
 
 impl List {
     async fn execute(self, context: &Context) -> Result<(), Failure> {
-        let query: Vec<(&str, String)> = [
-            ("function", self.function),
-            ("status", self.status),
-            ("since", self.since),
+        let query = self.which.query([
             ("limit", self.limit.map(|limit| limit.to_string())),
             ("cursor", self.cursor),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect();
+        ]);
         let answer = context.client.get(&["v1", "executions"], &query).await?;
-        if context.format == Format::Json {
-            return output::print(&answer.text());
-        }
-        let page: Page<Execution> = answer.read()?;
-        let rows: Vec<_> = page
-            .items
-            .iter()
-            .map(|item| {
-                [
-                    item.execution_id.clone(),
-                    item.function.clone(),
-                    shown(item.version.as_ref()),
-                    item.status.clone(),
-                    shown(item.attempts.as_ref()),
-                    shown(item.created_at.as_ref()),
-                    item.error
-                        .as_ref()
-                        .map(|error| output::for_terminal(&error.code).into_owned())
-                        .unwrap_or_default(),
-                ]
-            })
-            .collect();
-        let heading = [
-            "ID", "FUNCTION", "VERSION", "STATUS", "ATTEMPTS", "CREATED", "ERROR",
-        ];
-        output::print(&output::table(heading, &rows))?;
-        if let Some(next) = page.next {
-            output::note(&format!("more: --cursor {next}"));
-        }
-        Ok(())
+        context.show(&answer, print_page)
     }
 }
 
+fn print_page(page: Page<Execution>) -> Result<(), Failure> {
+    let rows: Vec<_> = page
+        .items
+        .iter()
+        .map(|item| {
+            [
+                item.execution_id.clone(),
+                item.function.clone(),
+                shown(item.version.as_ref()),
+                item.status.clone(),
+                shown(item.attempts.as_ref()),
+                shown(item.created_at.as_ref()),
+                item.error
+                    .as_ref()
+                    .map(|error| output::for_terminal(&error.code).into_owned())
+                    .unwrap_or_default(),
+            ]
+        })
+        .collect();
+    let heading = [
+        "ID", "FUNCTION", "VERSION", "STATUS", "ATTEMPTS", "CREATED", "ERROR",
+    ];
+    output::print(&output::table(heading, &rows))?;
+    if let Some(next) = page.next {
+        output::note(&format!("more: --cursor {next}"));
+    }
+    Ok(())
+}
+
 /// Gives an order about one execution and shows how it stands then.
-async fn order(context: &Context, segment: &str, body: serde_json::Value) -> Result<(), Failure> {
+pub(super) async fn order(
+    context: &Context,
+    segment: &str,
+    body: serde_json::Value,
+) -> Result<(), Failure> {
+    let path = ["v1", "executions", segment];
     let answer = context
         .client
-        .post(
-            &["v1", "executions", segment],
-            HeaderMap::new(),
-            body.to_string(),
-        )
+        .post(&path, HeaderMap::new(), body.to_string())
         .await
         .map_err(if_unknown)?;
-    match context.format {
-        Format::Json => output::print(&answer.text()),
-        Format::Human => print_one(&answer.read()?),
-    }
+    context.show(&answer, |execution| print_one(&execution))
 }
 
 /// Where to look when an execution is unknown.

@@ -7,7 +7,7 @@ use reqwest::header::HeaderMap;
 
 use super::Context;
 use super::call::if_unknown_function;
-use super::client::{Answer, action};
+use super::client::{Answer, Client, action};
 use super::exit::{Exit, Failure};
 use super::output::{self, Format};
 use super::wire::{Function, Listed, Version};
@@ -43,48 +43,46 @@ pub(crate) struct Named {
 
 impl Command {
     pub(crate) async fn execute(self, context: &Context) -> Result<Exit, Failure> {
-        let client = &context.client;
-        let show: fn(&Answer) -> Result<(), Failure>;
-        let answer = match &self {
-            Self::Ls => {
-                show = print_list;
-                client.get(&["v1", "functions"], &[]).await
-            }
-            Self::Get(Named { name }) => {
-                show = print_json;
-                client.get(&["v1", "functions", name], &[]).await
-            }
-            Self::Rm(Named { name }) => {
-                show = |_| Ok(());
-                client
-                    .send(client.request(Method::DELETE, &["v1", "functions", name]))
-                    .await
-            }
-            Self::Versions(Named { name }) => {
-                show = print_versions;
-                client
-                    .get(&["v1", "functions", name, "versions"], &[])
-                    .await
-            }
-            Self::Rollback { named, version } => {
-                show = |answer| output::print(&answer.read::<Function>()?.summary());
-                let path = action(&named.name, "rollback");
-                let body = serde_json::json!({ "version": version }).to_string();
-                client
-                    .post(&["v1", "functions", &path], HeaderMap::new(), body)
-                    .await
-            }
-        };
+        let answer = self.ask(&context.client).await;
         let answer = answer.map_err(|failure| self.where_to_look(failure))?;
-        match context.format {
-            Format::Json if answer.body.is_empty() => {}
-            Format::Json => output::print(&answer.text())?,
-            Format::Human => show(&answer)?,
-        }
-        if let (Self::Rm(Named { name }), Format::Human) = (&self, context.format) {
-            output::print(&format!("removed {name}"))?;
+        match &self {
+            Self::Ls => context.show(&answer, print_list)?,
+            Self::Get(_) => context.show(&answer, |_: Function| {
+                output::print(&output::indent_json(&answer.text()))
+            })?,
+            Self::Rm(Named { name }) => {
+                answer.expect_empty()?;
+                if context.format == Format::Human {
+                    output::print(&format!("removed {name}"))?;
+                }
+            }
+            Self::Versions(_) => context.show(&answer, print_versions)?,
+            Self::Rollback { .. } => context.show(&answer, |function: Function| {
+                output::print(&function.summary())
+            })?,
         }
         Ok(Exit::Success)
+    }
+
+    async fn ask(&self, client: &Client) -> Result<Answer, Failure> {
+        match self {
+            Self::Ls => client.get(&["v1", "functions"], &[]).await,
+            Self::Get(Named { name }) => client.get(&["v1", "functions", name], &[]).await,
+            Self::Rm(Named { name }) => {
+                let request = client.request(Method::DELETE, &["v1", "functions", name]);
+                client.send(request).await
+            }
+            Self::Versions(Named { name }) => {
+                let path = ["v1", "functions", name, "versions"];
+                client.get(&path, &[]).await
+            }
+            Self::Rollback { named, version } => {
+                let path = action(&named.name, "rollback");
+                let body = serde_json::json!({ "version": version }).to_string();
+                let path = ["v1", "functions", &path];
+                client.post(&path, HeaderMap::new(), body).await
+            }
+        }
     }
 }
 
@@ -104,13 +102,8 @@ impl Command {
     }
 }
 
-fn print_json(answer: &Answer) -> Result<(), Failure> {
-    output::print(&output::indent_json(&answer.text()))
-}
-
-fn print_list(answer: &Answer) -> Result<(), Failure> {
-    let rows: Vec<_> = answer
-        .read::<Listed<Function>>()?
+fn print_list(list: Listed<Function>) -> Result<(), Failure> {
+    let rows: Vec<_> = list
         .into_items()
         .into_iter()
         .map(|function| {
@@ -132,9 +125,8 @@ fn print_list(answer: &Answer) -> Result<(), Failure> {
     ))
 }
 
-fn print_versions(answer: &Answer) -> Result<(), Failure> {
-    let rows: Vec<_> = answer
-        .read::<Listed<Version>>()?
+fn print_versions(list: Listed<Version>) -> Result<(), Failure> {
+    let rows: Vec<_> = list
         .into_items()
         .into_iter()
         .map(|version| {

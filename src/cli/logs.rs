@@ -4,7 +4,7 @@
 
 use super::Context;
 use super::exit::{Exit, Failure};
-use super::output::{self, Format};
+use super::output;
 use super::wire::{AttemptLogs, ExecutionLogs};
 
 /// Print what the attempts of an execution wrote, each once it has ended
@@ -22,18 +22,13 @@ impl Args {
             .get(&["v1", "executions", &self.id, "logs"], &[])
             .await
             .map_err(super::executions::if_unknown)?;
-        match context.format {
-            Format::Json => output::print(&answer.text())?,
-            Format::Human => {
-                let logs: ExecutionLogs = answer.read()?;
-                if logs.attempts.is_empty() {
-                    output::note("no attempt has ended yet");
-                }
-                for attempt in &logs.attempts {
-                    print_attempt(attempt, "")?;
-                }
+        context.show(&answer, |logs: ExecutionLogs| {
+            if logs.attempts.is_empty() {
+                output::note("no attempt has ended yet");
             }
-        }
+            let mut attempts = logs.attempts.iter();
+            attempts.try_for_each(|attempt| print_attempt(attempt, ""))
+        })?;
         Ok(Exit::Success)
     }
 }
@@ -53,7 +48,7 @@ pub(super) fn print_attempt(attempt: &AttemptLogs, indent: &str) -> Result<(), F
         ),
     })?;
     for line in &attempt.lines {
-        print(&format!("  {} | {}", line.stream, safe(&line.text)))?;
+        print(&format!("  {} | {}", line.stream, safe(&line.for_people())))?;
     }
     if attempt.truncated {
         print("  (cut here: the function's logBytesMax was reached)")?;

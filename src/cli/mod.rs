@@ -8,6 +8,7 @@
 mod backup;
 mod call;
 mod client;
+mod config;
 mod demo;
 mod deploy;
 mod doctor;
@@ -15,13 +16,17 @@ mod drain;
 mod enqueue;
 mod executions;
 mod exit;
+mod export;
 mod functions;
 mod input;
 mod invoke;
+mod log;
 mod logs;
 mod output;
 mod progress;
+mod redrive;
 mod run;
+mod secrets;
 mod serve;
 mod wire;
 
@@ -29,9 +34,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use self::client::Client;
+use self::client::{Answer, Client};
 use self::exit::{Exit, Failure};
 use self::output::Format;
+use self::wire::Recognised;
 use crate::config::env;
 
 /// A control plane for functions written as WebAssembly: upload, call, queue, and never lose what was accepted
@@ -73,7 +79,11 @@ enum ClientCommand {
     Functions(functions::Command),
     #[command(subcommand)]
     Executions(executions::Command),
+    #[command(subcommand)]
+    Secrets(secrets::Command),
     Logs(logs::Args),
+    #[command(subcommand)]
+    Config(config::Command),
     Doctor(doctor::Args),
 }
 
@@ -81,6 +91,24 @@ enum ClientCommand {
 struct Context {
     client: Client,
     format: Format,
+}
+
+impl Context {
+    /// Shows an answer: to machines as it came, to people as `human` shows it.
+    ///
+    /// # Errors
+    /// [`Failure::Garbled`] if it is no answer of Pelton's, whoever it is shown to.
+    fn show<T: Recognised>(
+        &self,
+        answer: &Answer,
+        human: impl FnOnce(T) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let read = answer.read()?;
+        match self.format {
+            Format::Json => output::print(&answer.text()),
+            Format::Human => human(read),
+        }
+    }
 }
 
 /// Parses the command line, does what it says and reports failures.
@@ -162,7 +190,9 @@ impl ClientCommand {
             Self::Drain(args) => args.execute(context).await,
             Self::Functions(command) => command.execute(context).await,
             Self::Executions(command) => command.execute(context).await,
+            Self::Secrets(command) => command.execute(context).await,
             Self::Logs(args) => args.execute(context).await,
+            Self::Config(command) => command.execute(context).await,
             Self::Doctor(args) => args.execute(context).await,
         }
     }

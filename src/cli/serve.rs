@@ -3,17 +3,14 @@
 //! **Invariant:** the first line on standard output is `listening on http://ADDR`, printed once calls are
 //! taken; logs go to standard error.
 
-use std::io::{self, IsTerminal as _};
-
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use super::exit::{Exit, Failure};
-use super::output;
+use super::{log, output};
 use crate::app::App;
-use crate::config::{Config, LogFormat, LogOptions, Options};
+use crate::config::{Config, Options};
 
 /// Run the control plane
 #[derive(Debug, Clone, clap::Args)]
@@ -28,8 +25,8 @@ impl Args {
         let data_dir = self.options.data_dir.display().to_string();
         let config = Config::try_from(self.options)
             .map_err(|complaints| Failure::Usage(complaints.to_string()))?;
-        start_logging(&log)?;
-        log_panics();
+        log::start(&log)?;
+        log::panics();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             data.dir = data_dir,
@@ -131,37 +128,4 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .enable_all()
         .build();
     Ok(runtime.context("cannot start the threads of the server")?)
-}
-
-/// Makes a panic a line of the log like any other; where it is caught, its execution is named as well.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string);
-        let text = panic
-            .payload_as_str()
-            .unwrap_or("a panic without a message");
-        tracing::error!(panic.place = place.as_deref(), "a thread panicked: {text}");
-    }));
-}
-
-/// Sends logs to standard error.
-///
-/// # Errors
-/// [`Failure::Usage`] if the filter cannot be read.
-pub(super) fn start_logging(options: &LogOptions) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&options.log_filter).map_err(|error| {
-        Failure::Usage(format!(
-            "--log-filter {:?} cannot be read: {error}",
-            options.log_filter
-        ))
-    })?;
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
-    let started = match options.log_format {
-        LogFormat::Pretty => subscriber.try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
-    };
-    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}").into())
 }

@@ -1,9 +1,17 @@
 //! What the client commands read from the server's answers. Fields they do not know are left alone.
 //!
-//! **Invariant:** every field may be missing: an older or newer server is read as far as it goes.
+//! **Invariant:** nearly every field may be missing: an older or newer server is read as far as it goes. What
+//! every Pelton says has to be there, so that another server's answer is not taken for one of ours.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+
+/// An answer that can be told from what other servers say.
+pub(crate) trait Recognised: DeserializeOwned {
+    /// Whether it has what every Pelton says.
+    fn is_recognised(&self) -> bool;
+}
 
 /// The body of every error.
 #[derive(Debug, Default, Deserialize)]
@@ -68,6 +76,12 @@ pub(crate) struct Execution {
     pub(crate) error: Option<Failure>,
 }
 
+impl Recognised for Execution {
+    fn is_recognised(&self) -> bool {
+        !self.execution_id.is_empty() && !self.status.is_empty()
+    }
+}
+
 impl Execution {
     /// Whether nothing will change any more.
     pub(crate) fn has_ended(&self) -> bool {
@@ -78,15 +92,35 @@ impl Execution {
     }
 }
 
+/// A secret, as far as it is shown.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Secret {
+    pub(crate) name: String,
+    pub(crate) created_at: Option<String>,
+    pub(crate) updated_at: Option<String>,
+}
+
+impl Recognised for Secret {
+    fn is_recognised(&self) -> bool {
+        !self.name.is_empty()
+    }
+}
+
 /// A page of a list.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Page<T> {
     /// The rows.
-    #[serde(default = "Vec::new")]
     pub(crate) items: Vec<T>,
     /// Where the next page begins, if there is one.
     #[serde(default)]
     pub(crate) next: Option<String>,
+}
+
+impl<T: Recognised> Recognised for Page<T> {
+    fn is_recognised(&self) -> bool {
+        self.items.iter().all(T::is_recognised)
+    }
 }
 
 /// One dispatch of a drain.
@@ -98,19 +132,65 @@ pub(crate) struct DrainedItem {
 }
 
 /// What a drain did.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct Drained {
     pub(crate) dispatched: bool,
+    #[serde(default)]
     pub(crate) reason: Option<String>,
+    #[serde(default)]
     pub(crate) items: Vec<DrainedItem>,
 }
 
+impl Recognised for Drained {
+    fn is_recognised(&self) -> bool {
+        true
+    }
+}
+
+/// What a bulk redrive did, or would do. Several answers add up to one.
+#[derive(Debug, Deserialize, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Redriven {
+    pub(crate) dry_run: bool,
+    pub(crate) redriven: u64,
+    #[serde(default)]
+    pub(crate) input_not_kept: u64,
+    #[serde(default)]
+    pub(crate) skipped: u64,
+    #[serde(default)]
+    pub(crate) sample: Vec<String>,
+    #[serde(default)]
+    pub(crate) next: Option<String>,
+}
+
+impl Recognised for Redriven {
+    fn is_recognised(&self) -> bool {
+        true
+    }
+}
+
+/// Whether a server is ready.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Health {
+    status: String,
+}
+
+impl Recognised for Health {
+    fn is_recognised(&self) -> bool {
+        self.status == "UP"
+    }
+}
+
 /// What all attempts of an execution wrote.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Deserialize)]
 pub(crate) struct ExecutionLogs {
     pub(crate) attempts: Vec<AttemptLogs>,
+}
+
+impl Recognised for ExecutionLogs {
+    fn is_recognised(&self) -> bool {
+        true
+    }
 }
 
 /// What one attempt wrote.
@@ -130,6 +210,24 @@ pub(crate) struct AttemptLogs {
 pub(crate) struct Line {
     pub(crate) stream: String,
     pub(crate) text: String,
+    pub(crate) level: Option<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) fields: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Line {
+    /// Level, message and fields where the line has them, else the text it is.
+    pub(crate) fn for_people(&self) -> String {
+        if self.level.is_none() && self.message.is_none() {
+            return self.text.clone();
+        }
+        let level = self.level.as_deref().unwrap_or("-").to_uppercase();
+        let mut text = format!("{level} {}", self.message.as_deref().unwrap_or_default());
+        for (name, value) in &self.fields {
+            text.push_str(&format!(" {name}={value}"));
+        }
+        text
+    }
 }
 
 /// A list that is an array, or a page with `items`.
@@ -140,6 +238,15 @@ pub(crate) enum Listed<T> {
     All(Vec<T>),
     /// The page.
     Page(Page<T>),
+}
+
+impl<T: Recognised> Recognised for Listed<T> {
+    fn is_recognised(&self) -> bool {
+        match self {
+            Self::All(items) => items.iter().all(T::is_recognised),
+            Self::Page(page) => page.is_recognised(),
+        }
+    }
 }
 
 impl<T> Listed<T> {
@@ -164,6 +271,12 @@ pub(crate) struct Function {
     pub(crate) size_bytes: Option<u64>,
     pub(crate) updated_at: Option<String>,
     pub(crate) ignored: Vec<String>,
+}
+
+impl Recognised for Function {
+    fn is_recognised(&self) -> bool {
+        !self.name.is_empty()
+    }
 }
 
 impl Function {
@@ -212,4 +325,49 @@ pub(crate) struct Version {
     pub(crate) image: Option<String>,
     pub(crate) endpoint_url: Option<String>,
     pub(crate) created_at: Option<String>,
+}
+
+impl Recognised for Version {
+    fn is_recognised(&self) -> bool {
+        self.version.is_some()
+    }
+}
+
+/// The runtime config: every value by its name, and the revision among them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct RuntimeConfig(pub(crate) serde_json::Map<String, serde_json::Value>);
+
+impl Recognised for RuntimeConfig {
+    fn is_recognised(&self) -> bool {
+        self.0.contains_key("revision")
+    }
+}
+
+/// A change of the runtime config.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct RuntimeChange {
+    pub(crate) effective_config: RuntimeConfig,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Recognised for RuntimeChange {
+    fn is_recognised(&self) -> bool {
+        self.effective_config.is_recognised()
+    }
+}
+
+/// That the runtime config could be changed so.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct RuntimeConfigValid {
+    pub(crate) valid: bool,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Recognised for RuntimeConfigValid {
+    fn is_recognised(&self) -> bool {
+        self.valid
+    }
 }

@@ -21,6 +21,16 @@ pub const ALLOW_HOST: &str = "PELTON_ALLOW_HOST";
 pub const ALLOW_PRIVATE_RANGE: &str = "PELTON_ALLOW_PRIVATE_RANGE";
 /// `--trust-proxy`, several with commas between them.
 pub const TRUST_PROXY: &str = "PELTON_TRUST_PROXY";
+/// `--secrets-key-file`.
+pub const SECRETS_KEY_FILE: &str = "PELTON_SECRETS_KEY_FILE";
+/// The key that secrets are encrypted with. It has no flag: arguments show in lists of processes.
+pub const SECRETS_KEY: &str = "PELTON_SECRETS_KEY";
+/// `--runtime-config`.
+pub const RUNTIME_CONFIG: &str = "PELTON_RUNTIME_CONFIG";
+/// `--no-sync-queue`.
+pub const NO_SYNC_QUEUE: &str = "PELTON_NO_SYNC_QUEUE";
+/// `--no-sync-queue-admission`.
+pub const NO_SYNC_QUEUE_ADMISSION: &str = "PELTON_NO_SYNC_QUEUE_ADMISSION";
 /// `--idempotency-ttl-ms`.
 pub const IDEMPOTENCY_TTL_MS: &str = "PELTON_IDEMPOTENCY_TTL_MS";
 /// `--log-format`.

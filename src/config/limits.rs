@@ -69,6 +69,16 @@ limits! {
     guests_max: u32 = 256, 1..=4096, "PELTON_GUESTS_MAX";
     /// Calls to services behind a URL (POOL) under way at once in the whole plane
     endpoint_calls_max: u32 = 1024, 1..=100_000, "PELTON_ENDPOINT_CALLS_MAX";
+    /// Calls a second that the whole plane takes; more are answered 429
+    rate_max_per_second: u32 = 1_000_000, 1..=1_000_000_000, "PELTON_RATE_MAX_PER_SECOND";
+    /// Synchronous callers that wait in queues at once in the whole plane; one more is answered 429
+    sync_queue_max_depth: u32 = 4096, 1..=1_000_000, "PELTON_SYNC_QUEUE_MAX_DEPTH";
+    /// Time that a synchronous call may be expected to wait for its beginning, in ms; one that would wait longer is answered 429 at once
+    sync_queue_max_estimated_wait_ms: u64 = 300_000, 1..=86_400_000, "PELTON_SYNC_QUEUE_MAX_ESTIMATED_WAIT_MS";
+    /// Time that a synchronous call without a key may wait for its beginning, in ms; then it is answered 429
+    sync_queue_max_queue_wait_ms: u64 = 300_000, 1..=86_400_000, "PELTON_SYNC_QUEUE_MAX_QUEUE_WAIT_MS";
+    /// The least that a refused synchronous caller is told to wait, in s
+    sync_queue_retry_after_s: u32 = 2, 1..=3600, "PELTON_SYNC_QUEUE_RETRY_AFTER_S";
     /// Functions that may exist
     functions_max: u32 = 10_000, 1..=1_000_000, "PELTON_FUNCTIONS_MAX";
     /// Versions that one function may have
@@ -91,6 +101,8 @@ limits! {
     upload_bytes_in_flight_max: u64 = 268_435_456, 1024..=68_719_476_736, "PELTON_UPLOAD_BYTES_IN_FLIGHT_MAX";
     /// Time for a request's body to arrive, in ms
     body_timeout_ms: u64 = 120_000, 100..=3_600_000, "PELTON_BODY_TIMEOUT_MS";
+    /// Exports of executions under way at once; one more is answered 503
+    exports_max: u32 = 8, 1..=1000, "PELTON_EXPORTS_MAX";
     /// Uploads that wait for the compiler; one more is answered 503
     compile_queue_max: u32 = 16, 1..=1000, "PELTON_COMPILE_QUEUE_MAX";
     /// Time for compiling one upload, in s
@@ -101,6 +113,34 @@ limits! {
     loaded_code_bytes_max: u64 = 536_870_912, 1_048_576..=1_099_511_627_776, "PELTON_LOADED_CODE_BYTES_MAX";
     /// Inputs of waiting executions kept in memory, in bytes; the rest is read back at its turn
     queued_input_bytes_max: u64 = 268_435_456, 0..=1_099_511_627_776, "PELTON_QUEUED_INPUT_BYTES_MAX";
+    /// Requests that one attempt of a function may send
+    outgoing_requests_max: u32 = 1000, 0..=1_000_000, "PELTON_OUTGOING_REQUESTS_MAX";
+    /// Requests of one attempt under way at once, unread answers included
+    outgoing_requests_at_once_max: u32 = 32, 1..=10_000, "PELTON_OUTGOING_REQUESTS_AT_ONCE_MAX";
+    /// Bytes of the body of one request that a function sends
+    outgoing_request_bytes_max: u64 = 268_435_456, 0..=1_099_511_627_776, "PELTON_OUTGOING_REQUEST_BYTES_MAX";
+    /// Bytes of the body of one answer that a function gets
+    outgoing_response_bytes_max: u64 = 268_435_456, 0..=1_099_511_627_776, "PELTON_OUTGOING_RESPONSE_BYTES_MAX";
+    /// Header fields of one request that a function sends, and of one answer that it gets
+    outgoing_headers_max: u32 = 100, 10..=1000, "PELTON_OUTGOING_HEADERS_MAX";
+    /// Bytes of the head of one request that a function sends, and of one answer that it gets
+    outgoing_header_bytes_max: u32 = 65_536, 8192..=1_048_576, "PELTON_OUTGOING_HEADER_BYTES_MAX";
+    /// Time for a function's request to be connected, name and TLS included, in ms
+    outgoing_connect_timeout_ms: u64 = 5000, 1..=300_000, "PELTON_OUTGOING_CONNECT_TIMEOUT_MS";
+    /// Time without a byte of an answer, or without a byte of a request being taken, in ms
+    outgoing_silence_timeout_ms: u64 = 30_000, 1..=300_000, "PELTON_OUTGOING_SILENCE_TIMEOUT_MS";
+    /// Connections of all functions' requests, idle ones included
+    outgoing_connections_max: u32 = 1024, 1..=100_000, "PELTON_OUTGOING_CONNECTIONS_MAX";
+    /// Connections of one function's requests, idle ones included
+    outgoing_connections_per_function_max: u32 = 256, 1..=100_000, "PELTON_OUTGOING_CONNECTIONS_PER_FUNCTION_MAX";
+    /// Idle connections kept for further requests, of all functions
+    outgoing_idle_connections_max: u32 = 256, 0..=100_000, "PELTON_OUTGOING_IDLE_CONNECTIONS_MAX";
+    /// Idle connections kept for further requests, of one function
+    outgoing_idle_connections_per_function_max: u32 = 16, 0..=100_000, "PELTON_OUTGOING_IDLE_CONNECTIONS_PER_FUNCTION_MAX";
+    /// Time that an idle connection is kept, in ms
+    outgoing_idle_timeout_ms: u64 = 30_000, 0..=3_600_000, "PELTON_OUTGOING_IDLE_TIMEOUT_MS";
+    /// Secrets that may be kept
+    secrets_max: u32 = 1000, 0..=100_000, "PELTON_SECRETS_MAX";
     /// Faults of ours that one execution survives before it ends as PLATFORM_FAULT
     faults_max: u32 = 20, 0..=1000, "PELTON_FAULTS_MAX";
     /// Age after its end at which an execution is forgotten, in ms

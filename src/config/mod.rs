@@ -9,14 +9,17 @@ pub mod env;
 mod limits;
 mod net;
 mod options;
+mod secrets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
 
+use crate::secrets::Key;
+
 pub use limits::{Bound, Limits};
-pub use options::{LogFormat, LogOptions, Options};
+pub use options::{LogFormat, LogOptions, Options, RuntimeConfigWhen};
 
 /// A day: how long a key is remembered unless the retention is longer.
 const DAY_MS: u64 = 86_400_000;
@@ -32,6 +35,24 @@ pub enum Dispatching {
     Manual,
 }
 
+/// Something that is done, or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
+impl Switch {
+    fn on_if(yes: bool) -> Self {
+        match yes {
+            true => Self::On,
+            false => Self::Off,
+        }
+    }
+}
+
 /// What a plane is built from: checked, complete.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -45,10 +66,18 @@ pub struct Config {
     pub dispatching: Dispatching,
     /// Names that requests may carry as `Host`, beside loopback and the listen address; lower case, no port.
     pub allowed_hosts: Vec<String>,
-    /// Private ranges that POOL functions may live in.
+    /// Private ranges that functions may call and POOL functions may live in.
     pub private_ranges: Vec<IpNet>,
     /// Reverse proxies that functions may believe about their callers, beside those on this machine.
     pub trusted_proxies: Vec<IpNet>,
+    /// What secrets are encrypted with, if there may be any.
+    pub secrets_key: Option<Key>,
+    /// Whether the runtime config can be seen and changed over HTTP.
+    pub runtime_config: Switch,
+    /// Whether the bounds of synchronous calls hold, until an operator says otherwise.
+    pub sync_queue: Switch,
+    /// Whether one of them, the estimate, does.
+    pub sync_queue_admission: Switch,
     /// How long an idempotency key is remembered, in ms.
     pub idempotency_ttl_ms: u64,
     /// All other limits, each within its range.
@@ -56,6 +85,9 @@ pub struct Config {
     /// For crash tests: see [`Options::test_abort_on`].
     #[cfg(debug_assertions)]
     pub test_abort_on: Option<String>,
+    /// For crash tests: see [`Options::test_panic_on`].
+    #[cfg(debug_assertions)]
+    pub test_panic_on: Option<String>,
 }
 
 /// Everything that is wrong with what was typed, a sentence each.
@@ -92,6 +124,10 @@ impl TryFrom<Options> for Config {
         let private_ranges = check.take_all(&typed.allow_private_range, net::private_range);
         let trusted_proxies = check.take_all(&typed.trust_proxy, net::proxy_range);
         check.complaints.extend(typed.limits.complaints());
+        let secrets_key = check.take(secrets::key(
+            typed.secrets_key_file.as_deref(),
+            typed.secrets_key.as_ref(),
+        ));
         let idempotency_ttl_ms = check.idempotency_ttl_ms(&typed);
         let complaints = Complaints(check.complaints);
         match (listen, management_listen) {
@@ -106,10 +142,20 @@ impl TryFrom<Options> for Config {
                 allowed_hosts,
                 private_ranges,
                 trusted_proxies,
+                secrets_key: secrets_key.flatten(),
+                runtime_config: Switch::on_if(match typed.runtime_config {
+                    RuntimeConfigWhen::Auto => listen.ip().is_loopback(),
+                    RuntimeConfigWhen::On => true,
+                    RuntimeConfigWhen::Off => false,
+                }),
+                sync_queue: Switch::on_if(!typed.no_sync_queue),
+                sync_queue_admission: Switch::on_if(!typed.no_sync_queue_admission),
                 idempotency_ttl_ms,
                 limits: typed.limits,
                 #[cfg(debug_assertions)]
                 test_abort_on: typed.test_abort_on,
+                #[cfg(debug_assertions)]
+                test_panic_on: typed.test_panic_on,
             }),
             _ => Err(complaints),
         }
@@ -234,6 +280,28 @@ mod tests {
         assert!(refusal[0].contains("reverse proxy"), "{refusal:?}");
         options.insecure = true;
         assert!(Config::try_from(options).is_ok());
+    }
+
+    #[test]
+    fn the_runtime_config_is_there_on_loopback_unless_somebody_says_otherwise() {
+        for (listen, when, expected) in [
+            ("127.0.0.1:0", RuntimeConfigWhen::Auto, Switch::On),
+            ("127.0.0.1:0", RuntimeConfigWhen::Off, Switch::Off),
+            ("0.0.0.0:0", RuntimeConfigWhen::Auto, Switch::Off),
+            ("0.0.0.0:0", RuntimeConfigWhen::On, Switch::On),
+        ] {
+            let config = Config::try_from(Options {
+                listen: listen.to_owned(),
+                insecure: true,
+                runtime_config: when,
+                ..Options::default()
+            });
+            assert_eq!(
+                config.unwrap().runtime_config,
+                expected,
+                "{listen} {when:?}"
+            );
+        }
     }
 
     #[test]

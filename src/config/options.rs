@@ -4,8 +4,9 @@
 
 use std::path::PathBuf;
 
-use super::env;
 use super::limits::Limits;
+use super::{env, secrets};
+use crate::model::SecretValue;
 
 /// Options of `pelton serve`.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,13 +29,29 @@ pub struct Options {
     /// A name that requests may carry as Host, beside loopback and the listen address (repeatable)
     #[arg(long, value_name = "NAME", env = env::ALLOW_HOST, hide_env_values = true, value_delimiter = ',')]
     pub allow_host: Vec<String>,
-    /// A private range that POOL functions may live in, such as 10.0.0.0/8 (repeatable)
+    /// A private range that functions may call and POOL functions may live in, such as 10.0.0.0/8 (repeatable)
     #[arg(long, value_name = "CIDR", env = env::ALLOW_PRIVATE_RANGE, hide_env_values = true, value_delimiter = ',')]
     pub allow_private_range: Vec<String>,
     /// Addresses of reverse proxies whose X-Forwarded headers functions may believe, such as 10.0.0.0/8,
     /// beside loopback (repeatable)
     #[arg(long, value_name = "CIDR", env = env::TRUST_PROXY, hide_env_values = true, value_delimiter = ',')]
     pub trust_proxy: Vec<String>,
+    /// A file with the key that secrets are encrypted with: 32 random bytes in base64 or hexadecimal digits. The
+    /// variable PELTON_SECRETS_KEY may hold the key itself instead
+    #[arg(long, value_name = "FILE", env = env::SECRETS_KEY_FILE, hide_env_values = true)]
+    pub secrets_key_file: Option<PathBuf>,
+    /// The key itself, which the environment may hold.
+    #[arg(skip = secrets::key_of_environment())]
+    pub secrets_key: Option<SecretValue>,
+    /// Whether limits can be changed over HTTP while the plane runs (/v1/admin/runtime-config)
+    #[arg(long, value_enum, value_name = "WHEN", env = env::RUNTIME_CONFIG, hide_env_values = true, default_value_t)]
+    pub runtime_config: RuntimeConfigWhen,
+    /// Refuse synchronous calls only for their function's own queue and rate, whatever the --sync-queue limits say
+    #[arg(long, env = env::NO_SYNC_QUEUE, hide_env_values = true, value_parser = clap::builder::BoolishValueParser::new())]
+    pub no_sync_queue: bool,
+    /// Take synchronous calls in, however long they are expected to wait
+    #[arg(long, env = env::NO_SYNC_QUEUE_ADMISSION, hide_env_values = true, value_parser = clap::builder::BoolishValueParser::new())]
+    pub no_sync_queue_admission: bool,
     /// Time that an idempotency key is remembered, in ms; not less than --retention-ms
     /// [default: a day, or the retention if that is longer]
     #[arg(long, value_name = "N", env = env::IDEMPOTENCY_TTL_MS, hide_env_values = true)]
@@ -50,6 +67,10 @@ pub struct Options {
     #[cfg(debug_assertions)]
     #[arg(long, value_name = "TEXT", hide = true)]
     pub test_abort_on: Option<String>,
+    /// The same, but the attempt panics
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "TEXT", hide = true)]
+    pub test_panic_on: Option<String>,
 }
 
 impl Default for Options {
@@ -63,13 +84,32 @@ impl Default for Options {
             allow_host: Vec::new(),
             allow_private_range: Vec::new(),
             trust_proxy: Vec::new(),
+            secrets_key_file: None,
+            secrets_key: None,
+            runtime_config: RuntimeConfigWhen::default(),
+            no_sync_queue: false,
+            no_sync_queue_admission: false,
             idempotency_ttl_ms: None,
             limits: Limits::default(),
             log: LogOptions::default(),
             #[cfg(debug_assertions)]
             test_abort_on: None,
+            #[cfg(debug_assertions)]
+            test_panic_on: None,
         }
     }
+}
+
+/// See [`Options::runtime_config`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum RuntimeConfigWhen {
+    /// Where the API listens on loopback.
+    #[default]
+    Auto,
+    /// Wherever it listens.
+    On,
+    /// Nowhere.
+    Off,
 }
 
 /// How logs are written: always to standard error.

@@ -1,26 +1,27 @@
 //! POOL: a function that is a service behind a URL. POSTs attempts to it and reads outcomes.
 //!
-//! **Invariant:** no connection is made to an address that was not checked; proxies of the environment are
-//! ignored, redirects are not followed, and no answer is read beyond its limit.
+//! **Invariant:** no connection is made to an address that was not checked, and none serves two functions;
+//! proxies of the environment are ignored, redirects are not followed, and no answer is read beyond its limit.
 
-mod address;
+mod clients;
 mod request;
+mod resolver;
 mod response;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use ipnet::IpNet;
-use reqwest::{Client, Url};
+use reqwest::Url;
 use tokio_util::sync::CancellationToken;
 
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{Code, Failure, limits};
-use address::{Addresses, CheckedResolver, Refused};
+use crate::net::{Addresses, Refused};
+use clients::Clients;
 
-pub use address::Loopback;
+pub use crate::net::Loopback;
 
 /// The code of whatever goes wrong between Pelton and a service that said no code of its own.
 const POOL_ERROR: &str = "POOL_ERROR";
@@ -36,7 +37,9 @@ pub struct Options {
     pub connect_timeout_ms: u64,
     /// Largest answer that is read, in bytes; the function's `outputBytesMax` may be smaller.
     pub response_bytes_max: u64,
-    /// Connections kept open to one service while it is not called, at most.
+    /// Functions whose connections are kept, at most; the least recently called ones give way.
+    pub functions_kept_max: u64,
+    /// Connections kept open for one function while it is not called, at most.
     pub idle_connections_max: usize,
     /// How long such a connection is kept, in ms.
     pub idle_timeout_ms: u64,
@@ -49,13 +52,14 @@ impl Default for Options {
             ranges_allowed: Vec::new(),
             connect_timeout_ms: 5_000,
             response_bytes_max: 16 * 1024 * 1024,
-            idle_connections_max: 32,
+            functions_kept_max: 256,
+            idle_connections_max: 16,
             idle_timeout_ms: 30_000,
         }
     }
 }
 
-/// A cheap handle on the HTTP client for all POOL functions.
+/// A cheap handle on the HTTP clients of all POOL functions.
 #[derive(Clone)]
 pub struct Endpoint {
     inner: Arc<Inner>,
@@ -64,9 +68,7 @@ pub struct Endpoint {
 struct Inner {
     options: Options,
     addresses: Addresses,
-    /// Made at the first call: reading the system's certificates takes time and memory that a plane
-    /// without POOL functions does not owe.
-    client: OnceLock<Result<Client, String>>,
+    clients: Clients,
 }
 
 impl Endpoint {
@@ -75,9 +77,9 @@ impl Endpoint {
         let addresses = Addresses::new(options.loopback, options.ranges_allowed.clone());
         Self {
             inner: Arc::new(Inner {
+                clients: Clients::new(&options, addresses.clone()),
                 options,
                 addresses,
-                client: OnceLock::new(),
             }),
         }
     }
@@ -116,7 +118,7 @@ impl Endpoint {
                 return Ran::bare(Outcome::Error(Failure::new(POOL_ERROR, complaint)));
             }
         };
-        let client = match self.inner.client() {
+        let client = match self.inner.clients.of(&attempt.function) {
             Ok(client) => client,
             Err(cause) => return Ran::bare(Outcome::Fault(cause)),
         };
@@ -166,7 +168,7 @@ impl Endpoint {
                              take them out and let the service check its callers another way";
             return Err(complaint.to_owned());
         }
-        match address::literal(&url) {
+        match resolver::literal(&url) {
             Some(ip) => self
                 .inner
                 .addresses
@@ -179,45 +181,6 @@ impl Endpoint {
         }
         Ok(url)
     }
-}
-
-impl Inner {
-    fn client(&self) -> Result<Client, String> {
-        self.client
-            .get_or_init(|| {
-                let builder = || client_builder(&self.options, self.addresses.clone());
-                builder()
-                    .build()
-                    .or_else(|error| {
-                        let cause = chain(&error);
-                        tracing::warn!(
-                            error = cause,
-                            "https services cannot be verified, http ones can be called"
-                        );
-                        builder().tls_certs_only([]).build()
-                    })
-                    .map_err(|error| {
-                        format!("the HTTP client could not be made: {}", chain(&error))
-                    })
-            })
-            .clone()
-    }
-}
-
-fn client_builder(options: &Options, addresses: Addresses) -> reqwest::ClientBuilder {
-    // An error says that somebody else installed a provider already, which serves as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .http1_only()
-        .user_agent(concat!("pelton/", env!("CARGO_PKG_VERSION")))
-        .dns_resolver(CheckedResolver::new(addresses))
-        .connect_timeout(Duration::from_millis(options.connect_timeout_ms))
-        .pool_max_idle_per_host(options.idle_connections_max)
-        .pool_idle_timeout(Duration::from_millis(options.idle_timeout_ms))
 }
 
 /// No answer at all. An address that may not be called will not be allowed next time either; everything

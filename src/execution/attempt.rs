@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    ContentType, ExecutionId, Failure, Fence, FunctionName, IdempotencyKey, Input, Logs, Version,
+    ContentType, ExecutionId, Failure, Fence, FunctionName, IdempotencyKey, Input, Logs,
+    OpenSecret, Version,
 };
 
 /// One run of a function's code for an execution.
@@ -39,6 +40,8 @@ pub struct Attempt {
     pub metadata: Arc<[(String, String)]>,
     /// The input.
     pub input: Input,
+    /// The secrets that it is given, open.
+    pub secrets: Arc<[OpenSecret]>,
 }
 
 /// What one run came to. Codes of failures are the ones that users see.

@@ -90,6 +90,12 @@ pub enum Event {
     Cancel,
     /// The synchronous caller's time passed: state `timeout`.
     Expire,
+    /// It waited in its queue as long as a synchronous call may before it begins: state `timeout`, code
+    /// `QUEUE_TIMEOUT`. One that has begun, even if it is back in its queue, goes on.
+    QueueTimeout {
+        /// How long that is, in ms.
+        limit_ms: u64,
+    },
     /// The synchronous caller hung up: state `timeout`, code `CALLER_GONE`.
     CallerGone,
     /// The function was deleted: queued work ends as error `FUNCTION_REMOVED`; running work goes on.
@@ -152,6 +158,9 @@ pub enum Rejected {
     /// Only queued executions can do this.
     #[error("the execution is not queued")]
     NotQueued,
+    /// Only executions that never began can do this.
+    #[error("the execution has begun")]
+    Begun,
     /// Only running executions can do this.
     #[error("the execution is not running")]
     NotRunning,

@@ -66,6 +66,7 @@ fn draft() -> impl Strategy<Value = Draft> {
         1 => Just(Event::Cancel),
         1 => Just(Event::Expire),
         1 => Just(Event::CallerGone),
+        1 => Just(Event::QueueTimeout { limit_ms: 2_000 }),
         1 => Just(Event::RemoveFunction),
         1 => Just(Event::AgeOut),
         4 => Just(Event::Redrive),
@@ -216,6 +217,7 @@ fn named_fence(event: &Event) -> Option<Fence> {
         | Event::Lost
         | Event::Cancel
         | Event::Expire
+        | Event::QueueTimeout { .. }
         | Event::CallerGone
         | Event::RemoveFunction
         | Event::AgeOut
@@ -293,6 +295,15 @@ proptest! {
                 prop_assert!(now.ms_since(before.age_since) <= policy.max_age_ms);
                 let State::Queued { due } = before.state else { panic!("claimed while not queued") };
                 prop_assert!(when == ClaimWhen::Now || due <= now);
+            }
+        }
+    }
+
+    #[test]
+    fn a_call_is_given_back_only_if_nothing_of_it_ran(policy in policy(), history in happenings()) {
+        for Taken { before, event, .. } in run(policy, &history).taken {
+            if matches!(event, Event::QueueTimeout { .. }) {
+                prop_assert_eq!((before.started_at, before.attempts), (None, 0));
             }
         }
     }

@@ -106,6 +106,17 @@ pub(super) fn expired(execution: &Execution) -> Failure {
     )
 }
 
+/// The plane lets no synchronous call wait so long for its beginning.
+pub(super) fn queue_timeout(limit_ms: u64) -> Failure {
+    Failure::new(
+        "QUEUE_TIMEOUT",
+        format!(
+            "the call waited {limit_ms} ms in the queue and did not begin, which is as long as \
+             syncQueueMaxQueueWait allows: call again later, or enqueue the call"
+        ),
+    )
+}
+
 /// The synchronous caller went away.
 pub(super) fn caller_gone(execution: &Execution) -> Failure {
     Failure::new(

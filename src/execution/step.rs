@@ -96,6 +96,7 @@ pub fn step(
         Event::Complete { fence, completion } => case.complete(*fence, completion),
         Event::Cancel => case.end_by_order(State::Cancelled(reason::cancelled(execution))),
         Event::Expire => case.end_by_order(State::Timeout(reason::expired(execution))),
+        Event::QueueTimeout { limit_ms } => case.queue_timeout(*limit_ms),
         Event::CallerGone => case.end_by_order(State::Timeout(reason::caller_gone(execution))),
         Event::RemoveFunction => {
             case.require_queued()?;
@@ -258,6 +259,16 @@ impl Case<'_> {
         let mut stepped = self.end(self.again(), state);
         stepped.effects.stop_guest = self.is_running();
         Ok(stepped)
+    }
+
+    fn queue_timeout(self, limit_ms: u64) -> Result<Stepped, Rejected> {
+        self.require_queued()?;
+        // An attempt that was reported from outside is one, too.
+        if self.before.started_at.is_some() || self.before.attempts > 0 {
+            return Err(Rejected::Begun);
+        }
+        let failure = reason::queue_timeout(limit_ms);
+        Ok(self.end(self.again(), State::Timeout(failure)))
     }
 
     /// Judged here too, not only by the timer that sends it: work must not end because a clock was early.

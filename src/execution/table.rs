@@ -188,6 +188,7 @@ fn events() -> Vec<(&'static str, Event)> {
         ),
         ("cancel", Event::Cancel),
         ("expire", Event::Expire),
+        ("queue timeout", Event::QueueTimeout { limit_ms: 2_000 }),
         ("caller gone", Event::CallerGone),
         ("remove function", Event::RemoveFunction),
         ("age out", Event::AgeOut),

@@ -5,6 +5,9 @@
 mod host;
 mod id;
 mod payload;
+mod reach;
+mod runtime_config;
+mod secret;
 mod spec;
 
 pub use host::{HostName, InvalidHostName};
@@ -13,6 +16,12 @@ pub use id::{
     InvalidFunctionName, InvalidIdempotencyKey, Timestamp, VersionNumber,
 };
 pub use payload::{ContentType, Encoding, Failure, Input, JSON, LogLine, LogStream, Logs, Output};
+pub use reach::{Host, HostPattern, InvalidHost, InvalidHostPattern, Origin, Scheme};
+pub use runtime_config::{
+    RuntimeConfig, RuntimeOverrides, RuntimeRevision, RuntimeSetting, runtime_limits,
+    wait_complaint, whole_complaint,
+};
+pub use secret::{Exposure, InvalidSecretName, OpenSecret, SecretName, SecretUse, SecretValue};
 pub use spec::{
     Backoff, Code, ExecutionMode, FunctionSettings, RecordMode, Shape, Spec, Version, VersionSpec,
     limits,

@@ -92,9 +92,13 @@ pub enum LogStream {
     Stdout,
     /// The guest's standard error.
     Stderr,
+    /// The guest's calls of `wasi:logging`; the text is level, context and message, with tabs between.
+    Logging,
+    /// Pelton itself: why it refused something that the guest asked for.
+    Plane,
 }
 
-/// One line that a guest wrote.
+/// One line of an attempt's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
     /// The stream it was written to.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use super::host::HostName;
 use super::id::{Digest, Timestamp, VersionNumber};
+use super::reach::HostPattern;
+use super::secret::SecretUse;
 
 /// Defaults and ranges of the spec's fields, one row each: the single source for validation, docs and errors.
 pub mod limits {
@@ -62,11 +64,17 @@ pub mod limits {
     /// Calls a second, and calls at once beyond that rate.
     pub const RATE: RangeInclusive<u64> = 1..=1_000_000;
     /// Host names of one function.
-    pub const HOSTS_MAX: usize = 64;
+    pub const HOST_NAMES_MAX: usize = 64;
     /// Entries of `args`, of `env` and of `config`.
     pub const ENTRIES_MAX: usize = 256;
     /// Bytes of all names and values of `args`, of `env` and of `config`, each.
     pub const ENTRIES_BYTES_MAX: usize = 65_536;
+    /// Entries of `allowHosts`, and of the `hosts` of one placeholder.
+    pub const HOSTS_MAX: usize = 128;
+    /// Entries of `secrets`.
+    pub const SECRETS_MAX: usize = 64;
+    /// Bytes of one secret's value.
+    pub const SECRET_BYTES: RangeInclusive<u64> = 1..=65_536;
     /// Longest `image`, `endpointUrl` and `invokePath`, in bytes.
     pub const TEXT_BYTES_MAX: usize = 2048;
 }
@@ -204,6 +212,11 @@ pub struct VersionSpec {
     pub env: BTreeMap<String, String>,
     /// Values for `wasi:config/store`.
     pub config: BTreeMap<String, String>,
+    /// Hosts that the function may call. None: it may not call out, and code that wants to is refused at deploy
+    /// (unless its world always imports that); empty: it may call nobody.
+    pub allow_hosts: Option<Vec<HostPattern>>,
+    /// Secrets that the function is given, by the name that it knows them by.
+    pub secrets: BTreeMap<String, SecretUse>,
     /// Path and query that calls of an HTTP function are POSTed to; `/` unless said.
     pub invoke_path: Option<String>,
     /// What is kept of calls that were promised nothing.
@@ -233,6 +246,8 @@ impl Default for VersionSpec {
             args: Vec::new(),
             env: BTreeMap::new(),
             config: BTreeMap::new(),
+            allow_hosts: None,
+            secrets: BTreeMap::new(),
             invoke_path: None,
             record: RecordMode::Auto,
             execution_mode: None,

@@ -3,16 +3,30 @@
 //! **Invariant:** every family has the label `function`, so that one call removes a function from all of them.
 
 use prometheus::core::Collector;
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
-/// Upper bounds of the histograms' buckets, in ms: from ten microseconds to five minutes.
-const BUCKETS_MS: [f64; 22] = [
-    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0,
-    1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0, 300_000.0,
-];
+use super::sync_queue::SyncQueueFamilies;
+use super::timers::Timers;
 
 pub(super) const REASON_DEPTH: &str = "depth";
+pub(super) const REASON_ESTIMATED_WAIT: &str = "est_wait";
+pub(super) const REASON_TIMEOUT: &str = "timeout";
 pub(super) const REASON_RATE: &str = "rate";
+
+/// What an attempt can come to: the words of [`crate::execution::Outcome::word`].
+pub(super) const OUTCOMES: [&str; 8] = [
+    "success",
+    "error",
+    "retry",
+    "requeue",
+    "timeout",
+    "limit",
+    "interrupted",
+    "fault",
+];
+
+/// The modes that nanofaas's control of concurrency has. There are no pods here: it is always the first.
+pub(super) const CONTROLLER_MODES: [&str; 3] = ["FIXED", "STATIC_PER_POD", "ADAPTIVE_PER_POD"];
 
 pub(super) struct Families {
     pub(super) enqueued: IntCounterVec,
@@ -27,19 +41,49 @@ pub(super) struct Families {
     pub(super) rejected: IntCounterVec,
     pub(super) cold_starts: IntCounterVec,
     pub(super) warm_starts: IntCounterVec,
+    pub(super) attempts: IntCounterVec,
     pub(super) queue_depth: IntGaugeVec,
     pub(super) in_flight: IntGaugeVec,
-    pub(super) latency_ms: HistogramVec,
-    pub(super) init_duration_ms: HistogramVec,
-    pub(super) queue_wait_ms: HistogramVec,
-    pub(super) e2e_latency_ms: HistogramVec,
+    pub(super) effective_concurrency: IntGaugeVec,
+    pub(super) target_in_flight: IntGaugeVec,
+    pub(super) controller_mode: IntGaugeVec,
+    pub(super) sync_queue: SyncQueueFamilies,
+    pub(super) times: Times,
+}
+
+/// The families of times.
+pub(super) struct Times {
+    pub(super) latency: Timers,
+    pub(super) init_duration: Timers,
+    pub(super) queue_wait: Timers,
+    pub(super) e2e_latency: Timers,
+}
+
+impl Times {
+    fn register(registry: &Registry) -> Self {
+        let timer = |name, help| registered(registry, Timers::new(name, help));
+        Self {
+            latency: timer("function_latency_ms", "Time of one attempt"),
+            init_duration: timer(
+                "function_init_duration_ms",
+                "Time of cold attempts to load code",
+            ),
+            queue_wait: timer(
+                "function_queue_wait_ms",
+                "Time between being ready and being claimed",
+            ),
+            e2e_latency: timer(
+                "function_e2e_latency_ms",
+                "Time between being accepted and having ended, all attempts included",
+            ),
+        }
+    }
 }
 
 impl Families {
     pub(super) fn register(registry: &Registry) -> Self {
         let counter = |name, help| counters(registry, name, help, &["function"]);
-        let gauge = |name, help| gauges(registry, name, help);
-        let histogram = |name, help| histograms(registry, name, help);
+        let gauge = |name, help| gauges(registry, name, help, &["function"]);
         Self {
             enqueued: counter("function_enqueue_total", "New executions taken in"),
             dispatched: counter("function_dispatch_total", "Attempts begun"),
@@ -62,7 +106,7 @@ impl Families {
             rejected: counters(
                 registry,
                 "function_queue_rejected_total",
-                "Calls refused at admission: queue full (depth) or too many a second (rate)",
+                "Calls refused: no room (depth), none in time (est_wait), too many a second (rate), or waited too long and given back (timeout)",
                 &["function", "reason"],
             ),
             cold_starts: counter(
@@ -73,24 +117,33 @@ impl Families {
                 "function_warm_start_total",
                 "Attempts that found code loaded",
             ),
+            attempts: counters(
+                registry,
+                "function_attempt_total",
+                "Attempts that ended, by what they came to",
+                &["function", "outcome"],
+            ),
             queue_depth: gauge(
                 "function_queue_depth",
                 "Executions waiting, ready and deferred together",
             ),
             in_flight: gauge("function_inFlight", "Attempts running"),
-            latency_ms: histogram("function_latency_ms", "Time of one attempt, in ms"),
-            init_duration_ms: histogram(
-                "function_init_duration_ms",
-                "Time of cold attempts to load code, in ms",
+            effective_concurrency: gauge(
+                "function_effective_concurrency",
+                "Attempts that may run at once",
             ),
-            queue_wait_ms: histogram(
-                "function_queue_wait_ms",
-                "Time between being ready and being claimed, in ms",
+            target_in_flight: gauge(
+                "function_target_inflight_per_pod",
+                "Attempts that may run at once in one process, and there is one",
             ),
-            e2e_latency_ms: histogram(
-                "function_e2e_latency_ms",
-                "Time between being accepted and having ended, all attempts included, in ms",
+            controller_mode: gauges(
+                registry,
+                "function_concurrency_controller_mode",
+                "1 for the way in which the concurrency is set, which is always FIXED",
+                &["function", "mode"],
             ),
+            sync_queue: SyncQueueFamilies::register(registry),
+            times: Times::register(registry),
         }
     }
 
@@ -112,19 +165,36 @@ impl Families {
         ] {
             let _ = family.remove_label_values(&[label]);
         }
-        for reason in [REASON_DEPTH, REASON_RATE] {
+        self.sync_queue.remove(label);
+        for reason in [
+            REASON_DEPTH,
+            REASON_ESTIMATED_WAIT,
+            REASON_RATE,
+            REASON_TIMEOUT,
+        ] {
             let _ = self.rejected.remove_label_values(&[label, reason]);
         }
-        for family in [&self.queue_depth, &self.in_flight] {
-            let _ = family.remove_label_values(&[label]);
+        for outcome in OUTCOMES {
+            let _ = self.attempts.remove_label_values(&[label, outcome]);
         }
         for family in [
-            &self.latency_ms,
-            &self.init_duration_ms,
-            &self.queue_wait_ms,
-            &self.e2e_latency_ms,
+            &self.queue_depth,
+            &self.in_flight,
+            &self.effective_concurrency,
+            &self.target_in_flight,
         ] {
             let _ = family.remove_label_values(&[label]);
+        }
+        for mode in CONTROLLER_MODES {
+            let _ = self.controller_mode.remove_label_values(&[label, mode]);
+        }
+        for timers in [
+            &self.times.latency,
+            &self.times.init_duration,
+            &self.times.queue_wait,
+            &self.times.e2e_latency,
+        ] {
+            timers.remove(label);
         }
     }
 }
@@ -142,18 +212,15 @@ pub(super) fn registered<C: Collector + Clone + 'static>(
     family
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+pub(super) fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> IntCounterVec {
     registered(registry, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
-    registered(
-        registry,
-        IntGaugeVec::new(Opts::new(name, help), &["function"]),
-    )
-}
-
-fn histograms(registry: &Registry, name: &str, help: &str) -> HistogramVec {
-    let options = HistogramOpts::new(name, help).buckets(BUCKETS_MS.to_vec());
-    registered(registry, HistogramVec::new(options, &["function"]))
+pub(super) fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels))
 }

@@ -9,9 +9,14 @@
 mod families;
 mod function;
 mod plane;
+mod runtime_config;
+mod sync_queue;
+mod timers;
 
 pub use function::FunctionMetrics;
-pub use plane::{Counter, Gauge};
+pub use plane::{Counter, Distribution, Gauge, Spread};
+pub use runtime_config::RuntimeConfigUpdate;
+pub use sync_queue::SyncQueueMetrics;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,9 +26,10 @@ use prometheus::TextEncoder;
 
 use self::families::Families;
 use self::plane::Plane;
+use self::runtime_config::RuntimeConfigSeries;
 use crate::model::FunctionName;
 
-/// Functions with series of their own unless said otherwise: each costs about 120 lines of text.
+/// Functions with series of their own unless said otherwise: each costs about 160 lines of text.
 pub const FUNCTIONS_MAX_DEFAULT: usize = 1000;
 
 /// The label of all functions that came after the bound was reached. No function can be called this: a
@@ -46,6 +52,7 @@ struct Inner {
     registry: prometheus::Registry,
     families: Families,
     plane: Plane,
+    runtime_config: RuntimeConfigSeries,
     functions: RwLock<Functions>,
     functions_max: usize,
     samplers: RwLock<Vec<Sampler>>,
@@ -83,11 +90,13 @@ impl Metrics {
         let registry = prometheus::Registry::new();
         let families = Families::register(&registry);
         let plane = Plane::register(&registry);
+        let runtime_config = RuntimeConfigSeries::register(&registry);
         Self {
             inner: Arc::new(Inner {
                 registry,
                 families,
                 plane,
+                runtime_config,
                 functions: RwLock::default(),
                 functions_max,
                 samplers: RwLock::default(),
@@ -133,8 +142,7 @@ impl Metrics {
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = functions.by_name.remove(name) {
             // Its part in the sums of `_other` goes with it.
-            known.metrics.set_queue_depth(0);
-            known.metrics.set_in_flight(0);
+            known.metrics.leave();
             if known.named {
                 functions.named -= 1;
                 self.inner.families.remove(name.as_str());
@@ -150,6 +158,16 @@ impl Metrics {
     /// Adds to a count of the whole plane.
     pub fn add(&self, counter: Counter, by: u64) {
         self.inner.plane.add(counter, by);
+    }
+
+    /// Says how a distribution of the whole plane stands.
+    pub fn set_distribution(&self, distribution: Distribution, spread: Spread) {
+        self.inner.plane.set_distribution(distribution, spread);
+    }
+
+    /// A request was answered with an error of this code (`pelton_errors_total`), which is one of a short list.
+    pub fn refused(&self, code: &'static str) {
+        self.inner.plane.refused(code);
     }
 
     /// Calls `sampler` before every [`Metrics::render`], so that figures are true when they are read and
@@ -187,10 +205,14 @@ impl Metrics {
 /// Why a call was refused at admission; the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectReason {
-    /// The queue is full.
+    /// There is no room: the queue is full, or too many callers wait.
     Depth,
+    /// A synchronous call would wait too long.
+    EstimatedWait,
     /// The rate is used up.
     Rate,
+    /// A synchronous call waited too long for its beginning.
+    Timeout,
 }
 
 #[cfg(test)]
@@ -257,8 +279,12 @@ mod tests {
         echo.faulted();
         echo.rejected(RejectReason::Rate);
         echo.waited(Duration::from_millis(3));
-        echo.ran(Duration::from_micros(1500), Some(Duration::from_millis(20)));
-        echo.ran(Duration::from_micros(500), None);
+        echo.ran(
+            "retry",
+            Duration::from_micros(1500),
+            Some(Duration::from_millis(20)),
+        );
+        echo.ran("success", Duration::from_micros(500), None);
         echo.ended(Status::Success, Duration::from_millis(8));
         echo.ended(Status::Timeout, Duration::from_millis(2));
 
@@ -279,6 +305,33 @@ mod tests {
         assert_eq!(series("function_e2e_latency_ms_sum"), Some(10.0));
         let rejected = "function_queue_rejected_total{function=\"echo\",reason=\"rate\"}";
         assert_eq!(value(&metrics, rejected), Some(1.0));
+    }
+
+    #[test]
+    fn every_outcome_has_a_series_of_its_own() {
+        use crate::execution::Outcome;
+        use crate::model::Failure;
+        let failure = || Failure::new("C", "m");
+        let metrics = Metrics::default();
+        let echo = metrics.function(&name("echo"));
+        for outcome in [
+            Outcome::Success {
+                content_type: None,
+                body: Default::default(),
+            },
+            Outcome::Error(failure()),
+            Outcome::Retry(failure()),
+            Outcome::Requeue(None),
+            Outcome::TimedOut(failure()),
+            Outcome::Limit(failure()),
+            Outcome::Interrupted,
+            Outcome::Fault(String::new()),
+        ] {
+            echo.ran(outcome.word(), Duration::ZERO, None);
+            let word = outcome.word();
+            let series = format!("function_attempt_total{{function=\"echo\",outcome=\"{word}\"}}");
+            assert_eq!(value(&metrics, &series), Some(1.0), "{series}");
+        }
     }
 
     #[test]

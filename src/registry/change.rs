@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{ChangeRight, Deployed, Error, Function, Registry, SpecEdit};
+use super::{ChangeRight, Deployed, Error, Function, Registry, SpecEdit, grants};
 use crate::model::{
     Code, Digest, ExecutionMode, FunctionName, Spec, Version, VersionNumber, VersionSpec,
 };
 use crate::runtime::Prepared;
+use crate::secrets::Existence;
 use crate::store;
 
 impl Registry {
@@ -63,6 +64,8 @@ impl Registry {
             spec.version.execution_mode = None;
         }
         let code = wasm_code(prepared);
+        let outgoing = prepared.outgoing.as_deref();
+        let _existence = self.admit(&code, outgoing, &spec.version).await?;
         match standing {
             Some(function) => {
                 let function = self.add_version(right, &function, code, spec).await?;
@@ -93,6 +96,7 @@ impl Registry {
                 return Err(Error::NameTaken(name));
             }
             let code = registry.resolve(&name, &spec.version)?;
+            let _existence = registry.admit_known(&code, &spec.version).await?;
             registry.create_with(right, &name, code, spec).await
         })
         .await
@@ -134,6 +138,7 @@ impl Registry {
         } else {
             self.resolve(name, &spec.version)?
         };
+        let _existence = self.admit_known(&code, &spec.version).await?;
         self.add_version(right, &function, code, spec).await
     }
 
@@ -158,17 +163,8 @@ impl Registry {
     ) -> Result<Arc<Function>, Error> {
         let right = self.change(name).await;
         let function = self.must_get(name)?;
-        if function.version(version).is_none() {
-            let numbers = function
-                .versions
-                .iter()
-                .map(|version| version.number.to_string());
-            let numbers: Vec<_> = numbers.collect();
-            return Err(Error::UnknownVersion(format!(
-                "{name} has no version {version}: it has {}",
-                numbers.join(", ")
-            )));
-        }
+        let older = self.usable_version(&function, version)?;
+        let _existence = self.admit_known(&older.code, &older.spec).await?;
         self.set(right, &function, function.settings.clone(), version)
             .await
     }
@@ -319,6 +315,28 @@ impl Registry {
             spec,
             created_at: self.inner.clock.now(),
         })
+    }
+
+    /// Makes sure that a version may become the active one: that it is granted what its code asks for, and that its
+    /// secrets exist for as long as the answer is held.
+    async fn admit(
+        &self,
+        code: &Code,
+        outgoing: Option<&str>,
+        spec: &VersionSpec,
+    ) -> Result<Existence, Error> {
+        grants::check(code, outgoing, spec)?;
+        Ok(self.inner.vault.rely_on(&spec.secrets).await?)
+    }
+
+    /// The same for code that was uploaded before.
+    async fn admit_known(&self, code: &Code, spec: &VersionSpec) -> Result<Existence, Error> {
+        let known = match code {
+            Code::Wasm { digest, .. } => self.inner.code.known(digest),
+            Code::Echo | Code::Endpoint { .. } => None,
+        };
+        let outgoing = known.and_then(|prepared| prepared.outgoing);
+        self.admit(code, outgoing.as_deref(), spec).await
     }
 
     /// Finds the code that a spec names.

@@ -7,6 +7,7 @@
 
 mod change;
 mod code;
+mod grants;
 mod hosts;
 
 pub use code::{CodeSource, PlaneCode};
@@ -18,10 +19,15 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::clock::Clock;
 use crate::model::{
-    FunctionId, FunctionName, FunctionSettings, HostName, Spec, Timestamp, Version, VersionNumber,
+    Code, Digest, FunctionId, FunctionName, FunctionSettings, HostName, SecretName, Spec,
+    Timestamp, Version, VersionNumber,
 };
+use crate::secrets::{self, Vault};
 use crate::shutdown::Tasks;
-use crate::store::{self, FunctionRecord, Store};
+use crate::store::{FunctionRecord, Store};
+
+/// Versions that a sentence names one by one.
+const NUMBERS_SHOWN: usize = 20;
 
 /// A function as it stands: a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +69,9 @@ pub enum Error {
     /// There is no such version; the text names those that exist.
     #[error("{0}")]
     UnknownVersion(String),
+    /// There is such a version, but its code is not kept any more; the text says what can be done.
+    #[error("{0}")]
+    CodeGone(String),
     /// Every complaint about the spec at once: field and what is wrong with it.
     #[error("the spec has {} mistake(s)", .0.len())]
     Invalid(Vec<String>),
@@ -84,9 +93,33 @@ pub enum Error {
     /// Host names that other functions own; the text names both.
     #[error("{0}")]
     HostTaken(String),
+    /// The code asks for something that the spec does not grant; the text names the field.
+    #[error("{0}")]
+    NotGranted(String),
+    /// Its secrets, or what was to be done with one.
+    #[error(transparent)]
+    Secrets(#[from] crate::secrets::Error),
     /// The store refused.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
+}
+
+/// Why calls cannot be sent to a version; the texts say what there is instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unusable {
+    /// There is no such version.
+    Unknown(String),
+    /// Its code is not kept any more.
+    CodeGone(String),
+}
+
+impl From<Unusable> for Error {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Unknown(text) => Self::UnknownVersion(text),
+            Unusable::CodeGone(text) => Self::CodeGone(text),
+        }
+    }
 }
 
 /// What makes the new spec out of the one that stands (the default one for a new function).
@@ -108,6 +141,8 @@ pub struct Options {
     pub functions_max: u32,
     /// Versions of one function, at most.
     pub versions_max: u32,
+    /// The secrets that functions are given.
+    pub secrets: secrets::Options,
 }
 
 impl Default for Options {
@@ -115,6 +150,7 @@ impl Default for Options {
         Self {
             functions_max: 10_000,
             versions_max: 1_000,
+            secrets: secrets::Options::default(),
         }
     }
 }
@@ -129,6 +165,7 @@ struct Inner {
     options: Options,
     store: Arc<dyn Store>,
     code: Arc<dyn CodeSource>,
+    vault: Vault,
     clock: Clock,
     tasks: Tasks,
     table: RwLock<Table>,
@@ -170,17 +207,19 @@ impl Table {
 }
 
 impl Registry {
-    /// Reads all functions from the store.
+    /// Reads all functions and secrets from the store.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's, or a key that is not that of the secrets in it.
     pub async fn open(
         options: Options,
         store: Arc<dyn Store>,
         code: Arc<dyn CodeSource>,
         clock: Clock,
         tasks: Tasks,
-    ) -> store::Result<Self> {
+    ) -> Result<Self, secrets::OpenError> {
+        let secrets = options.secrets.clone();
+        let vault = Vault::open(secrets, Arc::clone(&store), clock.clone(), tasks.clone()).await?;
         let mut table = Table::default();
         let mut hosts = HashMap::new();
         for record in store.functions().await? {
@@ -201,6 +240,7 @@ impl Registry {
                 options,
                 store,
                 code,
+                vault,
                 clock,
                 tasks,
                 table: RwLock::new(table),
@@ -208,6 +248,32 @@ impl Registry {
                 hosts: Mutex::new(hosts),
             }),
         })
+    }
+
+    /// The secrets.
+    pub fn vault(&self) -> &Vault {
+        &self.inner.vault
+    }
+
+    /// Deletes a secret that no function's active version is given. Older versions may be: they cannot become the
+    /// active one again until it is set again, and what is queued for them fails.
+    ///
+    /// # Errors
+    /// See [`secrets::Error`].
+    pub async fn delete_secret(&self, name: &SecretName) -> Result<(), Error> {
+        let (registry, secret) = (self.clone(), name.clone());
+        let users = move || {
+            let mut functions = registry.list();
+            functions.retain(|function| {
+                let mut uses = function.active.spec.secrets.values();
+                uses.any(|used| used.secret == secret)
+            });
+            functions
+                .iter()
+                .map(|function| function.name.clone())
+                .collect()
+        };
+        Ok(self.inner.vault.delete(name, users).await?)
     }
 
     /// One function.
@@ -235,6 +301,46 @@ impl Registry {
         let mut all: Vec<_> = self.read().by_name.values().cloned().collect();
         all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// A version that calls can be sent to: it exists, and its code does.
+    ///
+    /// # Errors
+    /// [`Unusable`].
+    pub fn usable_version(
+        &self,
+        function: &Function,
+        number: VersionNumber,
+    ) -> Result<Arc<Version>, Unusable> {
+        let name = &function.name;
+        let Some(version) = function.version(number) else {
+            let all = numbers(&function.versions);
+            let text = format!("{name} has no version {number}: it has {all}");
+            return Err(Unusable::Unknown(text));
+        };
+        let Some(digest) = self.code_gone(version) else {
+            return Ok(Arc::clone(version));
+        };
+        let mut others = function.versions.clone();
+        others.retain(|version| self.code_gone(version).is_none());
+        let others = match others.as_slice() {
+            [] => "no version's code is there".to_owned(),
+            others => format!("it has that of {}", numbers(others)),
+        };
+        Err(Unusable::CodeGone(format!(
+            "the code of version {number} of {name} (sha256:{digest}) is not kept any more: {others}. Deploy the file again"
+        )))
+    }
+
+    /// The digest of a version's code, if that is not kept.
+    fn code_gone(&self, version: &Version) -> Option<Digest> {
+        match version.code {
+            Code::Wasm { digest, .. } => match self.inner.code.known(&digest) {
+                Some(_) => None,
+                None => Some(digest),
+            },
+            Code::Echo | Code::Endpoint { .. } => None,
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Table> {
@@ -269,6 +375,17 @@ impl Registry {
 }
 
 type ChangeRight = tokio::sync::OwnedMutexGuard<()>;
+
+/// The numbers of some versions, for a sentence: the latest ones where there are many.
+fn numbers(versions: &[Arc<Version>]) -> String {
+    let (older, latest) = versions.split_at(versions.len().saturating_sub(NUMBERS_SHOWN));
+    let latest: Vec<_> = latest.iter().map(|it| it.number.to_string()).collect();
+    let older = match older {
+        [] => "",
+        [_, ..] => "older ones, ",
+    };
+    format!("{older}{}", latest.join(", "))
+}
 
 impl Function {
     fn from_record(record: FunctionRecord) -> Option<Self> {

@@ -228,11 +228,13 @@ fn read_answer(answer: Answer, wasm: &[u8]) -> Result<Compiled, Refused> {
             shape,
             needs,
             flavor,
+            outgoing,
         } => match shape_of(&shape) {
             Some(shape) if digest == digest_of(wasm).to_string() => Ok(Compiled {
                 shape,
                 needs,
                 flavor,
+                outgoing: outgoing.as_deref().map(super::shape::shorten),
                 artifact,
             }),
             _ => Err(Refused::Failed(

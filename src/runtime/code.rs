@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use wasmtime::component::Component;
@@ -14,9 +15,10 @@ use wasmtime::{Engine, Module};
 use super::cache::Cache;
 use super::coalesce::Coalesce;
 use super::compile::{Compiled, Compiler, digest_of};
-use super::engine::{MEMORIES_PER_PERMIT, TABLES_PER_PERMIT};
+use super::engine::{MEMORIES_PER_PERMIT, PoolUse, TABLES_PER_PERMIT, pool_use};
 use super::engines::{Engines, Unit};
 use super::runnable::Runnable;
+use super::times::{CompilationTimes, Times};
 use super::wire::{Label, Needs, shape_of, shape_word};
 use super::{Prepared, Refused};
 use crate::model::{Digest, Shape};
@@ -52,6 +54,7 @@ pub(super) struct Codes {
     loaded: moka::sync::Cache<Digest, Arc<Loaded>>,
     loading: Coalesce<Result<Arc<Loaded>, LoadError>>,
     preparing: Coalesce<Result<Prepared, Refused>>,
+    times: Times,
 }
 
 /// What blocking threads need.
@@ -84,6 +87,7 @@ impl Codes {
                 .build(),
             loading: Coalesce::default(),
             preparing: Coalesce::default(),
+            times: Times::default(),
         }
     }
 
@@ -95,8 +99,33 @@ impl Codes {
         &self.shelf.cache
     }
 
-    pub(super) fn compiler(&self) -> &dyn Compiler {
-        &*self.compiler
+    /// Files that wait for the compiler, and files that it works at.
+    pub(super) fn compiling(&self) -> (usize, usize) {
+        let pending = self.compiler.pending();
+        let running = pending.min(self.compiler.at_once_max());
+        (pending - running, running)
+    }
+
+    /// How long compilations took, waiting included; those that were given up apart.
+    pub(super) fn compilation_times(&self) -> CompilationTimes {
+        self.times.read()
+    }
+
+    /// What running guests take of the pool.
+    pub(super) fn pool_use(&self) -> PoolUse {
+        let engines = &self.shelf.engines;
+        let plain = pool_use(&engines.plain().engine);
+        match engines.with_async() {
+            Some(unit) => plain.and(pool_use(&unit.engine)),
+            None => plain,
+        }
+    }
+
+    async fn compile(&self, wasm: Bytes) -> Result<Compiled, Refused> {
+        let begun = Instant::now();
+        let compiled = self.compiler.compile(wasm).await;
+        self.times.record(begun.elapsed());
+        compiled
     }
 
     /// Entries in memory and their weight in bytes, after housekeeping that is due.
@@ -131,7 +160,7 @@ impl Codes {
         {
             return Ok(prepared);
         }
-        let compiled = self.compiler.compile(wasm.clone()).await?;
+        let compiled = self.compile(wasm.clone()).await?;
         let shelf = Arc::clone(&self.shelf);
         let label = label_of(&compiled, &wasm);
         let answer = prepared(digest, &label);
@@ -185,7 +214,7 @@ impl Codes {
             Found::Code(loaded) => *loaded,
             Found::Wasm(wasm) => {
                 tracing::info!(code.digest = %digest, "no machine code for this engine: compiling again");
-                let compiled = self.compiler.compile(wasm.clone()).await.map_err(failed)?;
+                let compiled = self.compile(wasm.clone()).await.map_err(failed)?;
                 let shelf = Arc::clone(&self.shelf);
                 blocking(move || shelf.restore(&digest, &wasm, &compiled))
                     .await
@@ -303,6 +332,7 @@ fn label_of(compiled: &Compiled, wasm: &[u8]) -> Label {
         size: u64::try_from(wasm.len()).unwrap_or(u64::MAX),
         needs: compiled.needs,
         flavor: compiled.flavor,
+        outgoing: compiled.outgoing.clone(),
     }
 }
 
@@ -312,6 +342,7 @@ pub(super) fn prepared(digest: Digest, label: &Label) -> Option<Prepared> {
         digest,
         shape: shape_of(&label.shape)?,
         size: label.size,
+        outgoing: label.outgoing.clone(),
     })
 }
 

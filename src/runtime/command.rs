@@ -17,6 +17,7 @@ use super::output::Capture;
 use super::run::{Life, usize_of};
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{Failure, Input};
+use crate::net::Client;
 
 /// The program's entry in preview 1.
 const START: &str = "_start";
@@ -26,8 +27,9 @@ pub(super) async fn run_02(
     code: &p2::bindings::CommandPre<Ctx>,
     attempt: &Attempt,
     stop: &CancellationToken,
+    client: &Client,
 ) -> Ran {
-    let mut life = begin(code.engine(), attempt, stop);
+    let mut life = begin(code.engine(), attempt, stop, client);
     let guest = async {
         let command = code.instantiate_async(&mut life.store).await?;
         life.store.data_mut().instantiated = true;
@@ -46,8 +48,9 @@ pub(super) async fn run_03(
     code: &p3::bindings::CommandPre<Ctx>,
     attempt: &Attempt,
     stop: &CancellationToken,
+    client: &Client,
 ) -> Ran {
-    let mut life = begin(code.engine(), attempt, stop);
+    let mut life = begin(code.engine(), attempt, stop, client);
     let capture = life.capture.clone();
     let guest = async {
         let command = code.instantiate_async(&mut life.store).await?;
@@ -91,8 +94,9 @@ pub(super) async fn run_core(
     code: &InstancePre<Ctx>,
     attempt: &Attempt,
     stop: &CancellationToken,
+    client: &Client,
 ) -> Ran {
-    let mut life = begin(code.module().engine(), attempt, stop);
+    let mut life = begin(code.module().engine(), attempt, stop, client);
     // Preview 1 writes straight from the guest's memory, in small pieces: a large write costs the host
     // nothing, and one that is larger than the output may be shall end as that, not as "out of memory".
     let memory = attempt.version.spec.memory_mb.saturating_mul(1 << 20);
@@ -108,13 +112,20 @@ pub(super) async fn run_core(
     life.end(lived).judge(attempt, judge)
 }
 
-fn begin(engine: &Engine, attempt: &Attempt, stop: &CancellationToken) -> Life {
+fn begin(engine: &Engine, attempt: &Attempt, stop: &CancellationToken, client: &Client) -> Life {
     let spec = &attempt.version.spec;
     let capture = Capture::with_output(
         usize_of(spec.log_bytes_max),
         usize_of(spec.output_bytes_max),
     );
-    Life::begin(engine, attempt, stop, stdin(&attempt.input), capture)
+    Life::begin(
+        engine,
+        attempt,
+        stop,
+        client,
+        stdin(&attempt.input),
+        capture,
+    )
 }
 
 fn judge(ended: Result<i32, wasmtime::Error>, witness: &Witness<'_>) -> Outcome {

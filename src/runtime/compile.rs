@@ -31,6 +31,11 @@ pub trait Compiler: Send + Sync {
 
     /// Files that wait or are being compiled.
     fn pending(&self) -> usize;
+
+    /// Files that are compiled at once, at most.
+    fn at_once_max(&self) -> usize {
+        1
+    }
 }
 
 /// A compiled file.
@@ -42,6 +47,8 @@ pub struct Compiled {
     pub needs: Needs,
     /// The engine that can load the artifact.
     pub flavor: Flavor,
+    /// The interface by which it calls out, if it imports one.
+    pub outgoing: Option<String>,
     /// Machine code in wasmtime's own form.
     pub artifact: Bytes,
 }
@@ -81,6 +88,10 @@ impl Compiler for InProcessCompiler {
     fn pending(&self) -> usize {
         Arc::strong_count(&self.toolchains).saturating_sub(1)
     }
+
+    fn at_once_max(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// The compiler stumbled over this file.
@@ -113,6 +124,7 @@ impl Toolchains {
             shape,
             needs,
             flavor,
+            outgoing: outline.outgoing(),
             artifact: artifact.into(),
         })
     }

@@ -296,6 +296,44 @@ fn unsafe_to_scan(
     }
 }
 
+/// What running guests take of the pool, and what free slots keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PoolUse {
+    /// Memories of running guests.
+    pub memories: u64,
+    /// Tables of running guests.
+    pub tables: u64,
+    /// Stacks of running guests.
+    pub stacks: u64,
+    /// Bytes that free slots keep in memory.
+    pub resident_bytes: u64,
+}
+
+impl PoolUse {
+    /// What two pools come to together.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            memories: self.memories + other.memories,
+            tables: self.tables + other.tables,
+            stacks: self.stacks + other.stacks,
+            resident_bytes: self.resident_bytes + other.resident_bytes,
+        }
+    }
+}
+
+/// See [`PoolUse`].
+pub(super) fn pool_use(engine: &Engine) -> PoolUse {
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    engine
+        .pooling_allocator_metrics()
+        .map_or_else(PoolUse::default, |pool| PoolUse {
+            memories: count(pool.memories()),
+            tables: count(pool.tables()),
+            stacks: count(pool.stacks()),
+            resident_bytes: count(pool.unused_memory_bytes_resident()),
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ use super::output::Capture;
 use super::run::{Life, usize_of};
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::Failure;
+use crate::net::Client;
 
 /// The code of a failure whose guest gave it none.
 const NAMELESS: &str = "ERROR";
@@ -24,10 +25,11 @@ pub(super) async fn run(
     code: &FunctionPre<Ctx>,
     attempt: &Attempt,
     stop: &CancellationToken,
+    client: &Client,
 ) -> Ran {
     let spec = &attempt.version.spec;
     let capture = Capture::logs_only(usize_of(spec.log_bytes_max));
-    let mut life = Life::begin(code.engine(), attempt, stop, Bytes::new(), capture);
+    let mut life = Life::begin(code.engine(), attempt, stop, client, Bytes::new(), capture);
     let guest = async {
         let function = code.instantiate_async(&mut life.store).await?;
         life.store.data_mut().instantiated = true;

@@ -12,6 +12,7 @@ use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView, p0};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::engine::Flavor;
+use super::extras;
 use super::host_limits::FIELDS_BYTES_MAX;
 use super::limits::MemoryLimit;
 use super::outgoing::Outgoing;
@@ -54,7 +55,12 @@ pub(super) struct Ctx {
 
 impl Ctx {
     /// The data of a fresh store.
-    pub(super) fn new(memory: MemoryLimit, surroundings: Surroundings, watch: Arc<Watch>) -> Self {
+    pub(super) fn new(
+        memory: MemoryLimit,
+        surroundings: Surroundings,
+        outgoing: Outgoing,
+        watch: Arc<Watch>,
+    ) -> Self {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
         Self {
@@ -64,8 +70,13 @@ impl Ctx {
             surroundings,
             wasi: None,
             http,
-            outgoing: Outgoing,
+            outgoing,
         }
+    }
+
+    /// What WASI answers with.
+    pub(super) fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
     }
 
     fn wasi(&mut self) -> &mut WasiP1Ctx {
@@ -111,6 +122,7 @@ impl Linkers {
         let mut component = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
+        extras::link(&mut component)?;
         if flavor == Flavor::Async {
             wasmtime_wasi::p3::add_to_linker(&mut component)?;
             wasmtime_wasi_http::p3::add_to_linker(&mut component)?;

@@ -12,7 +12,7 @@ use super::shape::{Import, ImportKind, Item, list};
 
 /// Versions in which the interfaces of WASI were published: where a name is missing in one version, the
 /// others are tried.
-const VERSIONS: [&str; 3] = ["0.2.0", "0.3.0", "0.1.0"];
+const VERSIONS: [&str; 5] = ["0.2.0", "0.3.0", "0.1.0", "0.2.0-rc.1", "0.1.0-draft"];
 /// What wasmtime says of an item that a linker does not have, as opposed to one of another type.
 const MISSING: &str = "implementation is missing";
 /// Imports tried, at most: a file can name millions.

@@ -14,6 +14,8 @@ mod engine;
 mod engines;
 mod epoch;
 mod exchange;
+mod extras;
+mod given;
 mod handler;
 mod host;
 mod host_limits;
@@ -28,6 +30,7 @@ mod shape;
 mod surroundings;
 #[cfg(test)]
 mod tests;
+mod times;
 mod watch;
 mod web;
 mod wire;
@@ -35,9 +38,10 @@ mod worker;
 
 pub use child::ChildCompiler;
 pub use compile::{Compiled, Compiler, InProcessCompiler};
-pub use engine::{Flavor, NoPool, PoolReport, Wipe, probe};
+pub use engine::{Flavor, NoPool, PoolReport, PoolUse, Wipe, probe};
 pub use exchange::{Answer, Ending, Exchange, Teller};
 pub use kept::{CodeFolder, Kept, KeyState};
+pub use times::{COMPILATION_MS_BUCKETS, CompilationTimes};
 pub use web::{BrokenOff, Outflow};
 pub use wire::Needs;
 pub use worker::{WORKER_COMMAND, worker_main};
@@ -61,6 +65,7 @@ use self::exchange::Opened;
 use self::run::Runner;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{Code, Digest, Failure, Shape};
+use crate::net;
 
 /// Settings of the runtime; every figure is a limit or a size.
 #[derive(Debug, Clone)]
@@ -77,6 +82,8 @@ pub struct Options {
     pub compile_timeout_s: u64,
     /// Address space of the compiling child, in bytes.
     pub compile_memory_bytes_max: u64,
+    /// What guests' requests are held to.
+    pub outgoing: net::Options,
 }
 
 impl Options {
@@ -89,6 +96,7 @@ impl Options {
             compile_queue_max: 16,
             compile_timeout_s: 120,
             compile_memory_bytes_max: 2 * 1024 * 1024 * 1024,
+            outgoing: net::Options::default(),
         }
     }
 }
@@ -102,6 +110,8 @@ pub struct Prepared {
     pub shape: Shape,
     /// The file's size in bytes.
     pub size: u64,
+    /// The interface by which it calls out, if it imports one.
+    pub outgoing: Option<String>,
 }
 
 /// Why an upload was refused. The text is for the uploader and says what was found and what was expected.
@@ -162,10 +172,16 @@ pub struct Stats {
     pub loaded_entries: u64,
     /// Their machine code, in bytes.
     pub loaded_bytes: u64,
-    /// Files that are being compiled or wait for it.
-    pub compiling: usize,
+    /// Files that wait to be compiled.
+    pub compilations_waiting: usize,
+    /// Files that are being compiled.
+    pub compilations_running: usize,
+    /// How long compilations took.
+    pub compilation_times: CompilationTimes,
     /// The pool.
     pub pool: PoolReport,
+    /// What is taken of it.
+    pub pool_use: PoolUse,
     /// The pool for WASI 0.3, once anything has needed it.
     pub async_pool: Option<PoolReport>,
 }
@@ -192,6 +208,7 @@ struct Inner {
     /// one, and has permits of its own beside these.
     permits: Semaphore,
     pool: PoolReport,
+    outgoing: net::Client,
 }
 
 impl Runtime {
@@ -208,13 +225,15 @@ impl Runtime {
             cause,
         })?;
         let pool = engines.plain().report.clone();
+        let outgoing = net::Client::new(options.outgoing.clone());
         let permits = usize::try_from(pool.guests).unwrap_or(Semaphore::MAX_PERMITS);
         Ok(Self {
             inner: Arc::new(Inner {
-                runner: Runner::new(engines.epochs()),
+                runner: Runner::new(engines.epochs(), outgoing.clone()),
                 codes: Codes::new(engines, cache, compiler, options.loaded_bytes_max),
                 permits: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
                 pool,
+                outgoing,
             }),
         })
     }
@@ -265,18 +284,27 @@ impl Runtime {
         Ok(gone.len())
     }
 
+    /// The client of guests' requests.
+    pub fn outgoing(&self) -> &net::Client {
+        &self.inner.outgoing
+    }
+
     /// What the runtime is doing.
     pub fn stats(&self) -> Stats {
         let inner = &self.inner;
         let free = u32::try_from(inner.permits.available_permits()).unwrap_or(u32::MAX);
         let (loaded_entries, loaded_bytes) = inner.codes.loaded();
+        let (compilations_waiting, compilations_running) = inner.codes.compiling();
         Stats {
             permits_used: inner.pool.guests.saturating_sub(free),
             permits_max: inner.pool.guests,
             loaded_entries,
             loaded_bytes,
-            compiling: inner.codes.compiler().pending(),
+            compilations_waiting,
+            compilations_running,
+            compilation_times: inner.codes.compilation_times(),
             pool: inner.pool.clone(),
+            pool_use: inner.codes.pool_use(),
             async_pool: inner
                 .codes
                 .engines()

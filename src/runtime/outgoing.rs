@@ -1,27 +1,88 @@
-//! Requests that guests send: which they may, and how.
+//! Requests that guests send: the bridge between `wasi:http` and the [`Session`] that holds them to their rules.
 //!
-//! **Invariant:** nothing leaves for the network that was not granted; what is refused is an error that the
-//! guest can handle (`HTTP-request-denied`), never a trap.
+//! **Invariant:** nothing leaves for the network but through the attempt's session; what is refused is an error that
+//! the guest can handle, never a trap.
 
 use std::sync::{Arc, LazyLock};
 
+use http_body_util::BodyExt as _;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody,
     WasiHttpHooks,
 };
 
+use super::given::Given;
 use super::host_limits::BODY_CHUNK_BYTES;
+use super::output::Capture;
+use crate::execution::Attempt;
+use crate::model::{Code, Digest, FunctionName, LogStream, Version};
+use crate::net::{self, Answer, Client, Rules, Scope, Session, Timeouts};
 
 /// One for all: it is asked for at every header.
 static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> =
     LazyLock::new(|| Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name)));
 
-/// What one attempt may send. Nothing, as yet.
-#[derive(Debug, Default)]
-pub(super) struct Outgoing;
+/// What one attempt may send; its session is made at its first request, for most send none.
+pub(super) struct Outgoing {
+    client: Client,
+    function: FunctionName,
+    version: Arc<Version>,
+    traceparent: Option<Arc<str>>,
+    given: Given,
+    capture: Capture,
+    session: Option<Arc<Session>>,
+}
 
 /// A future of wasmtime's `wasi:http`.
 type Boxed<T> = Box<dyn Future<Output = Result<T, Error>> + Send>;
+
+impl Outgoing {
+    pub(super) fn new(client: &Client, attempt: &Attempt, given: Given, capture: Capture) -> Self {
+        Self {
+            client: client.clone(),
+            function: attempt.function.clone(),
+            version: Arc::clone(&attempt.version),
+            traceparent: attempt.traceparent.clone(),
+            given,
+            capture,
+            session: None,
+        }
+    }
+
+    fn session(&mut self) -> &Arc<Session> {
+        let Self {
+            client,
+            function,
+            version,
+            traceparent,
+            given,
+            capture,
+            session,
+        } = self;
+        session.get_or_insert_with(|| {
+            let rules = Rules {
+                scope: Scope {
+                    function: function.clone(),
+                    digest: digest_of(version),
+                },
+                allow_hosts: version.spec.allow_hosts.clone(),
+                placeholders: Arc::clone(given.placeholders()),
+                traceparent: traceparent.clone(),
+            };
+            let capture = capture.clone();
+            let note = Arc::new(move |line: &str| capture.written().line(LogStream::Plane, line));
+            Arc::new(Session::new(client.clone(), rules, note))
+        })
+    }
+}
+
+fn digest_of(version: &Version) -> Digest {
+    match version.code {
+        Code::Wasm { digest, .. } => digest,
+        // Nothing of these runs here.
+        Code::Echo | Code::Endpoint { .. } => Digest::from_bytes([0; 32]),
+    }
+}
 
 impl WasiHttpHooks for Outgoing {
     fn is_forbidden_header(&mut self, name: &http::HeaderName) -> bool {
@@ -34,11 +95,27 @@ impl WasiHttpHooks for Outgoing {
 
     fn send_request(
         &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
         _processed: Boxed<()>,
     ) -> Boxed<(http::Response<WasiBody>, Boxed<()>)> {
-        Box::new(async { Err(Error::HttpRequestDenied) })
+        let options = options.unwrap_or_default();
+        let timeouts = Timeouts {
+            connect: options.connect_timeout,
+            first_byte: options.first_byte_timeout,
+            between_bytes: options.between_bytes_timeout,
+        };
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let sending = self.session().send(request, timeouts);
+        Box::new(async move {
+            let Answer { response, rest } = sending.await.map_err(told)?;
+            let response = response.map(|body| body.map_err(told).boxed_unsync());
+            let rest: Boxed<()> = Box::new(async move {
+                rest.await;
+                Ok(())
+            });
+            Ok((response, rest))
+        })
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
@@ -47,5 +124,41 @@ impl WasiHttpHooks for Outgoing {
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
         BODY_CHUNK_BYTES
+    }
+}
+
+/// The error code of `wasi:http` for what became of a request.
+fn told(error: net::Error) -> Error {
+    match error {
+        net::Error::Denied => Error::HttpRequestDenied,
+        net::Error::UriInvalid => Error::HttpRequestUriInvalid,
+        net::Error::MethodInvalid => Error::HttpRequestMethodInvalid,
+        net::Error::RequestHeader => Error::HttpRequestHeaderSectionSize(None),
+        net::Error::RequestBody(max) => Error::HttpRequestBodySize(Some(max)),
+        net::Error::AddressProhibited => Error::DestinationIpProhibited,
+        net::Error::DnsTimeout => Error::DnsTimeout,
+        net::Error::Dns(why) => Error::DnsError {
+            rcode: Some(why),
+            info_code: None,
+        },
+        net::Error::ConnectionRefused => Error::ConnectionRefused,
+        net::Error::Unreachable(_) => Error::DestinationUnavailable,
+        net::Error::ConnectionTimeout => Error::ConnectionTimeout,
+        net::Error::ConnectionTerminated => Error::ConnectionTerminated,
+        net::Error::ReadTimeout => Error::ConnectionReadTimeout,
+        net::Error::WriteTimeout => Error::ConnectionWriteTimeout,
+        net::Error::ConnectionLimit => Error::ConnectionLimitReached,
+        net::Error::Tls(_) => Error::TlsProtocolError,
+        net::Error::Certificate(_) => Error::TlsCertificateError,
+        net::Error::TlsAlert(alert) => Error::TlsAlertReceived {
+            alert_id: None,
+            alert_message: Some(alert),
+        },
+        net::Error::ResponseIncomplete => Error::HttpResponseIncomplete,
+        net::Error::ResponseHeader => Error::HttpResponseHeaderSectionSize(None),
+        net::Error::ResponseBody(max) => Error::HttpResponseBodySize(Some(max)),
+        net::Error::Upgrade => Error::HttpUpgradeFailed,
+        net::Error::Protocol(_) => Error::HttpProtocolError,
+        net::Error::Internal(why) => Error::InternalError(Some(why)),
     }
 }

@@ -90,6 +90,8 @@ impl Written {
             (LogStream::Stdout, Some(output)) => return output.write(bytes),
             (LogStream::Stdout, None) => {}
             (LogStream::Stderr, _) => self.remember_tail(bytes),
+            // Nobody writes these byte by byte: see `line`.
+            (LogStream::Logging | LogStream::Plane, _) => {}
         }
         self.log(stream, bytes);
         Ok(())
@@ -121,13 +123,32 @@ impl Written {
     }
 
     fn finish_line(&mut self, stream: LogStream) {
+        let raw = std::mem::take(&mut self.unfinished[slot(stream)]);
+        let raw = raw.strip_suffix(b"\r").unwrap_or(&raw);
+        let text = String::from_utf8_lossy(raw).into_owned();
+        self.push_line(stream, text);
+    }
+
+    /// Whether there is room for any more lines.
+    pub(super) fn takes_lines(&self) -> bool {
+        !self.logs.truncated
+    }
+
+    /// Takes a line that is complete, whatever characters it has.
+    pub(super) fn line(&mut self, stream: LogStream, text: &str) {
+        if self.logs.truncated {
+            return;
+        }
+        // One byte more than fits is enough to know that the line has to be cut.
+        let end = text.ceil_char_boundary(self.log_bytes_left + 1);
+        self.push_line(stream, text[..end.min(text.len())].to_owned());
+    }
+
+    fn push_line(&mut self, stream: LogStream, mut text: String) {
         if self.logs.lines.len() >= LOG_LINES_MAX {
             self.logs.truncated = true;
             return;
         }
-        let raw = std::mem::take(&mut self.unfinished[slot(stream)]);
-        let raw = raw.strip_suffix(b"\r").unwrap_or(&raw);
-        let mut text = String::from_utf8_lossy(raw).into_owned();
         if text.len() > self.log_bytes_left {
             text.truncate(text.floor_char_boundary(self.log_bytes_left));
             self.logs.truncated = true;
@@ -214,7 +235,7 @@ impl Collected {
 fn slot(stream: LogStream) -> usize {
     match stream {
         LogStream::Stdout => 0,
-        LogStream::Stderr => 1,
+        LogStream::Stderr | LogStream::Logging | LogStream::Plane => 1,
     }
 }
 

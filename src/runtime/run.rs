@@ -16,26 +16,31 @@ use wasmtime::{Engine, Store};
 use super::ending::{Ending, Failed};
 use super::epoch::Epochs;
 use super::exchange::Opened;
+use super::given::Given;
 use super::host::Ctx;
 use super::host_limits::{HANDLES_MAX, HOST_COPY_BYTES_MAX};
 use super::limits::MemoryLimit;
+use super::outgoing::Outgoing;
 use super::output::Capture;
 use super::runnable::Runnable;
 use super::surroundings::Surroundings;
 use super::watch::{Cut, Watch};
 use super::{command, handler, web};
 use crate::execution::{Attempt, Outcome, Ran};
+use crate::net::Client;
 
 /// Runs attempts, each on the engine of its code.
 pub(super) struct Runner {
     epochs: Arc<Epochs>,
+    client: Client,
 }
 
 impl Runner {
-    /// A runner whose guests are made to look up by `epochs`.
-    pub(super) fn new(epochs: &Arc<Epochs>) -> Self {
+    /// A runner whose guests are made to look up by `epochs` and call out through `client`.
+    pub(super) fn new(epochs: &Arc<Epochs>, client: Client) -> Self {
         Self {
             epochs: Arc::clone(epochs),
+            client,
         }
     }
 
@@ -63,13 +68,14 @@ impl Runner {
             return Ran::bare(Outcome::Interrupted);
         }
         let _ticking = self.epochs.enter();
+        let client = &self.client;
         match runnable {
-            Runnable::Handler(code) => handler::run(code, attempt, stop).await,
-            Runnable::Http02(code) => web::run_02(code, attempt, exchange, stop).await,
-            Runnable::Http03(code) => web::run_03(code, attempt, exchange, stop).await,
-            Runnable::Command02(code) => command::run_02(code, attempt, stop).await,
-            Runnable::Command03(code) => command::run_03(code, attempt, stop).await,
-            Runnable::Core(code) => command::run_core(code, attempt, stop).await,
+            Runnable::Handler(code) => handler::run(code, attempt, stop, client).await,
+            Runnable::Http02(code) => web::run_02(code, attempt, exchange, stop, client).await,
+            Runnable::Http03(code) => web::run_03(code, attempt, exchange, stop, client).await,
+            Runnable::Command02(code) => command::run_02(code, attempt, stop, client).await,
+            Runnable::Command03(code) => command::run_03(code, attempt, stop, client).await,
+            Runnable::Core(code) => command::run_core(code, attempt, stop, client).await,
         }
     }
 }
@@ -85,20 +91,23 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// A fresh store for `attempt`, whose time begins now.
+    /// A fresh store for `attempt`, whose time begins now, and which calls out through `client`.
     pub(super) fn begin(
         engine: &Engine,
         attempt: &Attempt,
         stop: &CancellationToken,
+        client: &Client,
         stdin: Bytes,
         capture: Capture,
     ) -> Self {
         let spec = &attempt.version.spec;
         let cpu_limit = spec.cpu_ms.map(Duration::from_millis);
         let watch = Arc::new(Watch::new(attempt.time_limit, cpu_limit, stop));
-        let surroundings = Surroundings::new(attempt, stdin, capture.clone());
+        let given = Given::new(&attempt.secrets);
+        let outgoing = Outgoing::new(client, attempt, given.clone(), capture.clone());
+        let surroundings = Surroundings::new(attempt, given, stdin, capture.clone());
         let memory = MemoryLimit::new(usize_of(spec.memory_mb.saturating_mul(1 << 20)));
-        let ctx = Ctx::new(memory, surroundings, Arc::clone(&watch));
+        let ctx = Ctx::new(memory, surroundings, outgoing, Arc::clone(&watch));
 
         let mut store = Store::new(engine, ctx);
         store.limiter(|ctx| &mut ctx.memory);

@@ -40,6 +40,9 @@ const ASYNC: WasmFeatures = WasmFeatures::CM_ASYNC
     .union(WasmFeatures::CM_ERROR_CONTEXT)
     .union(WasmFeatures::CM_THREADING);
 
+/// The interfaces by which a component calls out, up to their versions.
+const OUTGOING: [&str; 2] = ["wasi:http/outgoing-handler@", "wasi:http/client@"];
+
 /// What a file turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layer {
@@ -246,6 +249,19 @@ impl Outline {
             })
     }
 
+    /// The interface by which the file calls out over HTTP, if it asks for anything of one; known after
+    /// [`Outline::validate`].
+    pub(super) fn outgoing(&self) -> Option<String> {
+        let calls_out = |import: &&Import| {
+            let is_outgoing = OUTGOING.iter().any(|name| import.name.starts_with(name));
+            is_outgoing && !import.items.is_empty()
+        };
+        self.imports
+            .iter()
+            .find(calls_out)
+            .map(Import::display_name)
+    }
+
     /// How the file is run.
     ///
     /// # Errors
@@ -442,7 +458,7 @@ pub(super) fn list(names: impl ExactSizeIterator<Item = String>) -> String {
     }
 }
 
-fn shorten(name: &str) -> String {
+pub(super) fn shorten(name: &str) -> String {
     match name.char_indices().nth(NAME_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &name[..end]),
         None => name.to_owned(),

@@ -10,6 +10,7 @@ use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 
+use super::given::Given;
 use super::host_limits::{RANDOM_BYTES_MAX, RESOURCES_MAX};
 use super::output::Capture;
 use crate::execution::Attempt;
@@ -28,19 +29,21 @@ pub(super) struct Surroundings {
     version: Arc<Version>,
     attempt: u32,
     trace_id: Option<Arc<str>>,
+    given: Given,
     stdin: Bytes,
     capture: Capture,
 }
 
 impl Surroundings {
-    /// What the guest of `attempt` finds: `stdin` to read, `capture` to write to.
-    pub(super) fn new(attempt: &Attempt, stdin: Bytes, capture: Capture) -> Self {
+    /// What the guest of `attempt` finds: what it is `given`, `stdin` to read, `capture` to write to.
+    pub(super) fn new(attempt: &Attempt, given: Given, stdin: Bytes, capture: Capture) -> Self {
         Self {
             execution_id: attempt.execution_id,
             function: attempt.function.clone(),
             version: Arc::clone(&attempt.version),
             attempt: attempt.number,
             trace_id: attempt.trace_id.clone(),
+            given,
             stdin,
             capture,
         }
@@ -64,6 +67,35 @@ impl Surroundings {
         wasi
     }
 
+    /// A value of its configuration.
+    pub(super) fn config_value(&self, key: &str) -> Option<&str> {
+        let specified = self.version.spec.config.get(key).map(String::as_str);
+        specified.or_else(|| {
+            let mut given = self.given.config();
+            given.find(|(name, _)| *name == key).map(|(_, value)| value)
+        })
+    }
+
+    /// Its whole configuration.
+    pub(super) fn config(&self) -> impl Iterator<Item = (&str, &str)> {
+        let specified = self.version.spec.config.iter();
+        specified
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .chain(self.given.config())
+    }
+
+    /// Takes a message for the log. Only the message may have tabs in it.
+    pub(super) fn log(&self, level: &str, context: &str, message: &str) {
+        let mut written = self.capture.written();
+        if written.takes_lines() {
+            let context = context.replace(['\t', '\n'], " ");
+            written.line(
+                LogStream::Logging,
+                &format!("{level}\t{context}\t{message}"),
+            );
+        }
+    }
+
     fn environment(&self) -> Vec<(String, String)> {
         let mut ours = vec![
             (EXECUTION_ID, self.execution_id.to_string()),
@@ -77,8 +109,10 @@ impl Surroundings {
             |name: &str| matches!(name, EXECUTION_ID | TRACE_ID | ATTEMPT | FUNCTION_NAME);
         let specified = self.version.spec.env.iter();
         let specified = specified
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .chain(self.given.env())
             .filter(|(name, _)| !is_ours(name))
-            .map(|(name, value)| (name.clone(), value.clone()));
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let ours = ours
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value));

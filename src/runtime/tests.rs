@@ -47,6 +47,7 @@ fn options(folder: &tempfile::TempDir) -> Options {
         compile_queue_max: 4,
         compile_timeout_s: 60,
         compile_memory_bytes_max: 2 << 30,
+        outgoing: crate::net::Options::default(),
     }
 }
 
@@ -752,6 +753,7 @@ fn attempt(prepared: &Prepared, time_limit: Duration) -> Attempt {
             content_type: JSON,
             body: Bytes::from_static(b"null"),
         },
+        secrets: Arc::default(),
     }
 }
 
@@ -783,6 +785,7 @@ async fn code_that_is_gone_is_our_fault() {
         digest: Digest::from_bytes([9; 32]),
         shape: Shape::CoreCommand,
         size: 1,
+        outgoing: None,
     };
     let ran = world
         .runtime

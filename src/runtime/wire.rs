@@ -21,6 +21,9 @@ pub(super) struct Label {
     /// versions know no other.
     #[serde(default, skip_serializing_if = "is_plain")]
     pub(super) flavor: Flavor,
+    /// The interface by which it calls out; not written down where there is none, as `flavor`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) outgoing: Option<String>,
 }
 
 fn is_plain(flavor: &Flavor) -> bool {
@@ -50,6 +53,8 @@ pub(super) enum Verdict {
         needs: Needs,
         /// The engine that can load the artifact.
         flavor: Flavor,
+        /// The interface by which it calls out.
+        outgoing: Option<String>,
     },
     /// See [`Refused::NotWasm`].
     NotWasm { message: String },

@@ -111,6 +111,7 @@ fn answer() -> io::Result<()> {
                 shape: shape_word(compiled.shape).to_owned(),
                 needs: compiled.needs,
                 flavor: compiled.flavor,
+                outgoing: compiled.outgoing,
             },
             compiled.artifact,
         ),

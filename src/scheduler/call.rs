@@ -2,13 +2,14 @@
 //!
 //! **Invariant:** plain data; an error says what the caller can do about it, in words of no protocol.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::execution::Status;
-use crate::model::{ExecutionId, FunctionName, IdempotencyKey, Input};
+use crate::model::{ExecutionId, FunctionName, IdempotencyKey, Input, RuntimeConfig};
 use crate::store::{self, ExecutionRecord};
 
 /// Settings of the scheduler.
@@ -26,6 +27,8 @@ pub struct Options {
     pub idempotency_ttl_ms: u64,
     /// Bytes of queued inputs kept in memory; beyond it they are read back from the store at their turn.
     pub queued_input_bytes_max: u64,
+    /// What an operator may change while the plane runs, as it is at the first start.
+    pub runtime_config: RuntimeConfig,
 }
 
 impl Default for Options {
@@ -37,6 +40,7 @@ impl Default for Options {
             faults_max: 20,
             idempotency_ttl_ms: 24 * 60 * 60 * 1000,
             queued_input_bytes_max: 256 * 1024 * 1024,
+            runtime_config: RuntimeConfig::default(),
         }
     }
 }
@@ -97,29 +101,26 @@ pub struct Invoked {
     pub replayed: bool,
 }
 
-/// Why a call was refused. Nothing was stored and no key is left behind.
+/// Why a call was refused: nothing has run, and no key is left behind. Nothing was stored either, but for
+/// [`Crowded::Waited`].
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CallError {
     /// There is no such function.
     #[error("there is no function named {0}")]
     UnknownFunction(FunctionName),
-    /// Its queue holds as many new executions as it may.
-    #[error(
-        "the queue of {function} is full ({queue_size} waiting): try again in {retry_after_s} s"
-    )]
+    /// There is no room for it, or none in time.
+    #[error("{crowded}: try again in {retry_after_s} s")]
     QueueFull {
-        /// Whose.
-        function: FunctionName,
-        /// The bound.
-        queue_size: u32,
-        /// When a place may be free.
+        /// What there is too much of.
+        crowded: Crowded,
+        /// When there may be room, in s.
         retry_after_s: u64,
     },
-    /// More calls than its rate allows.
-    #[error("{function} takes {per_second} calls a second: try again in {retry_after_s} s")]
+    /// More calls than a rate allows.
+    #[error("{rated} takes {per_second} calls a second: try again in {retry_after_s} s")]
     RateLimited {
-        /// Whose.
-        function: FunctionName,
+        /// Whose rate.
+        rated: Rated,
         /// The rate.
         per_second: u32,
         /// When the next one fits.
@@ -142,12 +143,74 @@ pub enum CallError {
     /// The version to run it with does not exist.
     #[error("{0}")]
     UnknownVersion(String),
+    /// The version to run it with exists, and its code does not.
+    #[error("{0}")]
+    CodeGone(String),
     /// The plane is stopping.
     #[error("the server is stopping: try again in a moment")]
     Stopping,
     /// The store refused.
     #[error(transparent)]
     Store(#[from] store::Error),
+}
+
+/// Why there is no room for a call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Crowded {
+    /// Its function's queue holds as many new executions as it may.
+    #[error("the queue of {function} is full ({queue_size} waiting)")]
+    Queue {
+        /// Whose queue.
+        function: FunctionName,
+        /// The bound.
+        queue_size: u32,
+    },
+    /// As many synchronous callers wait in the whole plane as may.
+    #[error("as many synchronous calls wait as the server takes ({callers_max})")]
+    Callers {
+        /// The bound.
+        callers_max: u32,
+    },
+    /// A synchronous call would wait too long.
+    #[error(
+        "a call of {function} would wait for about {estimated_ms} ms before it begins, and may for {limit_ms} ms"
+    )]
+    Estimate {
+        /// Whose.
+        function: FunctionName,
+        /// What is expected.
+        estimated_ms: u64,
+        /// The lesser of what the plane allows and of the caller's own time.
+        limit_ms: u64,
+    },
+    /// A synchronous call has waited as long as it may, and never began: its execution ended as `timeout`.
+    #[error("the call waited {limit_ms} ms in the queue of {function} and did not begin")]
+    Waited {
+        /// Whose.
+        function: FunctionName,
+        /// What the plane allows.
+        limit_ms: u64,
+        /// The execution.
+        execution: ExecutionId,
+    },
+}
+
+/// Whose rate it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rated {
+    /// A function's.
+    Function(FunctionName),
+    /// The whole plane's.
+    Plane,
+}
+
+impl fmt::Display for Rated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Function(name) => name.fmt(f),
+            Self::Plane => f.write_str("the server"),
+        }
+    }
 }
 
 /// What a dispatch came to, once it is recorded.

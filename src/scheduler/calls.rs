@@ -11,15 +11,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::admission::{Entry, QueueLimit, RunTimes};
 use super::decide::store_panicked;
-use super::queue::{Bounds, Full};
-use super::rate::{Limited, Limiter};
+use super::queue::{Bounds, Lane};
+use super::rate::Limiter;
 use super::state::{FunctionState, Home, Live, Settling, State};
 use super::waits::CallerGuard;
 use super::{Call, CallError, Enqueued, Invoked, Scheduler};
 use crate::execution::Execution;
 use crate::model::{ExecutionId, Timestamp};
-use crate::observe::RejectReason;
 use crate::registry::Function;
 use crate::store::{self, Accepted, ExecutionRecord, KeyClaim, KeyHolder, NewExecution, Request};
 
@@ -38,6 +38,7 @@ enum Keyed {
 /// The synchronous caller of a new execution.
 #[derive(Clone, Copy)]
 struct Caller {
+    wait: Duration,
     until: Instant,
     deadline: Timestamp,
 }
@@ -86,12 +87,19 @@ impl Scheduler {
         let mut live = new_live(&function, call, id, now, Home::Memory);
         live.waiters.push(waiter);
         live.caller_until = Some(until);
-        self.start_in_memory(&function, live)?;
+        let queue_limit = self.start_in_memory(&function, live, (wait, until))?;
         let mut gone = CallerGuard {
             scheduler: self,
             id: Some(id),
         };
-        let execution = self.wait_or_expire(id, &mut result, until).await;
+        let result = &mut result;
+        let execution = match queue_limit {
+            None => self.wait_or_expire(id, result, until).await,
+            Some(limit) => {
+                self.wait_in_queue_first(&function, id, result, until, limit)
+                    .await
+            }
+        };
         gone.id = None;
         Ok(Invoked {
             execution: execution?,
@@ -104,21 +112,23 @@ impl Scheduler {
         &self,
         function: &Arc<Function>,
         live: Live,
-    ) -> Result<(), CallError> {
+        (wait, until): (Duration, Instant),
+    ) -> Result<Option<QueueLimit>, CallError> {
         let (id, now) = (live.id, live.execution.created_at);
-        let claims = {
+        let (queue_limit, claims) = {
             let mut state = self.lock();
-            self.reserve(&mut state, function)?;
-            state.queues.unreserve(function.id);
+            self.check_entry(&mut state, function, Entry::Caller(wait))?;
             if let Some(function) = state.functions.get(&function.id) {
                 function.metrics.enqueued();
+                function.metrics.sync_queue().admitted();
             }
             state.insert(live);
             state.push(id, now, now);
-            self.claim_ready(&mut state)
+            let claims = self.claim_ready(&mut state);
+            (self.queue_limit(&state, until), claims)
         };
         self.spawn_dispatches(claims);
-        Ok(())
+        Ok(queue_limit)
     }
 
     async fn invoke_with_key(
@@ -131,6 +141,7 @@ impl Scheduler {
         let body_hash = call.key.as_ref().map(|(_, hash)| *hash);
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let caller = Caller {
+            wait,
             until,
             deadline: self.inner.clock.now().plus_ms(wait_ms),
         };
@@ -174,7 +185,7 @@ impl Scheduler {
         }
     }
 
-    /// Looks the function up and asks its rate. Replays count too: a caller that repeats itself is load.
+    /// Looks the function up and asks the rates. Replays count too: a caller that repeats itself is load.
     fn admit(&self, call: &Call) -> Result<Arc<Function>, CallError> {
         let found = self.inner.registry.get(&call.function);
         let function = found.ok_or_else(|| CallError::UnknownFunction(call.function.clone()))?;
@@ -189,17 +200,7 @@ impl Scheduler {
         // It may have seen raised bounds before whoever raised them says so.
         let claims = self.claim_ready(&mut state);
         self.spawn_dispatches(claims);
-        let Some(known) = state.functions.get(&function.id) else {
-            return Ok(());
-        };
-        known.limiter.check().map_err(|limited: Limited| {
-            known.metrics.rejected(RejectReason::Rate);
-            CallError::RateLimited {
-                function: function.name.clone(),
-                per_second: limited.per_second,
-                retry_after_s: limited.retry_after_s.max(1),
-            }
-        })
+        self.check_rates(&state, function)
     }
 
     /// Makes the scheduler's side of a function, with its present settings.
@@ -228,23 +229,11 @@ impl Scheduler {
             .or_insert_with(|| FunctionState {
                 metrics: self.inner.metrics.function(&function.name),
                 limiter: Limiter::new(settings),
+                runs: RunTimes::default(),
             });
         known.limiter.update(settings);
+        known.metrics.set_concurrency(settings.concurrency);
         Ok(())
-    }
-
-    fn reserve(&self, state: &mut State, function: &Function) -> Result<(), CallError> {
-        self.ensure_function(state, function)?;
-        state.queues.reserve(function.id).map_err(|Full| {
-            if let Some(known) = state.functions.get(&function.id) {
-                known.metrics.rejected(RejectReason::Depth);
-            }
-            CallError::QueueFull {
-                function: function.name.clone(),
-                queue_size: function.settings.queue_size,
-                retry_after_s: 1,
-            }
-        })
     }
 
     /// Makes a new execution durable and puts it in its queue. Runs detached.
@@ -281,33 +270,41 @@ impl Scheduler {
             key,
             deadline,
         };
+        let entry = match caller {
+            Some(caller) => Entry::Caller(caller.wait),
+            None => Entry::Queued,
+        };
         {
             let mut state = self.lock();
-            self.reserve(&mut state, function)?;
+            self.check_entry(&mut state, function, entry)?;
+            state.queues.reserve(function.id, entry.lane());
             state.insert(live);
         }
         // A panic of the store must not keep the promised place for ever.
         let accepted = AssertUnwindSafe(self.inner.store.accept(new)).catch_unwind();
         let accepted = accepted.await.unwrap_or_else(|_| Err(store_panicked()));
-        self.accepted(function, id, now, accepted)
+        self.accepted(function, id, (now, entry.lane()), accepted)
     }
 
     fn accepted(
         &self,
         function: &Function,
         id: ExecutionId,
-        now: Timestamp,
+        (now, lane): (Timestamp, Lane),
         accepted: store::Result<Accepted>,
     ) -> Result<Taken, CallError> {
         let (taken, claims) = {
             let mut state = self.lock();
-            state.queues.unreserve(function.id);
+            state.queues.unreserve(function.id, lane);
             let taken = match accepted {
                 Ok(Accepted::New) => {
                     state.settled(id);
                     state.push(id, now, now);
                     if let Some(known) = state.functions.get(&function.id) {
                         known.metrics.enqueued();
+                        if lane == Lane::Caller {
+                            known.metrics.sync_queue().admitted();
+                        }
                     }
                     let live = state.live.get(&id).ok_or(CallError::Stopping);
                     live.map(|live| Taken::New(Arc::new(live.record(None))))

@@ -1,16 +1,15 @@
-//! Orders from outside: complete, cancel, redrive, remove a function, changed settings.
+//! Orders from outside: complete, cancel, remove a function, changed settings.
 //!
 //! **Invariant:** each order is one event for [`crate::execution::step`]; nothing here decides by itself.
 
 use std::sync::Arc;
 
 use super::decide::{Change, Decided};
-use super::state::{ClaimLog, Home, Live, Settling};
 use super::{CallError, Completed, Scheduler};
-use crate::execution::{Completion, Event, Rejected, step};
-use crate::model::{ExecutionId, Fence, FunctionName, Output, VersionNumber};
+use crate::execution::{Completion, Event};
+use crate::model::{ExecutionId, Fence, FunctionName, Output};
 use crate::registry::{self, Function};
-use crate::store::{self, ExecutionRecord, Guard, Transition};
+use crate::store::{self, ExecutionRecord};
 
 impl Scheduler {
     /// Takes a result from outside. `None`: there is no such execution.
@@ -56,72 +55,6 @@ impl Scheduler {
             }
         })
         .await
-    }
-
-    /// Sends an execution that ended as `error` or `timeout` back to its queue, with the active version
-    /// unless another is named. `None`: no such one.
-    ///
-    /// # Errors
-    /// The store's; [`CallError`] says why it cannot be.
-    pub async fn redrive(
-        &self,
-        id: ExecutionId,
-        version: Option<VersionNumber>,
-    ) -> Result<Option<Arc<ExecutionRecord>>, CallError> {
-        let scheduler = self.clone();
-        self.detached(async move { scheduler.redrive_now(id, version).await })
-            .await
-    }
-
-    async fn redrive_now(
-        &self,
-        id: ExecutionId,
-        version: Option<VersionNumber>,
-    ) -> Result<Option<Arc<ExecutionRecord>>, CallError> {
-        if self.lock().live.contains_key(&id) {
-            return Err(CallError::NotRedrivable(id));
-        }
-        let Some(record) = self.inner.store.execution(id).await? else {
-            return Ok(None);
-        };
-        let found = self.inner.registry.get_by_id(record.function_id);
-        let function = found.ok_or_else(|| CallError::UnknownFunction(record.function.clone()))?;
-        if !record.input_kept {
-            return Err(CallError::InputNotKept(id));
-        }
-        let number = version.unwrap_or(function.active.number);
-        let version = function.version(number).cloned();
-        let version =
-            version.ok_or_else(|| CallError::UnknownVersion(unknown_version(&function, number)))?;
-        let mut live = live_from(&record, &function);
-        live.version = version;
-        live.settling = Settling::Accepting(Vec::new());
-        let now = self.inner.clock.now();
-        let policy = live.policy(self.inner.options.faults_max, super::state::Removed::No);
-        let stepped = step(&live.execution, &Event::Redrive, &policy, now)
-            .map_err(|_: Rejected| CallError::NotRedrivable(id))?;
-        let transition = Transition {
-            id,
-            guard: Guard::Redrivable,
-            next: stepped.next.clone(),
-            version: Some(number),
-            output: None,
-            attempt: None,
-        };
-        {
-            let mut state = self.lock();
-            self.ensure_function(&mut state, &function)?;
-            if state.live.contains_key(&id) {
-                return Err(CallError::NotRedrivable(id));
-            }
-            state.insert(live);
-        }
-        let applied = self.write(transition).await;
-        let applied = applied.inspect_err(|_| self.forget(&mut self.lock(), id))?;
-        match self.finish_settling(id, stepped, None, Ok(applied))? {
-            Decided::Done(record) => Ok(Some(record)),
-            Decided::Rejected(_) | Decided::NotLive => Err(CallError::NotRedrivable(id)),
-        }
     }
 
     /// Deletes a function: its queued work ends as error `FUNCTION_REMOVED` and its waiters are woken.
@@ -187,36 +120,4 @@ impl Scheduler {
         };
         self.spawn_dispatches(claims);
     }
-}
-
-/// A live entry for an execution that is known from the store only.
-pub(super) fn live_from(record: &ExecutionRecord, function: &Function) -> Live {
-    let identity = (record.function_id, record.function.clone());
-    let version = function.version(record.version);
-    let version = Arc::clone(version.unwrap_or(&function.active));
-    let execution = record.execution.clone();
-    Live {
-        claim_log: ClaimLog::Ahead,
-        input_bytes: record.input_bytes,
-        trace_id: record.trace_id.clone(),
-        parent: record.parent,
-        cold_start: record.cold_start,
-        init_ms: record.init_ms,
-        ..Live::new(record.id, identity, version, execution, Home::Durable)
-    }
-}
-
-fn unknown_version(function: &Function, number: VersionNumber) -> String {
-    let first = function
-        .versions
-        .first()
-        .map_or(1, |version| version.number.0);
-    let last = function
-        .versions
-        .last()
-        .map_or(1, |version| version.number.0);
-    format!(
-        "{} has no version {number}: it has {first} to {last}",
-        function.name
-    )
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::dispatch::Claimed;
 use super::state::{Delivery, Home, Live, Removed, Settling, State, wake_settled};
@@ -37,7 +38,16 @@ pub(super) struct Change {
     /// What went past, where nothing of it is kept.
     pub(super) streamed: Option<Streamed>,
     /// The claim whose slot is free now.
-    pub(super) release: Option<Fence>,
+    pub(super) release: Option<Release>,
+}
+
+/// The end of a claim.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Release {
+    pub(super) fence: Fence,
+    pub(super) began: Instant,
+    /// How long its run held the slot, where that says anything about others.
+    pub(super) held: Option<Duration>,
 }
 
 impl Change {
@@ -82,8 +92,8 @@ impl Scheduler {
         loop {
             let (judged, claims) = {
                 let mut state = self.lock();
-                if let Some(fence) = change.release.take() {
-                    self.release_locked(&mut state, fence);
+                if let Some(release) = change.release.take() {
+                    self.release_locked(&mut state, release);
                 }
                 let judged = self.judge(&mut state, id, &mut change);
                 (judged, self.claim_ready(&mut state))
@@ -289,10 +299,8 @@ impl Scheduler {
     }
 
     /// Frees a claim's slot.
-    pub(super) fn release_locked(&self, state: &mut State, fence: Fence) {
-        if let Some(function) = state.queues.release(fence) {
-            state.gauges(function);
-        }
+    pub(super) fn release_locked(&self, state: &mut State, release: Release) {
+        state.free_slot(release, Instant::now());
         self.inner.calmer.notify_waiters();
     }
 

@@ -12,8 +12,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::decide::Release;
 use super::decide::{Change, Decided};
 use super::output::classify;
+use super::queue::Lane;
 use super::runner::class_of;
 use super::state::{ClaimLog, Home, Removed, Run, Settling, State};
 use super::{CallError, Finalized, Scheduler};
@@ -64,6 +66,18 @@ enum ClaimKind {
 }
 
 impl Claimed {
+    /// Counts its beginning, after it waited for so long.
+    fn count(&self, lane: Lane, waited: Duration) {
+        let Some(metrics) = &self.metrics else {
+            return;
+        };
+        metrics.waited(waited);
+        if lane == Lane::Caller {
+            metrics.sync_queue().waited(waited);
+        }
+        metrics.dispatched();
+    }
+
     /// What became of an attempt: a fault of ours is for whoever runs the plane to see, the rest is a matter
     /// between the function and its callers. Nothing that a guest said is in it.
     fn log(&self, event: &Event, outcome: &'static str) {
@@ -172,10 +186,10 @@ impl Scheduler {
             return Some(claimed);
         }
         live.run = Some(Run { stop });
-        let (home, function_id, waited) = (live.home, live.function_id, live.ready.elapsed());
+        let (home, function_id) = (live.home, live.function_id);
+        let (lane, waited) = (live.lane(), began.saturating_duration_since(live.ready));
         let class = class_of(&live.version.code);
-        state.queues.claim(function_id, class, fence);
-        state.gauges(function_id);
+        state.take_slot(function_id, class, fence, began);
         if home == Home::Durable {
             self.inner.store.log_claim(ClaimRecord {
                 id,
@@ -184,10 +198,7 @@ impl Scheduler {
                 at: now,
             });
         }
-        if let Some(metrics) = &claimed.metrics {
-            metrics.waited(waited);
-            metrics.dispatched();
-        }
+        claimed.count(lane, waited);
         Some(claimed)
     }
 
@@ -217,7 +228,7 @@ impl Scheduler {
         let mut guard = DispatchGuard {
             scheduler: self.clone(),
             id: claimed.id,
-            fence: Some(claimed.fence),
+            claim: Some((claimed.fence, claimed.began)),
         };
         let ran = match AssertUnwindSafe(self.run(&mut claimed))
             .catch_unwind()
@@ -230,7 +241,7 @@ impl Scheduler {
             ))),
         };
         let finalized = self.finalize_dispatch(&claimed, ran).await;
-        guard.fence = None;
+        guard.claim = None;
         finalized
     }
 
@@ -294,6 +305,8 @@ impl Scheduler {
             traceparent: request.traceparent.clone(),
             metadata: Arc::clone(&request.metadata),
             input: request.input.clone(),
+            // Whoever runs it opens them.
+            secrets: Arc::default(),
         };
         let runner = &self.inner.runner;
         match &mut claimed.caller {
@@ -312,7 +325,7 @@ impl Scheduler {
             let cold = ran
                 .cold_start
                 .then(|| ran.init_duration.unwrap_or_default());
-            metrics.ran(run_time, cold);
+            metrics.ran(ran.outcome.word(), run_time, cold);
         }
         let event = self.event_of(claimed, &ran.outcome);
         claimed.log(&event, ran.outcome.word());
@@ -346,7 +359,12 @@ impl Scheduler {
             output,
             attempt: Some(attempt),
             streamed: ran.streamed,
-            release: Some(claimed.fence),
+            release: Some(Release {
+                fence: claimed.fence,
+                began: claimed.began,
+                // Loading code is no part of what the next run takes.
+                held: Some(run_time.saturating_sub(ran.init_duration.unwrap_or_default())),
+            }),
         };
         let mut decided = self.decide(claimed.id, change).await;
         if let Err(CallError::Store(store::Error::Failed(why))) = &decided {
@@ -420,12 +438,12 @@ impl Scheduler {
 struct DispatchGuard {
     scheduler: Scheduler,
     id: ExecutionId,
-    fence: Option<Fence>,
+    claim: Option<(Fence, Instant)>,
 }
 
 impl Drop for DispatchGuard {
     fn drop(&mut self) {
-        let Some(fence) = self.fence.take() else {
+        let Some((fence, began)) = self.claim.take() else {
             return;
         };
         let (scheduler, id) = (self.scheduler.clone(), self.id);
@@ -436,7 +454,11 @@ impl Drop for DispatchGuard {
         drop(self.scheduler.inner.tasks.spawn(async move {
             let cause = "the dispatch ended without an answer".to_owned();
             let change = Change {
-                release: Some(fence),
+                release: Some(Release {
+                    fence,
+                    began,
+                    held: None,
+                }),
                 ..Change::of(Event::Fault { fence, cause })
             };
             if let Err(error) = scheduler.insist(id, change).await {

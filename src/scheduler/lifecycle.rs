@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::admission::Admission;
 use super::queue::Queues;
 use super::runner::Runner;
 use super::state::{ClaimLog, Home, Live, State};
@@ -47,7 +48,10 @@ impl Scheduler {
     /// The store's.
     pub async fn start(options: Options, parts: Parts) -> store::Result<Self> {
         let queues = Queues::new(options.guests_max, options.endpoint_calls_max);
-        let state = State::new(queues, parts.store.boot(), options.queued_input_bytes_max);
+        let revision = parts.store.runtime_config().await?.unwrap_or_default();
+        let admission = Admission::new(options.runtime_config, revision);
+        let bytes_max = options.queued_input_bytes_max;
+        let state = State::new(queues, admission, parts.store.boot(), bytes_max);
         let scheduler = Self {
             inner: Arc::new(Inner {
                 options,
@@ -62,6 +66,7 @@ impl Scheduler {
                 calmer: Notify::new(),
             }),
         };
+        scheduler.announce_runtime_config();
         scheduler.recover().await?;
         scheduler.spawn_timer();
         let claims = scheduler.claim_ready(&mut scheduler.lock());

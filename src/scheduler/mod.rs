@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** knows no HTTP, no wasmtime and no database; never holds its lock across an await.
 
+mod admission;
 mod call;
 mod calls;
 mod control;
@@ -17,7 +18,9 @@ mod output;
 mod queue;
 mod rate;
 mod reads;
+mod redrive;
 mod runner;
+mod runtime_config;
 mod serving;
 mod state;
 mod waits;
@@ -31,12 +34,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 pub use call::{
-    Call, CallError, Completed, DrainOptions, Drained, Enqueued, Finalized, Invoked, Options,
-    body_hash,
+    Call, CallError, Completed, Crowded, DrainOptions, Drained, Enqueued, Finalized, Invoked,
+    Options, Rated, body_hash,
 };
 pub use lifecycle::Parts;
 pub use output::classify;
+pub use redrive::{Failed, Mode as RedriveMode, Redrive, Redriven};
 pub use runner::{PlaneRunner, Runner};
+pub use runtime_config::{RuntimeChange, RuntimeConfigError};
 pub use serving::Serving;
 
 use crate::clock::Clock;

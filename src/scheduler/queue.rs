@@ -1,12 +1,18 @@
 //! Who is next: ready queues per function, a ring for fairness between functions, deferred work apart.
 //!
 //! A function stands in a ring while it has ready work and a free slot; each turn of the ring takes one
-//! execution and sends the function to the end, so a hot function cannot starve a cold one. Free slots
-//! are derived from the set of live claims, never from a counter of their own.
+//! execution and sends the function to the end, so a hot function cannot starve a cold one. Within a function
+//! callers who wait and queued work have a lane each, and turns. Free slots are derived from the set of live
+//! claims, never from a counter of their own.
 //!
 //! **Invariant:** pure. No clock, no lock, no task: the same calls give the same order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+mod lanes;
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+
+use lanes::Lanes;
+pub(super) use lanes::{Item, Lane};
 
 use crate::model::{ExecutionId, Fence, FunctionId, Timestamp};
 
@@ -28,12 +34,6 @@ pub(super) enum Place {
     Deferred(Timestamp, u64),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Item {
-    id: ExecutionId,
-    class: Class,
-}
-
 /// Settings of one function that the queue obeys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
@@ -46,19 +46,12 @@ pub(super) struct Bounds {
 #[derive(Debug)]
 struct Queue {
     bounds: Bounds,
-    ready: BTreeMap<u64, Item>,
-    deferred: BTreeMap<(Timestamp, u64), Item>,
-    /// Places promised to executions that are on their way to disk.
-    reserved: usize,
+    lanes: Lanes,
     claims: HashSet<Fence>,
     ring: Option<Class>,
 }
 
 impl Queue {
-    fn waiting(&self) -> usize {
-        self.ready.len() + self.deferred.len() + self.reserved
-    }
-
     fn has_slot(&self) -> bool {
         self.claims.len() < self.bounds.concurrency as usize
     }
@@ -88,6 +81,21 @@ pub(super) struct Queues {
     running_max: [usize; 2],
     due: BTreeSet<(Timestamp, u64, FunctionId)>,
     sequence: u64,
+    /// Executions with a caller that wait, in all functions, promised places included.
+    callers_waiting: usize,
+    /// Executions that are ready, in all functions.
+    ready: usize,
+}
+
+/// What a new execution with a caller would find in front of it, now that no slot is free for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Crowd {
+    /// Turns of its own function that come before its own.
+    pub(super) before: usize,
+    /// Slots that these turns are taken by.
+    pub(super) slots: usize,
+    /// The whole plane's, where it is the plane that has no slot: turns that come before, and slots.
+    pub(super) plane: Option<(usize, usize)>,
 }
 
 impl Queues {
@@ -100,7 +108,25 @@ impl Queues {
             running_max: [guests_max as usize, endpoint_calls_max as usize],
             due: BTreeSet::new(),
             sequence: 0,
+            callers_waiting: 0,
+            ready: 0,
         }
+    }
+
+    /// Changes what waits for a function, and keeps the sums over all functions.
+    fn change<T>(
+        &mut self,
+        function: FunctionId,
+        change: impl FnOnce(&mut Queue) -> T,
+    ) -> Option<T> {
+        let queue = self.functions.get_mut(&function)?;
+        let sums = |queue: &Queue| (queue.lanes.waiting_in(Lane::Caller), queue.lanes.ready());
+        let (callers, ready) = sums(queue);
+        let result = change(queue);
+        let (callers_now, ready_now) = sums(queue);
+        self.callers_waiting = (self.callers_waiting + callers_now).saturating_sub(callers);
+        self.ready = (self.ready + ready_now).saturating_sub(ready);
+        Some(result)
     }
 
     /// Whether this function has a queue here.
@@ -112,9 +138,7 @@ impl Queues {
     pub(super) fn set_bounds(&mut self, function: FunctionId, bounds: Bounds) {
         let queue = self.functions.entry(function).or_insert_with(|| Queue {
             bounds,
-            ready: BTreeMap::new(),
-            deferred: BTreeMap::new(),
-            reserved: 0,
+            lanes: Lanes::default(),
             claims: HashSet::new(),
             ring: None,
         });
@@ -126,65 +150,57 @@ impl Queues {
 
     /// Forgets a function that has no work waiting; its running claims stay counted in the plane's bound.
     pub(super) fn remove_function(&mut self, function: FunctionId) {
-        if let Some(queue) = self.functions.remove(&function) {
-            for (due, sequence) in queue.deferred.into_keys() {
-                self.due.remove(&(due, sequence, function));
-            }
+        let gone = self.change(function, |queue| std::mem::take(&mut queue.lanes));
+        for (due, sequence) in gone.iter().flat_map(Lanes::deferred_keys) {
+            self.due.remove(&(due, sequence, function));
         }
+        self.functions.remove(&function);
     }
 
-    /// Promises a place to a new execution.
-    pub(super) fn reserve(&mut self, function: FunctionId) -> Result<(), Full> {
-        let queue = self.functions.get_mut(&function).ok_or(Full)?;
-        if queue.waiting() >= queue.bounds.queue_size as usize {
-            return Err(Full);
-        }
-        queue.reserved += 1;
-        Ok(())
+    /// Whether a new execution fits.
+    pub(super) fn room(&self, function: FunctionId, lane: Lane) -> Result<(), Full> {
+        let queue = self.functions.get(&function).ok_or(Full)?;
+        let fits = queue.lanes.has_room(lane, queue.bounds.queue_size as usize);
+        if fits { Ok(()) } else { Err(Full) }
+    }
+
+    /// Promises a place to a new execution, for which there is [room](Self::room).
+    pub(super) fn reserve(&mut self, function: FunctionId, lane: Lane) {
+        self.change(function, |queue| queue.lanes.reserve(lane));
     }
 
     /// Gives a promised place back, used or not.
-    pub(super) fn unreserve(&mut self, function: FunctionId) {
-        if let Some(queue) = self.functions.get_mut(&function) {
-            queue.reserved = queue.reserved.saturating_sub(1);
-        }
+    pub(super) fn unreserve(&mut self, function: FunctionId, lane: Lane) {
+        self.change(function, |queue| queue.lanes.unreserve(lane));
     }
 
     /// Puts an execution in its queue: ready now, or deferred until `due`.
     pub(super) fn push(
         &mut self,
         function: FunctionId,
-        id: ExecutionId,
-        class: Class,
+        item: Item,
         due: Timestamp,
         now: Timestamp,
     ) -> Option<Place> {
         self.sequence += 1;
         let sequence = self.sequence;
-        let queue = self.functions.get_mut(&function)?;
-        let item = Item { id, class };
         if due > now {
-            queue.deferred.insert((due, sequence), item);
+            let push = |queue: &mut Queue| queue.lanes.push_deferred(due, sequence, item);
+            self.change(function, push)?;
             self.due.insert((due, sequence, function));
             return Some(Place::Deferred(due, sequence));
         }
-        queue.ready.insert(sequence, item);
+        self.change(function, |queue| queue.lanes.push_ready(sequence, item))?;
         self.enter_ring(function);
         Some(Place::Ready(sequence))
     }
 
     /// Takes an execution out before its turn.
     pub(super) fn remove(&mut self, function: FunctionId, place: Place) {
-        let Some(queue) = self.functions.get_mut(&function) else {
-            return;
-        };
+        self.change(function, |queue| queue.lanes.remove(place));
         match place {
-            Place::Ready(sequence) => {
-                queue.ready.remove(&sequence);
-                self.enter_ring(function);
-            }
+            Place::Ready(_) => self.enter_ring(function),
             Place::Deferred(due, sequence) => {
-                queue.deferred.remove(&(due, sequence));
                 self.due.remove(&(due, sequence, function));
             }
         }
@@ -198,13 +214,16 @@ impl Queues {
                 break;
             }
             self.due.pop_first();
-            if let Some(queue) = self.functions.get_mut(&function)
-                && let Some(item) = queue.deferred.remove(&(due, sequence))
-            {
-                // A new number: behind what is ready already, in order of due times.
-                self.sequence += 1;
-                queue.ready.insert(self.sequence, item);
-                promoted.push((item.id, Place::Ready(self.sequence)));
+            // A new number: behind what is ready already, in order of due times.
+            self.sequence += 1;
+            let last = self.sequence;
+            let promote = |queue: &mut Queue| {
+                let item = queue.lanes.remove(Place::Deferred(due, sequence))?;
+                queue.lanes.push_ready(last, item);
+                Some(item.id)
+            };
+            if let Some(Some(id)) = self.change(function, promote) {
+                promoted.push((id, Place::Ready(last)));
                 self.enter_ring(function);
             }
         }
@@ -219,10 +238,10 @@ impl Queues {
     /// When the next execution of one function is due: `now` if one is ready.
     pub(super) fn next_due_of(&self, function: FunctionId, now: Timestamp) -> Option<Timestamp> {
         let queue = self.functions.get(&function)?;
-        if !queue.ready.is_empty() {
+        if queue.lanes.ready() > 0 {
             return Some(now);
         }
-        queue.deferred.first_key_value().map(|(&(due, _), _)| due)
+        queue.lanes.next_due()
     }
 
     /// The next execution in fair order, if a slot is free; it has left its queue.
@@ -236,12 +255,12 @@ impl Queues {
                     continue;
                 };
                 queue.ring = None;
-                let first = queue.ready.first_key_value().map(|(_, item)| item.class);
-                if first != Some(class) || !queue.has_slot() {
+                let next = queue.lanes.next().filter(|(_, item)| item.class == class);
+                let Some((sequence, item)) = next.filter(|_| queue.has_slot()) else {
                     self.enter_ring(function);
                     continue;
-                }
-                let (_, item) = queue.ready.pop_first()?;
+                };
+                self.change(function, |queue| queue.lanes.take(sequence, item.lane));
                 // Whether this one becomes a claim or not (it may be too old to run), the rest goes on.
                 self.enter_ring(function);
                 return Some((function, item.id, class));
@@ -258,32 +277,28 @@ impl Queues {
         early: Early,
         skip: &HashSet<ExecutionId>,
     ) -> Taken {
-        let Some(queue) = self.functions.get_mut(&function) else {
+        let Some(queue) = self.functions.get(&function) else {
             return Taken::Empty;
         };
-        let ready = queue
-            .ready
-            .iter()
-            .find(|(_, item)| !skip.contains(&item.id))
-            .map(|(&sequence, item)| (Place::Ready(sequence), *item));
-        let deferred = || {
-            let mut entries = queue.deferred.iter();
-            entries
-                .find(|(_, item)| !skip.contains(&item.id))
-                .map(|(&(due, sequence), item)| (Place::Deferred(due, sequence), *item))
-        };
+        let ready = queue.lanes.next_but(skip);
+        let ready = ready.map(|(sequence, item)| (Place::Ready(sequence), item));
         let found = match early {
             Early::DueOnly => ready,
-            Early::AnyTime => ready.or_else(deferred),
+            Early::AnyTime => ready.or_else(|| queue.lanes.deferred_but(skip)),
         };
         let Some((place, item)) = found else {
             return Taken::Empty;
         };
-        let has_slot = queue.has_slot();
-        if !has_slot || !self.plane_has_slot(item.class) {
+        if !queue.has_slot() || !self.plane_has_slot(item.class) {
             return Taken::Busy;
         }
-        self.remove(function, place);
+        match place {
+            Place::Ready(sequence) => {
+                self.change(function, |queue| queue.lanes.take(sequence, item.lane));
+                self.enter_ring(function);
+            }
+            Place::Deferred(..) => self.remove(function, place),
+        }
         Taken::Next(item.id)
     }
 
@@ -296,19 +311,61 @@ impl Queues {
     }
 
     /// Frees a claim's slot; a claim is released once, whatever happens to its execution.
-    pub(super) fn release(&mut self, fence: Fence) -> Option<FunctionId> {
+    pub(super) fn release(&mut self, fence: Fence) -> Option<(FunctionId, Class)> {
         let [guests, endpoints] = &mut self.running;
-        let function = guests.remove(&fence).or_else(|| endpoints.remove(&fence))?;
+        let guest = guests
+            .remove(&fence)
+            .map(|function| (function, Class::Guest));
+        let (function, class) = guest.or_else(|| {
+            let function = endpoints.remove(&fence)?;
+            Some((function, Class::Endpoint))
+        })?;
         if let Some(queue) = self.functions.get_mut(&function) {
             queue.claims.remove(&fence);
         }
         self.enter_ring(function);
-        Some(function)
+        Some((function, class))
     }
 
     /// Executions waiting in a function's queue, promised places included.
     pub(super) fn waiting(&self, function: FunctionId) -> usize {
-        self.functions.get(&function).map_or(0, Queue::waiting)
+        let queue = self.functions.get(&function);
+        queue.map_or(0, |queue| queue.lanes.waiting())
+    }
+
+    /// Those of them that have a caller.
+    pub(super) fn waiting_callers(&self, function: FunctionId) -> usize {
+        let queue = self.functions.get(&function);
+        queue.map_or(0, |queue| queue.lanes.waiting_in(Lane::Caller))
+    }
+
+    /// Executions with a caller that wait in the whole plane, promised places included.
+    pub(super) fn waiting_callers_all(&self) -> usize {
+        self.callers_waiting
+    }
+
+    /// What would stand before a new execution with a caller; `None`: a slot would take it at once.
+    pub(super) fn crowd(&self, function: FunctionId, class: Class) -> Option<Crowd> {
+        let queue = self.functions.get(&function)?;
+        let plane_is_full = !self.plane_has_slot(class);
+        let free = (queue.bounds.concurrency as usize).saturating_sub(queue.claims.len());
+        let before = queue.lanes.before_a_caller();
+        if before < free && !plane_is_full {
+            return None;
+        }
+        let before = before.saturating_sub(free);
+        let slots_max = self.running_max[class as usize];
+        // Each turn of its own function is one of the ring, in which the others that stand there have theirs.
+        let in_ring = self.rings[class as usize].len();
+        let others = in_ring.saturating_sub(usize::from(queue.ring == Some(class)));
+        let others = others
+            .saturating_mul(before + 1)
+            .min(self.ready.saturating_sub(queue.lanes.ready()));
+        Some(Crowd {
+            before,
+            slots: slots_max.min(queue.bounds.concurrency as usize),
+            plane: plane_is_full.then_some((before + others, slots_max)),
+        })
     }
 
     /// Attempts of a function that run.
@@ -337,10 +394,9 @@ impl Queues {
         let Some(queue) = self.functions.get_mut(&function) else {
             return;
         };
-        let Some((_, Item { class, .. })) = queue.ready.first_key_value() else {
+        let Some((_, Item { class, .. })) = queue.lanes.next() else {
             return;
         };
-        let class = *class;
         if queue.ring == Some(class) || !queue.has_slot() {
             return;
         }
@@ -385,10 +441,18 @@ mod tests {
     }
 
     fn push(queues: &mut Queues, function: i64, due: i64) -> ExecutionId {
-        let id = ExecutionId::new(NOW);
-        let place = queues.push(FunctionId(function), id, Class::Guest, Timestamp(due), NOW);
+        let item = queued(Class::Guest);
+        let place = queues.push(FunctionId(function), item, Timestamp(due), NOW);
         assert!(place.is_some());
-        id
+        item.id
+    }
+
+    fn queued(class: Class) -> Item {
+        Item {
+            id: ExecutionId::new(NOW),
+            class,
+            lane: Lane::Queued,
+        }
     }
 
     #[test]
@@ -446,15 +510,16 @@ mod tests {
         let mut queues = queues(100);
         let function = FunctionId(1);
         for _ in 0..4 {
-            assert_eq!(queues.reserve(function), Ok(()));
+            assert_eq!(queues.room(function, Lane::Queued), Ok(()));
+            queues.reserve(function, Lane::Queued);
         }
-        assert_eq!(queues.reserve(function), Err(Full));
-        queues.unreserve(function);
+        assert_eq!(queues.room(function, Lane::Queued), Err(Full));
+        queues.unreserve(function, Lane::Queued);
         push(&mut queues, 1, 0);
         // A retry returns beyond the bound.
         push(&mut queues, 1, 0);
         assert_eq!(queues.waiting(function), 5);
-        assert_eq!(queues.reserve(function), Err(Full));
+        assert_eq!(queues.room(function, Lane::Queued), Err(Full));
     }
 
     #[test]
@@ -497,9 +562,9 @@ mod tests {
             queues.set_bounds(function, bounds);
         }
         let push = |queues: &mut Queues, function, class| {
-            let id = ExecutionId::new(NOW);
-            let place = queues.push(function, id, class, NOW, NOW).unwrap();
-            (id, place)
+            let item = queued(class);
+            let place = queues.push(function, item, NOW, NOW).unwrap();
+            (item.id, place)
         };
         // The only place for calls to services is taken, so the first one of `mixed` waits.
         push(&mut queues, busy, Class::Endpoint);
@@ -517,6 +582,53 @@ mod tests {
         queues.remove(mixed, waiting);
         let (guest, _) = push(&mut queues, mixed, Class::Guest);
         assert_eq!(queues.take_any(), Some((mixed, guest, Class::Guest)));
+    }
+
+    #[test]
+    fn the_crowd_before_a_caller_is_what_no_slot_takes() {
+        let mut queues = queues(3);
+        let caller = |queues: &mut Queues, function| {
+            let item = Item {
+                lane: Lane::Caller,
+                ..queued(Class::Guest)
+            };
+            queues.push(FunctionId(function), item, NOW, NOW).unwrap();
+        };
+        let crowd = |queues: &Queues| queues.crowd(FunctionId(1), Class::Guest);
+        assert_eq!(crowd(&queues), None);
+        // A promised place counts as if its caller were there.
+        queues.reserve(FunctionId(1), Lane::Caller);
+        assert_eq!(crowd(&queues), None);
+        queues.reserve(FunctionId(1), Lane::Caller);
+        let of_own = |before| Crowd {
+            before,
+            slots: 2,
+            plane: None,
+        };
+        assert_eq!(crowd(&queues), Some(of_own(0)));
+        queues.unreserve(FunctionId(1), Lane::Caller);
+        queues.unreserve(FunctionId(1), Lane::Caller);
+        for _ in 0..3 {
+            caller(&mut queues, 1);
+        }
+        for fence in 0..2 {
+            let (function, _, class) = queues.take_any().unwrap();
+            queues.claim(function, class, Fence(fence));
+        }
+        assert_eq!(crowd(&queues), Some(of_own(1)));
+        assert_eq!(queues.waiting_callers_all(), 1);
+        // The plane's last slot goes to another function, of which two more wait for the next one.
+        for _ in 0..3 {
+            caller(&mut queues, 2);
+        }
+        let (function, _, class) = queues.take_any().unwrap();
+        queues.claim(function, class, Fence(2));
+        let expected = Crowd {
+            plane: Some((3, 3)),
+            ..of_own(1)
+        };
+        assert_eq!(crowd(&queues), Some(expected));
+        queues.check();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The rate limit of one function.
+//! The rate limit of one function, and of the whole plane.
 //!
 //! **Invariant:** asking never waits; a refusal says when the next call fits.
 
@@ -27,7 +27,15 @@ pub(super) struct Limited {
 impl Limiter {
     /// The limiter of these settings.
     pub(super) fn new(settings: &FunctionSettings) -> Self {
-        let (per_second, burst) = numbers(settings);
+        Self::of(numbers(settings))
+    }
+
+    /// A limiter of so many calls a second, and as many at once.
+    pub(super) fn per_second(rate: u32) -> Self {
+        Self::of((rate, rate))
+    }
+
+    fn of((per_second, burst): (u32, u32)) -> Self {
         let bucket = NonZeroU32::new(per_second).map(|rate| {
             let quota = Quota::per_second(rate);
             RateLimiter::direct(
@@ -45,6 +53,13 @@ impl Limiter {
     pub(super) fn update(&mut self, settings: &FunctionSettings) {
         if numbers(settings) != (self.per_second, self.burst) {
             *self = Self::new(settings);
+        }
+    }
+
+    /// Takes another rate, as [`Limiter::update`] does.
+    pub(super) fn update_rate(&mut self, rate: u32) {
+        if (rate, rate) != (self.per_second, self.burst) {
+            *self = Self::per_second(rate);
         }
     }
 
@@ -95,6 +110,17 @@ mod tests {
                 retry_after_s: 1
             }
         );
+    }
+
+    #[test]
+    fn a_changed_rate_acts_at_once_and_the_same_one_refills_nothing() {
+        let mut limiter = Limiter::per_second(2);
+        assert_eq!((limiter.check(), limiter.check()), (Ok(()), Ok(())));
+        limiter.update_rate(2);
+        assert!(limiter.check().is_err());
+        limiter.update_rate(1);
+        assert_eq!(limiter.check(), Ok(()));
+        assert!(limiter.check().is_err());
     }
 
     #[test]

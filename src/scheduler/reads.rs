@@ -3,6 +3,8 @@
 //! **Invariant:** reads change nothing; a live execution is shown as memory knows it, an ended one as the
 //! store does.
 
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::queue::Class;
@@ -10,7 +12,7 @@ use super::state::Home;
 use super::{CallError, Scheduler};
 use crate::execution::Status;
 use crate::model::{ExecutionId, FunctionName, Timestamp};
-use crate::store::{AttemptRecord, ExecutionRecord, Filter};
+use crate::store::{AttemptRecord, ExecutionRecord, Filter, Order};
 
 /// How much is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +42,29 @@ impl Scheduler {
         Ok(self.inner.store.execution(id).await?.map(Arc::new))
     }
 
-    /// A page of executions, newest first, without outputs. Those that live in memory are among them.
+    /// Those of these executions that there are, as they stand, in the order of the ids.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn executions_of(
+        &self,
+        ids: &[ExecutionId],
+    ) -> Result<Vec<ExecutionRecord>, CallError> {
+        let mut found: HashMap<ExecutionId, ExecutionRecord> = {
+            let state = self.lock();
+            let live = ids.iter().filter_map(|id| state.live.get(id));
+            live.filter(|live| live.is_visible())
+                .map(|live| (live.id, live.record(None)))
+                .collect()
+        };
+        let mut stored = ids.to_vec();
+        stored.retain(|id| !found.contains_key(id));
+        let stored = self.inner.store.executions_of(&stored).await?;
+        found.extend(stored.into_iter().map(|record| (record.id, record)));
+        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
+    }
+
+    /// A page of executions without outputs. Those that live in memory are among them.
     ///
     /// # Errors
     /// The store's.
@@ -51,16 +75,19 @@ impl Scheduler {
     ) -> Result<Vec<ExecutionRecord>, CallError> {
         let mut in_memory: Vec<ExecutionRecord> = {
             let state = self.lock();
-            let mine = state.live.values().filter(|live| live.home == Home::Memory);
-            mine.map(|live| live.record(None))
-                .filter(|record| matches(filter, record))
+            let mine = state.in_memory.iter().filter_map(|id| state.live.get(id));
+            mine.filter(|live| filter.admits(live.id, &live.function, &live.execution))
+                .map(|live| live.record(None))
                 .collect()
         };
         let mut page = self.inner.store.executions(filter, limit).await?;
         // One that ended between the two looks is in both: the stored row is the newer one.
         in_memory.retain(|live| page.iter().all(|stored| stored.id != live.id));
         page.append(&mut in_memory);
-        page.sort_unstable_by_key(|record| std::cmp::Reverse(record.id));
+        match filter.order {
+            Order::NewestFirst => page.sort_unstable_by_key(|record| Reverse(record.id)),
+            Order::OldestFirst => page.sort_unstable_by_key(|record| record.id),
+        }
         page.truncate(limit as usize);
         Ok(page)
     }
@@ -101,17 +128,4 @@ impl Scheduler {
     pub fn is_accepting(&self) -> bool {
         !self.lock().stopping
     }
-}
-
-fn matches(filter: &Filter, record: &ExecutionRecord) -> bool {
-    let status = record.execution.status();
-    filter
-        .function
-        .as_ref()
-        .is_none_or(|name| *name == record.function)
-        && filter.status.is_none_or(|wanted| wanted == status)
-        && filter
-            .since
-            .is_none_or(|since| record.execution.created_at >= since)
-        && filter.before.is_none_or(|before| record.id < before)
 }

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** the scheduler sees one trait; what it gets back is an outcome, whoever ran it.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
@@ -10,6 +12,7 @@ use crate::endpoint::Endpoint;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::Code;
 use crate::runtime::{Exchange, Runtime};
+use crate::secrets::Vault;
 
 /// Runs one attempt. Implementations stop within milliseconds once `stop` is cancelled.
 #[async_trait]
@@ -34,13 +37,18 @@ pub struct PlaneRunner {
     pub runtime: Runtime,
     /// For services behind a URL.
     pub endpoint: Endpoint,
+    /// For the secrets that functions are given.
+    pub vault: Vault,
 }
 
 #[async_trait]
 impl Runner for PlaneRunner {
     async fn run(&self, attempt: &Attempt, stop: &CancellationToken) -> Ran {
         match attempt.version.code {
-            Code::Wasm { .. } => self.runtime.run(attempt, stop).await,
+            Code::Wasm { .. } => match self.opened(attempt) {
+                Ok(attempt) => self.runtime.run(&attempt, stop).await,
+                Err(ran) => *ran,
+            },
             Code::Endpoint { .. } => self.endpoint.run(attempt, stop).await,
             Code::Echo => Ran::bare(Outcome::Success {
                 content_type: Some(attempt.input.content_type.clone()),
@@ -52,11 +60,32 @@ impl Runner for PlaneRunner {
     async fn serve(&self, attempt: &Attempt, exchange: Exchange, stop: &CancellationToken) -> Ran {
         let teller = exchange.teller();
         let ran = match attempt.version.code {
-            Code::Wasm { .. } => self.runtime.serve(attempt, exchange, stop).await,
+            Code::Wasm { .. } => match self.opened(attempt) {
+                Ok(attempt) => self.runtime.serve(&attempt, exchange, stop).await,
+                Err(ran) => *ran,
+            },
             Code::Endpoint { .. } | Code::Echo => self.run(attempt, stop).await,
         };
         teller.tell(&ran.outcome);
         ran
+    }
+}
+
+impl PlaneRunner {
+    /// The attempt with its secrets, or what it came to without them.
+    fn opened<'a>(&self, attempt: &'a Attempt) -> Result<Cow<'a, Attempt>, Box<Ran>> {
+        let uses = &attempt.version.spec.secrets;
+        if uses.is_empty() {
+            return Ok(Cow::Borrowed(attempt));
+        }
+        match self.vault.open_for(uses) {
+            // Another try would not find them either; whoever sets them right can redrive.
+            Err(failure) => Err(Box::new(Ran::bare(Outcome::Error(failure)))),
+            Ok(secrets) => Ok(Cow::Owned(Attempt {
+                secrets,
+                ..attempt.clone()
+            })),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::admission::QueueLimit;
 use super::state::{Direct, Home};
 use super::{Call, CallError, Scheduler};
 use crate::model::ExecutionId;
@@ -21,8 +22,11 @@ use crate::store::ExecutionRecord;
 #[derive(Debug)]
 pub struct Serving {
     scheduler: Scheduler,
+    function: Arc<Function>,
     id: ExecutionId,
     until: Instant,
+    /// Until when it may wait in its queue, if that comes first.
+    queue_limit: Option<QueueLimit>,
     /// Taken when there is nothing to wait for any more.
     result: Option<oneshot::Receiver<Arc<ExecutionRecord>>>,
 }
@@ -40,8 +44,9 @@ impl Scheduler {
         exchange: Exchange,
     ) -> Result<Serving, CallError> {
         self.admit_found(function)?;
-        let wait = Duration::from_millis(function.active.spec.timeout_ms);
-        let until = Instant::now() + call.wait.unwrap_or(wait);
+        let timeout = Duration::from_millis(function.active.spec.timeout_ms);
+        let wait = call.wait.unwrap_or(timeout);
+        let until = Instant::now() + wait;
         let now = self.inner.clock.now();
         let id = ExecutionId::new(now);
         let (waiter, result) = oneshot::channel();
@@ -52,11 +57,13 @@ impl Scheduler {
             exchange: Some(exchange),
             output_bytes: None,
         });
-        self.start_in_memory(function, live)?;
+        let queue_limit = self.start_in_memory(function, live, (wait, until))?;
         Ok(Serving {
             scheduler: self.clone(),
+            function: Arc::clone(function),
             id,
             until,
+            queue_limit,
             result: Some(result),
         })
     }
@@ -71,13 +78,21 @@ impl Serving {
     /// How the execution ended; when time is over, it ends as `timeout`. Can be given up and asked again.
     ///
     /// # Errors
-    /// [`CallError::Stopping`]: it will not end before the restart.
+    /// [`CallError::Stopping`]: it will not end before the restart. [`CallError::QueueFull`]: it waited too
+    /// long in its queue and never began.
     pub async fn ended(&mut self) -> Result<Arc<ExecutionRecord>, CallError> {
         let Some(result) = &mut self.result else {
             return Err(CallError::Stopping);
         };
-        let ended = self.scheduler.wait_or_expire(self.id, result, self.until);
-        let ended = ended.await;
+        let (scheduler, until) = (&self.scheduler, self.until);
+        let ended = match self.queue_limit {
+            None => scheduler.wait_or_expire(self.id, result, until).await,
+            Some(limit) => {
+                scheduler
+                    .wait_in_queue_first(&self.function, self.id, result, until, limit)
+                    .await
+            }
+        };
         self.result = None;
         ended
     }

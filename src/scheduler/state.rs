@@ -3,14 +3,15 @@
 //! **Invariant:** methods here run under the lock and never wait; what has to happen outside (waking
 //! waiters, spawning dispatches, writing) is handed back as a value.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::queue::{Place, Queues};
+use super::admission::{Admission, RunTimes};
+use super::queue::{Item, Lane, Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
 use crate::execution::{
@@ -162,6 +163,14 @@ impl Live {
         }
     }
 
+    /// Where it waits.
+    pub(super) fn lane(&self) -> Lane {
+        match self.caller_until {
+            Some(_) => Lane::Caller,
+            None => Lane::Queued,
+        }
+    }
+
     /// Whether anybody but its creator may know of it.
     pub(super) fn is_visible(&self) -> bool {
         !matches!(self.settling, Settling::Accepting(_))
@@ -220,6 +229,7 @@ pub(super) enum Removed {
 pub(super) struct FunctionState {
     pub(super) metrics: Arc<FunctionMetrics>,
     pub(super) limiter: Limiter,
+    pub(super) runs: RunTimes,
 }
 
 /// A result that is final: to be told to those who wait, once the lock is released.
@@ -249,8 +259,11 @@ impl Delivery {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) live: HashMap<ExecutionId, Live>,
+    /// Which of them no store has: lists look for these, behind however many others.
+    pub(super) in_memory: HashSet<ExecutionId>,
     pub(super) queues: Queues,
     pub(super) functions: HashMap<FunctionId, FunctionState>,
+    pub(super) admission: Admission,
     pub(super) boot: u32,
     claims: u64,
     pub(super) queued_input_bytes: u64,
@@ -259,11 +272,18 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(queues: Queues, boot: u32, queued_input_bytes_max: u64) -> Self {
+    pub(super) fn new(
+        queues: Queues,
+        admission: Admission,
+        boot: u32,
+        queued_input_bytes_max: u64,
+    ) -> Self {
         Self {
             live: HashMap::new(),
+            in_memory: HashSet::new(),
             queues,
             functions: HashMap::new(),
+            admission,
             boot,
             claims: 0,
             queued_input_bytes: 0,
@@ -292,12 +312,18 @@ impl State {
                 self.queued_input_bytes += live.input_bytes;
             }
         }
+        if live.home == Home::Memory {
+            self.in_memory.insert(live.id);
+        }
         self.live.insert(live.id, live);
     }
 
     /// Takes one out for good.
     pub(super) fn remove(&mut self, id: ExecutionId) -> Option<Live> {
         let mut live = self.live.remove(&id)?;
+        if live.home == Home::Memory {
+            self.in_memory.remove(&id);
+        }
         if let Some(place) = live.place.take() {
             self.queues.remove(live.function_id, place);
         }
@@ -313,8 +339,12 @@ impl State {
         let Some(live) = self.live.get_mut(&id) else {
             return;
         };
-        let class = class_of(&live.version.code);
-        live.place = self.queues.push(live.function_id, id, class, due, now);
+        let item = Item {
+            id,
+            class: class_of(&live.version.code),
+            lane: live.lane(),
+        };
+        live.place = self.queues.push(live.function_id, item, due, now);
         live.ready = Instant::now();
         let function = live.function_id;
         self.gauges(function);
@@ -416,6 +446,8 @@ impl State {
         if let Some(state) = self.functions.get(&function) {
             state.metrics.set_queue_depth(self.queues.waiting(function));
             state.metrics.set_in_flight(self.queues.running(function));
+            let callers = self.queues.waiting_callers(function);
+            state.metrics.sync_queue().set_depth(callers);
         }
     }
 

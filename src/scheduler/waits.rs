@@ -11,11 +11,13 @@ use tokio::sync::oneshot::error::RecvError;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::admission::QueueLimit;
 use super::decide::{Change, Decided};
 use super::state::Live;
 use super::{CallError, Scheduler};
 use crate::execution::{Event, Status};
 use crate::model::ExecutionId;
+use crate::registry::Function;
 use crate::store::ExecutionRecord;
 
 /// How long a run may take to end once its caller's time is over. Its own limit is the same moment; guests
@@ -35,6 +37,29 @@ enum Subscribed {
 }
 
 impl Scheduler {
+    /// Waits for a result of this caller's own execution, which lives in memory; when it has not begun by the
+    /// end of what a call may wait in its queue, ends it and gives the call back.
+    pub(super) async fn wait_in_queue_first(
+        &self,
+        function: &Function,
+        id: ExecutionId,
+        result: &mut Coming,
+        until: Instant,
+        limit: QueueLimit,
+    ) -> Result<Arc<ExecutionRecord>, CallError> {
+        if let Ok(ended) = tokio::time::timeout_at(limit.until, &mut *result).await {
+            return ended.map_err(|_| CallError::Stopping);
+        }
+        let event = Event::QueueTimeout {
+            limit_ms: u64::try_from(limit.limit.as_millis()).unwrap_or(u64::MAX),
+        };
+        match self.decide(id, Change::of(event)).await? {
+            Decided::Done(_) => Err(self.given_back(function, id, limit.limit)),
+            // It has begun, or ended.
+            Decided::Rejected(_) | Decided::NotLive => self.wait_or_expire(id, result, until).await,
+        }
+    }
+
     /// Waits for a result of this caller's own execution; when time is over, ends the execution.
     pub(super) async fn wait_or_expire(
         &self,

@@ -13,13 +13,13 @@ use async_trait::async_trait;
 
 use super::{
     Accepted, Applied, AttemptRecord, ClaimRecord, EndedExecution, Error, ExecutionRecord, Filter,
-    FunctionRecord, Guard, KeyHolder, LiveExecution, NewExecution, Request, Result, Retention,
-    Store, Transition,
+    FunctionRecord, Guard, KeyHolder, LiveExecution, NewExecution, Order, Request, Result,
+    Retention, SecretRecord, Store, Transition,
 };
 use crate::execution::{Execution, State, Status};
 use crate::model::{
     ExecutionId, Fence, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Output,
-    RecordMode, Timestamp, Version, VersionNumber,
+    RecordMode, RuntimeRevision, SecretName, Timestamp, Version, VersionNumber,
 };
 
 /// What outlives a [`MemoryStore`].
@@ -31,8 +31,10 @@ struct Tables {
     boot: u32,
     last_function: i64,
     functions: BTreeMap<FunctionId, FunctionRecord>,
+    secrets: BTreeMap<SecretName, SecretRecord>,
     rows: BTreeMap<ExecutionId, Row>,
     keys: HashMap<(FunctionId, IdempotencyKey), KeyRow>,
+    runtime_config: Option<RuntimeRevision>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -168,6 +170,47 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn secrets(&self) -> Result<Vec<SecretRecord>> {
+        Ok(self.tables()?.secrets.values().cloned().collect())
+    }
+
+    async fn put_secret(
+        &self,
+        name: &SecretName,
+        sealed: Arc<[u8]>,
+        now: Timestamp,
+    ) -> Result<SecretRecord> {
+        let mut tables = self.tables()?;
+        let before = tables.secrets.get(name);
+        let record = SecretRecord {
+            name: name.clone(),
+            sealed,
+            created_at: before.map_or(now, |before| before.created_at),
+            updated_at: now,
+        };
+        tables.secrets.insert(name.clone(), record.clone());
+        Ok(record)
+    }
+
+    async fn delete_secret(&self, name: &SecretName) -> Result<Applied> {
+        let removed = self.tables()?.secrets.remove(name);
+        Ok(removed.map_or(Applied::Stale, |_| Applied::Done))
+    }
+
+    async fn runtime_config(&self) -> Result<Option<RuntimeRevision>> {
+        Ok(self.tables()?.runtime_config)
+    }
+
+    async fn set_runtime_config(&self, expected: u64, next: RuntimeRevision) -> Result<Applied> {
+        let mut tables = self.tables()?;
+        let standing = tables.runtime_config.map_or(0, |revision| revision.number);
+        if standing != expected {
+            return Ok(Applied::Stale);
+        }
+        tables.runtime_config = Some(next);
+        Ok(Applied::Done)
+    }
+
     async fn accept(&self, new: NewExecution) -> Result<Accepted> {
         let mut tables = self.tables()?;
         if !tables.functions.contains_key(&new.function_id) {
@@ -251,12 +294,17 @@ impl Store for MemoryStore {
 
     async fn executions(&self, filter: &Filter, limit: u32) -> Result<Vec<ExecutionRecord>> {
         let tables = self.tables()?;
-        let newest_first = tables.rows.iter().rev();
-        Ok(newest_first
-            .filter(|(id, row)| row.matches(**id, filter))
-            .take(limit as usize)
-            .map(|(id, row)| row.record(*id, None))
-            .collect())
+        let admitted =
+            |(id, row): &(&ExecutionId, &Row)| filter.admits(**id, &row.function, &row.execution);
+        let record = |(id, row): (&ExecutionId, &Row)| row.record(*id, None);
+        let (rows, limit) = (tables.rows.iter(), limit as usize);
+        Ok(match filter.order {
+            Order::NewestFirst => {
+                let page = rows.rev().filter(admitted).take(limit);
+                page.map(record).collect()
+            }
+            Order::OldestFirst => rows.filter(admitted).take(limit).map(record).collect(),
+        })
     }
 
     async fn request(&self, id: ExecutionId) -> Result<Option<Request>> {
@@ -410,20 +458,6 @@ impl Row {
         self.output = transition.output;
         self.attempts.extend(transition.attempt);
         Applied::Done
-    }
-
-    fn matches(&self, id: ExecutionId, filter: &Filter) -> bool {
-        filter
-            .function
-            .as_ref()
-            .is_none_or(|name| *name == self.function)
-            && filter
-                .status
-                .is_none_or(|status| status == self.execution.status())
-            && filter
-                .since
-                .is_none_or(|since| self.execution.created_at >= since)
-            && filter.before.is_none_or(|before| id < before)
     }
 
     fn record(&self, id: ExecutionId, output: Option<Output>) -> ExecutionRecord {

@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use crate::execution::{Execution, Status, Streamed};
 use crate::model::{
     ExecutionId, Failure, Fence, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Input,
-    Logs, Output, RecordMode, Timestamp, Version, VersionNumber,
+    Logs, Output, RecordMode, RuntimeRevision, SecretName, Timestamp, Version, VersionNumber,
 };
 
 /// What went wrong with a store.
@@ -63,6 +63,19 @@ pub struct FunctionRecord {
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last deployed or changed.
+    pub updated_at: Timestamp,
+}
+
+/// A secret as it is kept: encrypted by somebody who has the key, which the store has not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRecord {
+    /// Its name.
+    pub name: SecretName,
+    /// Its value, encrypted.
+    pub sealed: Arc<[u8]>,
+    /// When it was first set.
+    pub created_at: Timestamp,
+    /// When it was last set.
     pub updated_at: Timestamp,
 }
 
@@ -318,7 +331,7 @@ pub struct LiveExecution {
     pub trace_id: Option<Arc<str>>,
 }
 
-/// Which executions a list shows; newest first.
+/// Which executions a list shows, and in which order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Of this function only.
@@ -327,8 +340,41 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Created at this time or later.
     pub since: Option<Timestamp>,
-    /// Only ids smaller than this one (the last of the page before).
+    /// Created before this time.
+    pub until: Option<Timestamp>,
+    /// Only ids smaller than this one (newest first: the last of the page before).
     pub before: Option<ExecutionId>,
+    /// Only ids greater than this one (oldest first: the last of the page before).
+    pub after: Option<ExecutionId>,
+    /// The order.
+    pub order: Order,
+}
+
+/// The order of a list.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// By id, descending.
+    #[default]
+    NewestFirst,
+    /// By id, ascending.
+    OldestFirst,
+}
+
+impl Filter {
+    /// Whether an execution that stands so is one of those.
+    pub fn admits(&self, id: ExecutionId, function: &FunctionName, execution: &Execution) -> bool {
+        let created_at = execution.created_at;
+        self.function
+            .as_ref()
+            .is_none_or(|wanted| wanted == function)
+            && self
+                .status
+                .is_none_or(|wanted| wanted == execution.status())
+            && self.since.is_none_or(|since| created_at >= since)
+            && self.until.is_none_or(|until| created_at < until)
+            && self.before.is_none_or(|before| id < before)
+            && self.after.is_none_or(|after| id > after)
+    }
 }
 
 /// What is old enough to go.
@@ -379,6 +425,27 @@ pub trait Store: Send + Sync + 'static {
     /// Removes a function, its versions and its keys. Executions stay until they are old.
     async fn delete_function(&self, id: FunctionId) -> Result<()>;
 
+    /// All secrets, by name.
+    async fn secrets(&self) -> Result<Vec<SecretRecord>>;
+
+    /// Keeps a secret under this name, instead of the one before; the record as it is kept.
+    async fn put_secret(
+        &self,
+        name: &SecretName,
+        sealed: Arc<[u8]>,
+        now: Timestamp,
+    ) -> Result<SecretRecord>;
+
+    /// Removes a secret; [`Applied::Stale`] if there is none of this name.
+    async fn delete_secret(&self, name: &SecretName) -> Result<Applied>;
+
+    /// What was changed of the runtime config, if anything ever was.
+    async fn runtime_config(&self) -> Result<Option<RuntimeRevision>>;
+
+    /// Keeps a newer revision of the runtime config, if the one that stands has the number `expected` (0:
+    /// none stands). Of several that expect the same one, one wins.
+    async fn set_runtime_config(&self, expected: u64, next: RuntimeRevision) -> Result<Applied>;
+
     /// Makes a new execution durable, with its key. The key decides: if an earlier execution holds it at
     /// `execution.created_at`, nothing is written. Of several that arrive at once with one key, one wins.
     async fn accept(&self, new: NewExecution) -> Result<Accepted>;
@@ -411,7 +478,17 @@ pub trait Store: Send + Sync + 'static {
     /// One execution; sees the write-behind buffer.
     async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>>;
 
-    /// A page, newest first, without outputs; first waits for the batch that was open when it was called.
+    /// Those of these executions that there are, with their outputs, in the order of the ids; sees the
+    /// write-behind buffer.
+    async fn executions_of(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.extend(self.execution(*id).await?);
+        }
+        Ok(found)
+    }
+
+    /// A page without outputs; first waits for the batch that was open when it was called.
     async fn executions(&self, filter: &Filter, limit: u32) -> Result<Vec<ExecutionRecord>>;
 
     /// What the caller sent, where it is kept.

@@ -6,6 +6,8 @@
 //! **Invariant:** no type of the model is ever serialised itself, and nothing that is read back is
 //! trusted: a value out of range is [`Unreadable`], never a panic.
 
+mod runtime_config;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -14,9 +16,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::execution::Status;
 use crate::model::{
-    Backoff, Code, Digest, Encoding, ExecutionMode, FunctionSettings, InvalidHostName, LogLine,
-    LogStream, Logs, RecordMode, Shape, Timestamp, Version, VersionNumber, VersionSpec, limits,
+    Backoff, Code, Digest, Encoding, ExecutionMode, FunctionSettings, InvalidHostName, RecordMode,
+    Shape, Timestamp, Version, VersionNumber, VersionSpec, limits,
 };
+
+mod logs;
+mod reach;
+
+pub(crate) use logs::{decode_logs, encode_logs};
+use reach::{StoredSecretUse, load_hosts, load_secret_use, store_hosts, store_secret_use};
+pub(crate) use runtime_config::{decode_runtime_overrides, encode_runtime_overrides};
 
 /// Something stored that cannot be understood; the text says what and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,10 +40,8 @@ impl Unreadable {
 
 /// The format of settings and versions that this build writes; it reads every one up to it.
 ///
-/// Format 2 added what is optional and absent in format 1: `hosts`, `invoke_path`.
+/// Format 2 added what is optional and absent in format 1: `hosts`, `invoke_path`, `allow_hosts`, `secrets`.
 const FORMAT: u32 = 2;
-/// The format of logs, their first byte.
-const LOGS_FORMAT: u8 = 1;
 
 #[derive(Deserialize)]
 struct FormatOnly {
@@ -115,6 +122,10 @@ struct StoredSpec {
     args: Vec<String>,
     env: BTreeMap<String, String>,
     config: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    allow_hosts: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    secrets: BTreeMap<String, StoredSecretUse>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     invoke_path: Option<String>,
     record: StoredRecordMode,
@@ -292,6 +303,8 @@ fn store_spec(spec: &VersionSpec) -> StoredSpec {
         args: spec.args.clone(),
         env: spec.env.clone(),
         config: spec.config.clone(),
+        allow_hosts: spec.allow_hosts.as_deref().map(store_hosts),
+        secrets: spec.secrets.iter().map(store_secret_use).collect(),
         invoke_path: spec.invoke_path.clone(),
         record: match spec.record {
             RecordMode::Auto => StoredRecordMode::Auto,
@@ -351,6 +364,12 @@ fn load_spec(stored: StoredSpec) -> Result<VersionSpec, Unreadable> {
         args: stored.args,
         env: stored.env,
         config: stored.config,
+        allow_hosts: stored.allow_hosts.map(load_hosts).transpose()?,
+        secrets: stored
+            .secrets
+            .into_iter()
+            .map(load_secret_use)
+            .collect::<Result<_, _>>()?,
         invoke_path: stored.invoke_path,
         record: match stored.record {
             StoredRecordMode::Auto => RecordMode::Auto,
@@ -384,60 +403,6 @@ pub(crate) fn decode_metadata(text: Option<&str>) -> Result<Arc<[(String, String
     serde_json::from_str::<Vec<(String, String)>>(text)
         .map(Arc::from)
         .map_err(|error| Unreadable::of("metadata", error))
-}
-
-/// Logs as bytes: format, whether cut, then each line as stream, length (u32, little endian) and
-/// text. None where nothing was written.
-pub(crate) fn encode_logs(logs: &Logs) -> Result<Option<Vec<u8>>, Unreadable> {
-    if logs.lines.is_empty() && !logs.truncated {
-        return Ok(None);
-    }
-    let text_bytes: usize = logs.lines.iter().map(|line| line.text.len() + 5).sum();
-    let mut bytes = Vec::with_capacity(text_bytes + 2);
-    bytes.push(LOGS_FORMAT);
-    bytes.push(u8::from(logs.truncated));
-    for line in &logs.lines {
-        let len = u32::try_from(line.text.len())
-            .map_err(|_| Unreadable::of("logs", "a line is longer than 4 GiB"))?;
-        bytes.push(match line.stream {
-            LogStream::Stdout => 1,
-            LogStream::Stderr => 2,
-        });
-        bytes.extend_from_slice(&len.to_le_bytes());
-        bytes.extend_from_slice(line.text.as_bytes());
-    }
-    Ok(Some(bytes))
-}
-
-/// The logs in these bytes.
-pub(crate) fn decode_logs(bytes: Option<&[u8]>) -> Result<Logs, Unreadable> {
-    let Some(bytes) = bytes else {
-        return Ok(Logs::default());
-    };
-    let damaged = || Unreadable::of("logs", "damaged, or of an unknown format");
-    let [LOGS_FORMAT, truncated @ (0 | 1), lines_stored @ ..] = bytes else {
-        return Err(damaged());
-    };
-    let mut rest = lines_stored;
-    let mut lines = Vec::new();
-    while let Some((stream, after)) = rest.split_first() {
-        let (len, after) = after.split_first_chunk::<4>().ok_or_else(damaged)?;
-        let len = usize::try_from(u32::from_le_bytes(*len)).map_err(|_| damaged())?;
-        let (text, after) = after.split_at_checked(len).ok_or_else(damaged)?;
-        lines.push(LogLine {
-            stream: match stream {
-                1 => LogStream::Stdout,
-                2 => LogStream::Stderr,
-                _ => return Err(damaged()),
-            },
-            text: String::from_utf8(text.to_vec()).map_err(|_| damaged())?,
-        });
-        rest = after;
-    }
-    Ok(Logs {
-        lines,
-        truncated: *truncated == 1,
-    })
 }
 
 /// The number that stands for a status. These never change their meaning.

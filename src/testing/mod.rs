@@ -126,7 +126,11 @@ impl Harness {
             clock: setup.clock.clone(),
             store: Arc::clone(&store),
             registry: registry.clone(),
-            runner: Arc::new(PlaneRunner { runtime, endpoint }),
+            runner: Arc::new(PlaneRunner {
+                runtime,
+                endpoint,
+                vault: registry.vault().clone(),
+            }),
             metrics: metrics.clone(),
             tasks: tasks.clone(),
         };

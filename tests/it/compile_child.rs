@@ -18,6 +18,7 @@ fn options(folder: &tempfile::TempDir) -> Options {
         compile_queue_max: 2,
         compile_timeout_s: 60,
         compile_memory_bytes_max: 2 << 30,
+        outgoing: pelton::net::Options::default(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The log of a real server: one JSON object a line, the agreed fields, nothing twice, nothing of a guest's.
 
 use std::collections::HashSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 
 use serde_json::Value;
@@ -134,5 +136,160 @@ fn check(lines: &[Value], good: &Value, bad: &Value) {
     let mut seen = HashSet::new();
     for line in lines {
         assert!(seen.insert(line.to_string()), "said twice: {line}");
+    }
+}
+
+/// Starts a server in which work is moved by hand, with further flags.
+fn by_hand(data: &Path, flags: &[&str]) -> Server {
+    Server::start(data, &[&["--manual"], flags].concat())
+}
+
+/// A request over a socket with a header as it stands; the first line of the answer.
+fn raw(server: &Server, path: &str, header: &[u8]) -> String {
+    let host = server.url().strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    let body = br#"{"input": 1}"#;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\nx-trace-id: ",
+        body.len()
+    );
+    stream
+        .write_all(&[head.as_bytes(), header, b"\r\n\r\n", body].concat())
+        .unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_request_that_failed_through_us_is_said_once_with_what_no_client_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let json = ["--log-format", "json"];
+    let mut server = by_hand(&data, &json);
+    server
+        .run(&["deploy", "echo", "--set", "image=builtin:echo"])
+        .code(0);
+    let id = server.enqueue("echo", "1");
+    server.run(&["drain", "echo"]).code(0);
+    server.terminate();
+    server.ended();
+    drop(server);
+    // A row that makes no sense any more.
+    let database = rusqlite::Connection::open(data.join("pelton.db")).unwrap();
+    let changed = database.execute("UPDATE executions SET status = 77", []);
+    assert_eq!(changed.unwrap(), 1);
+    database.close().unwrap();
+
+    let server = by_hand(&data, &json);
+    let get = server.run(&["executions", "get", &id]).code(4);
+    assert!(get.stderr.contains("INTERNAL_ERROR"), "{}", get.stderr);
+    assert!(!get.stderr.contains("77"), "told a client: {}", get.stderr);
+    // What is the client's own fault has no line.
+    server.run(&["executions", "get", "nobody"]).code(3);
+    drop(server);
+    let lines = lines(&data.with_extension("log"));
+    let failed = said(&lines, "a request failed through a fault of ours");
+    let [line] = failed[..] else {
+        panic!("{failed:#?}");
+    };
+    assert!(
+        line["error.inside"].as_str().unwrap().contains("77"),
+        "{line}"
+    );
+    assert_eq!(line["error.code"], "INTERNAL_ERROR");
+    assert_eq!(line["http.method"], "GET");
+    assert_eq!(line["http.path"], format!("/v1/executions/{id}"));
+    let loud: Vec<_> = lines
+        .iter()
+        .filter(|line| line["level"] != "INFO")
+        .collect();
+    assert_eq!(loud.len(), 1, "{loud:#?}");
+}
+
+#[test]
+fn a_panic_is_one_line_with_its_place_and_one_with_its_execution() {
+    let folder = tempfile::tempdir().unwrap();
+    for format in ["json", "pretty"] {
+        let data = folder.path().join(format);
+        let flags = [
+            "--log-format",
+            format,
+            "--test-panic-on",
+            "boom",
+            "--faults-max",
+            "0",
+        ];
+        let mut server = by_hand(&data, &flags);
+        server
+            .run(&["deploy", "echo", "--set", "image=builtin:echo"])
+            .code(0);
+        let id = server.enqueue("echo", "\"boom\"");
+        server.run(&["drain", "echo"]).code(0);
+        let ended = server.wait_for(&id, |execution| execution["finishedAt"].is_string());
+        assert_eq!(ended["error"]["code"], "PLATFORM_FAULT", "{ended}");
+        server.terminate();
+        assert_eq!(server.ended().code(), Some(0));
+        let log = data.with_extension("log");
+        let text = std::fs::read_to_string(&log).unwrap();
+        assert!(!text.contains('\u{1b}'), "{text}");
+        // Every line is an event, which begins with its time.
+        for line in text.lines() {
+            let begin = line.trim_start_matches("{\"timestamp\":\"");
+            assert!(begin.starts_with("20"), "{line}");
+        }
+        let count = |what: &str| text.matches(what).count();
+        assert_eq!(count("a thread panicked"), 1, "{text}");
+        assert_eq!(
+            count("an attempt failed through a fault of ours"),
+            1,
+            "{text}"
+        );
+        assert_eq!(count("ERROR"), 1, "{text}");
+        assert_eq!(count(&id), 1, "{text}");
+        assert_eq!(count("src/app/hooks.rs:"), 1, "{text}");
+    }
+}
+
+#[test]
+fn no_trace_id_breaks_a_line_or_paints_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for format in ["json", "pretty"] {
+        let data = folder.path().join(format);
+        let filter = ["--log-filter", "info,pelton::scheduler=debug"];
+        let flags = [&["--log-format", format][..], &filter].concat();
+        let mut server = Server::start(&data, &flags);
+        server
+            .run(&["deploy", "echo", "--set", "image=builtin:echo"])
+            .code(0);
+        let path = "/v1/functions/echo:invoke";
+        for (trace, expected) in [
+            (&b"trace-good"[..], "200"),
+            (b"\x1b[31mcrimson", "400"),
+            (b"a\x00b", "400"),
+            (b"two\r\n lines", "400"),
+            (b"tab\tcradle", "200"),
+            (b"with blanks in it", "200"),
+            ("\u{202e}reversed".as_bytes(), "200"),
+            (b"\x9b31m", "200"),
+        ] {
+            let answer = raw(&server, path, trace);
+            assert!(answer.contains(expected), "{trace:?}: {answer}");
+        }
+        server.terminate();
+        assert_eq!(server.ended().code(), Some(0));
+        let text = std::fs::read_to_string(data.with_extension("log")).unwrap();
+        let ends = text
+            .lines()
+            .filter(|line| line.contains("an attempt ended"));
+        assert_eq!(ends.count(), 5, "{text}");
+        assert_eq!(text.matches("trace-good").count(), 1, "{text}");
+        for bad in [
+            "crimson", "blanks", "reversed", "cradle", "31m", "\u{1b}", "\u{202e}", "\u{9b}",
+        ] {
+            // Their calls are there, without a label.
+            assert!(!text.contains(bad), "{bad:?}: {text}");
+        }
     }
 }

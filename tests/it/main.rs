@@ -5,6 +5,7 @@
     reason = "a test that fails may panic, its helpers too"
 )]
 
+mod admission;
 mod api_calls;
 mod api_errors;
 mod api_executions;
@@ -14,6 +15,8 @@ mod background;
 mod backup;
 mod bad_input;
 mod binary;
+mod binary_executions;
+mod bulk;
 mod cases;
 mod compatibility;
 mod compile_child;
@@ -24,10 +27,15 @@ mod direct_origin;
 mod guests;
 mod limits;
 mod logs;
+mod metrics;
 mod nanofaas;
+mod nanofaas_clients;
 mod outcomes;
 mod plane;
+mod reach;
 mod run;
+mod runtime_config;
+mod secrets;
 mod store_faults;
 mod support;
 mod tidy;

@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules under `src/` by layer: code imports from lower layers only.
-const LAYERS: [(&str, u8); 20] = [
+const LAYERS: [(&str, u8); 22] = [
     ("model", 0),
     ("clock", 0),
     ("folder", 0),
     ("answer", 1),
     ("execution", 1),
+    ("net", 1),
     ("store", 2),
     ("runtime", 2),
     ("endpoint", 2),
@@ -21,6 +22,7 @@ const LAYERS: [(&str, u8); 20] = [
     ("guests", 2),
     ("scheduler", 3),
     ("registry", 3),
+    ("secrets", 3),
     ("api", 4),
     ("console", 4),
     ("config", 5),
@@ -31,10 +33,12 @@ const LAYERS: [(&str, u8); 20] = [
 ];
 
 /// Who may import whom within one layer.
-const NEIGHBOURS: [(&str, &str); 5] = [
+const NEIGHBOURS: [(&str, &str); 7] = [
     ("cli", "testing"),
     ("clock", "model"),
     ("scheduler", "registry"),
+    ("scheduler", "secrets"),
+    ("registry", "secrets"),
     ("app", "config"),
     ("main", "cli"),
 ];

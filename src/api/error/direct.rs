@@ -5,7 +5,7 @@
 //!
 //! **Invariant:** every ending has its status, and the code of the execution's failure.
 
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{BUSY_RETRY_AFTER_S, Error};
 use crate::api::invocations::id_header;
@@ -18,9 +18,12 @@ use crate::store::ExecutionRecord;
 impl Error {
     /// Names the execution that this is about.
     pub(in crate::api) fn about(self, id: ExecutionId) -> Self {
+        let is_named = |(name, _): &(HeaderName, HeaderValue)| name == X_EXECUTION_ID;
         match id_header(id) {
-            Some(id) => self.with_header(X_EXECUTION_ID, id),
-            None => self,
+            Some(id) if !self.0.headers.iter().any(is_named) => {
+                self.with_header(X_EXECUTION_ID, id)
+            }
+            Some(_) | None => self,
         }
     }
 
@@ -30,13 +33,13 @@ impl Error {
             (Status::Timeout, failure) => timed_out(failure),
             (Status::Cancelled, _) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "CANCELLED",
+                "CANCELLED".to_owned(),
                 "the call was cancelled",
             ),
             (_, Some(failure)) => of_ending(failure, ending, record.id),
             (_, None) => Self::new(
                 StatusCode::BAD_GATEWAY,
-                "NO_RESPONSE",
+                "NO_RESPONSE".to_owned(),
                 format!("the function gave no response: see execution {}", record.id),
             ),
         };
@@ -44,17 +47,21 @@ impl Error {
     }
 }
 
+fn code_of(failure: &Failure) -> String {
+    failure.code.clone().into_owned()
+}
+
 fn timed_out(failure: Option<&Failure>) -> Error {
-    let code = failure.map_or("TIMEOUT".into(), |failure| failure.code.clone());
+    let code = failure.map_or_else(|| "TIMEOUT".to_owned(), |failure| code_of(failure));
     let message = "the function did not answer in time: raise its timeoutMs if it needs longer";
     Error::new(StatusCode::GATEWAY_TIMEOUT, code, message)
 }
 
 fn of_ending(failure: &Failure, ending: Option<Ending>, id: ExecutionId) -> Error {
-    let own_word = |status| Error::new(status, failure.code.clone(), failure.message.clone());
+    let own_word = |status| Error::new(status, code_of(failure), failure.message.clone());
     let for_its_author = |status, what: &str| {
         let message = format!("{what}: the log of execution {id} says why");
-        Error::new(status, failure.code.clone(), message)
+        Error::new(status, code_of(failure), message)
     };
     match ending {
         Some(Ending::Error) => own_word(StatusCode::UNPROCESSABLE_ENTITY),
@@ -72,7 +79,7 @@ fn of_ending(failure: &Failure, ending: Option<Ending>, id: ExecutionId) -> Erro
         }
         Some(Ending::Fault) => Error::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            failure.code.clone(),
+            code_of(failure),
             "something went wrong in the server, which is not the function's fault: its log has more",
         ),
         Some(Ending::Interrupted) | None => own_word(StatusCode::SERVICE_UNAVAILABLE),

@@ -1,4 +1,5 @@
-//! A result from outside: `{"status", "output", "error"}` or `{"success", "output", "error"}`.
+//! A result from outside: `{"status", "output", "error"}` or `{"success", "output", "error"}`, or the last two
+//! alone.
 //!
 //! **Invariant:** the output is a slice of the body as it arrived.
 
@@ -52,8 +53,12 @@ impl CompletionBody {
             return Err(Error::bad_request(complaint));
         }
         let members: Members<'_> = parse_json(body)?;
+        let has_error = members.error.is_some();
         let failure = failure(members.error)?;
         let completion = match (members.status, members.success) {
+            // nanofaas's Go SDK said neither for long: what failed has an error.
+            (None, None) if has_error => Completion::Retry(failure),
+            (None, None) if members.output.is_some() => Completion::Success,
             (None, None) => {
                 let rule = "either this or success is needed";
                 return Err(Error::invalid_field("status", rule));
@@ -166,6 +171,16 @@ mod tests {
             completion(r#"{"status":"Timeout","executionId":"x"}"#),
             Completion::Timeout(failed("ERROR", "unknown"))
         );
+    }
+
+    #[test]
+    fn what_says_neither_is_told_by_its_error() {
+        assert_eq!(completion(r#"{"output":{"a":1}}"#), Completion::Success);
+        assert_eq!(
+            completion(r#"{"error":{"code":"C","message":"m"}}"#),
+            Completion::Retry(failed("C", "m"))
+        );
+        assert!(parse(r#"{"output":null,"error":null}"#).is_err());
     }
 
     #[test]

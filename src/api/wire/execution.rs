@@ -6,9 +6,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::json::{List, Object};
+use super::log_line::put_lines;
 use super::query::ListQuery;
 use crate::execution::State;
-use crate::model::{ExecutionId, LogStream};
+use crate::model::ExecutionId;
 use crate::store::{AttemptRecord, ExecutionRecord};
 
 /// Room for everything of an answer but the output.
@@ -16,8 +17,10 @@ const ANSWER_BYTES: usize = 640;
 
 /// Whether an answer has the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outputs {
+pub(in crate::api) enum Outputs {
+    /// Where it is kept.
     Shown,
+    /// It has not even the fields.
     LeftOut,
 }
 
@@ -38,6 +41,13 @@ pub(in crate::api) fn execution(record: &ExecutionRecord) -> Bytes {
     let mut buffer = BytesMut::with_capacity(ANSWER_BYTES + output_bytes(record));
     put(&mut buffer, record, Outputs::Shown);
     buffer.freeze()
+}
+
+/// Adds an execution to lines of JSON.
+pub(in crate::api) fn put_line(lines: &mut BytesMut, record: &ExecutionRecord, outputs: Outputs) {
+    lines.reserve(ANSWER_BYTES + output_bytes(record));
+    put(lines, record, outputs);
+    lines.put_u8(b'\n');
 }
 
 /// The same with one of its attempts as the member `attempt`.
@@ -138,18 +148,7 @@ fn put_attempt(buffer: &mut BytesMut, attempt: &AttemptRecord) {
     object.flag("coldStart", attempt.cold_start);
     object.number_or_null("initDurationMs", attempt.init_ms);
     object.flag("truncated", attempt.logs.truncated);
-    let mut lines = List::open(object.member("lines"));
-    for line in &attempt.logs.lines {
-        let mut shown = Object::open(lines.item());
-        let stream = match line.stream {
-            LogStream::Stdout => "stdout",
-            LogStream::Stderr => "stderr",
-        };
-        shown.plain("stream", stream);
-        shown.text("text", &line.text);
-        shown.close();
-    }
-    lines.close();
+    put_lines(List::open(object.member("lines")), &attempt.logs.lines);
     object.close();
 }
 
@@ -170,7 +169,8 @@ mod tests {
     use super::*;
     use crate::execution::Execution;
     use crate::model::{
-        Encoding, Failure, Fence, FunctionId, JSON, LogLine, Logs, Output, Timestamp, VersionNumber,
+        Encoding, Failure, Fence, FunctionId, JSON, LogLine, LogStream, Logs, Output, Timestamp,
+        VersionNumber,
     };
 
     fn record(state: State) -> ExecutionRecord {

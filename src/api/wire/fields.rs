@@ -58,6 +58,11 @@ impl<'a> Fields<'a> {
         self.object.keys().cloned().collect()
     }
 
+    /// Whether a member is there that was not taken yet, and not null.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.object.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// A member's value; none where it is absent or null.
     pub(super) fn take(&mut self, name: &str) -> Option<Value> {
         self.object.remove(name).filter(|value| !value.is_null())

@@ -153,6 +153,11 @@ impl<'a> List<'a> {
         self.buffer
     }
 
+    /// A string.
+    pub(super) fn text(&mut self, text: &str) {
+        put_text(self.item(), text);
+    }
+
     /// Closes it.
     pub(super) fn close(self) {
         self.buffer.put_u8(b']');

@@ -5,13 +5,20 @@
 
 mod call;
 mod completion;
+mod cursor;
 mod drain;
+mod duration;
 mod execution;
 mod fields;
 mod function;
 mod headers;
 mod json;
+mod log_line;
 mod query;
+mod reach;
+mod redrive;
+mod runtime_config;
+mod secret;
 mod spec;
 mod spec_names;
 #[cfg(test)]
@@ -22,9 +29,18 @@ mod version;
 pub(super) use call::CallBody;
 pub(super) use completion::CompletionBody;
 pub(super) use drain::{drain_answer, drain_options};
-pub(super) use execution::{call_answer, execution, execution_with, list_of, logs, page};
+pub(super) use execution::{
+    Outputs, call_answer, execution, execution_with, list_of, logs, page, put_line,
+};
 pub(super) use function::{version_view, view};
 pub(super) use headers::{CallHeaders, X_EXECUTION_ID, dispatch_attempt};
-pub(super) use query::ListQuery;
-pub(super) use spec::{NewFunction, full_spec, merge_patch, object, object_of};
+pub(super) use query::{ExportQuery, ListQuery};
+pub(super) use redrive::{redrive, redriven};
+pub(super) use runtime_config::{
+    Revision, RuntimeConfigBody, runtime_change, runtime_config, runtime_config_valid,
+};
+pub(super) use secret::{secret_value, secret_view};
+pub(super) use spec::{
+    NewFunction, full_spec, merge_patch, merge_patch_with_code, object, object_of,
+};
 pub(super) use version::{redrive_version, rollback_version};

@@ -1,7 +1,4 @@
-//! The query of a list of executions, and its cursors.
-//!
-//! A cursor carries the place where a page ended and a digest of the filter, so that it cannot be used to
-//! go on with another list than the one it came from.
+//! The queries of lists and of exports.
 //!
 //! **Invariant:** an unknown parameter, one given twice and a foreign cursor are told, never passed over.
 
@@ -9,19 +6,13 @@ use std::collections::HashSet;
 
 use axum::extract::Query;
 use axum::http::Uri;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use sha2::{Digest as _, Sha256};
 
-use super::time;
+use super::{cursor, time};
 use crate::api::error::{Error, quoted};
 use crate::api::options::Options;
 use crate::execution::Status;
-use crate::model::ExecutionId;
+use crate::model::{ExecutionId, FunctionName, Timestamp};
 use crate::store::Filter;
-
-const CURSOR_FORMAT: u8 = 1;
-const FILTER_DIGEST_BYTES: usize = 8;
 
 /// Which executions to list, and how many.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,41 +29,21 @@ impl ListQuery {
     /// # Errors
     /// 400 with all complaints.
     pub(in crate::api) fn parse(uri: &Uri, options: &Options) -> Result<Self, Error> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-            .map_err(|_| Error::bad_request("the query cannot be read"))?;
-        let mut complaints = Vec::new();
-        let mut filter = Filter::default();
         let mut limit = options.list_limit_default;
-        let mut cursor = None;
-        let mut seen = HashSet::new();
-        for (name, value) in &pairs {
-            if !seen.insert(name) {
-                complaints.push(format!("{}: is given more than once", quoted(name)));
-                continue;
+        let mut given = None;
+        let known = "function, status, since, until, limit and cursor";
+        let (mut filter, mut complaints) = parse(uri, known, |name, value| match name {
+            "limit" => Some(read_limit(value, options.list_limit_max).map(|read| limit = read)),
+            "cursor" => {
+                given = Some(value.to_owned());
+                Some(Ok(()))
             }
-            let read = match name.as_str() {
-                "function" => function(value).map(|name| filter.function = Some(name)),
-                "status" => status(value).map(|status| filter.status = Some(status)),
-                "since" => since(value).map(|since| filter.since = Some(since)),
-                "limit" => read_limit(value, options.list_limit_max).map(|read| limit = read),
-                "cursor" => {
-                    cursor = Some(value);
-                    Ok(())
-                }
-                _ => {
-                    let known = "there are function, status, since, limit and cursor";
-                    Err(format!(
-                        "{}: there is no such parameter: {known}",
-                        quoted(name)
-                    ))
-                }
-            };
-            complaints.extend(read.err());
-        }
-        if let Some(cursor) = cursor
+            _ => None,
+        })?;
+        if let Some(given) = given
             && complaints.is_empty()
         {
-            match read_cursor(cursor, &filter) {
+            match cursor::read(&given, &filter) {
                 Ok(before) => filter.before = Some(before),
                 Err(complaint) => complaints.push(complaint),
             }
@@ -86,14 +57,99 @@ impl ListQuery {
 
     /// The cursor that goes on after this execution.
     pub(in crate::api) fn cursor_after(&self, last: ExecutionId) -> String {
-        let mut bytes = vec![CURSOR_FORMAT];
-        bytes.extend(filter_digest(&self.filter));
-        bytes.extend(last.as_bytes());
-        URL_SAFE_NO_PAD.encode(bytes)
+        cursor::after(&self.filter, last)
     }
 }
 
-fn function(value: &str) -> Result<crate::model::FunctionName, String> {
+/// Which executions to export, and how much of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::api) struct ExportQuery {
+    /// Which.
+    pub(in crate::api) filter: Filter,
+    /// Whether their outputs go with them.
+    pub(in crate::api) outputs: super::Outputs,
+}
+
+impl ExportQuery {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// 400 with all complaints.
+    pub(in crate::api) fn parse(uri: &Uri) -> Result<Self, Error> {
+        let mut outputs = super::Outputs::Shown;
+        let mut before = None;
+        let known = "function, status, since, until, before and outputs";
+        let (filter, complaints) = parse(uri, known, |name, value| match name {
+            "before" => Some(last_line(value).map(|id| before = Some(id))),
+            "outputs" => Some(flag(name, value).map(|shown| {
+                outputs = if shown {
+                    super::Outputs::Shown
+                } else {
+                    super::Outputs::LeftOut
+                };
+            })),
+            _ => None,
+        })?;
+        if !complaints.is_empty() {
+            return Err(Error::invalid(complaints));
+        }
+        let filter = Filter { before, ..filter };
+        Ok(Self { filter, outputs })
+    }
+}
+
+/// Reads what all queries have, and hands the rest to `other`, which knows some more parameters or none of
+/// this name. `known` lists them all.
+///
+/// # Errors
+/// 400 where it is no query; complaints about what it says come back with the filter.
+fn parse(
+    uri: &Uri,
+    known: &str,
+    mut other: impl FnMut(&str, &str) -> Option<Result<(), String>>,
+) -> Result<(Filter, Vec<String>), Error> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|_| Error::bad_request("the query cannot be read"))?;
+    let mut complaints = Vec::new();
+    let mut filter = Filter::default();
+    let mut seen = HashSet::new();
+    for (name, value) in &pairs {
+        if !seen.insert(name) {
+            complaints.push(format!("{}: is given more than once", quoted(name)));
+            continue;
+        }
+        let read = match name.as_str() {
+            "function" => function(value).map(|name| filter.function = Some(name)),
+            "status" => status(value).map(|status| filter.status = Some(status)),
+            "since" => moment(name, value).map(|since| filter.since = Some(since)),
+            "until" => moment(name, value).map(|until| filter.until = Some(until)),
+            name => other(name, value).unwrap_or_else(|| {
+                let name = quoted(name);
+                Err(format!(
+                    "{name}: there is no such parameter: there are {known}"
+                ))
+            }),
+        };
+        complaints.extend(read.err());
+    }
+    complaints.extend(span(filter.since, filter.until).err());
+    Ok((filter, complaints))
+}
+
+/// Checks that something can lie between two times.
+///
+/// # Errors
+/// A complaint.
+pub(super) fn span(since: Option<Timestamp>, until: Option<Timestamp>) -> Result<(), String> {
+    match (since, until) {
+        (Some(since), Some(until)) if until <= since => {
+            Err("until: must be later than since, for nothing lies between them".to_owned())
+        }
+        (Some(_) | None, Some(_) | None) => Ok(()),
+    }
+}
+
+fn function(value: &str) -> Result<FunctionName, String> {
     value.parse().map_err(|error| format!("function: {error}"))
 }
 
@@ -104,13 +160,15 @@ fn status(value: &str) -> Result<Status, String> {
     })
 }
 
-fn since(value: &str) -> Result<crate::model::Timestamp, String> {
+/// The time that a parameter or a field says.
+///
+/// # Errors
+/// A complaint.
+pub(super) fn moment(name: &str, value: &str) -> Result<Timestamp, String> {
     time::parse(value).ok_or_else(|| {
         let example = "2026-09-01T12:00:00Z";
-        format!(
-            "since: must be a time like {example}, not {}",
-            quoted(value)
-        )
+        let value = quoted(value);
+        format!("{name}: must be a time like {example}, not {value}")
     })
 }
 
@@ -124,40 +182,16 @@ fn read_limit(value: &str, max: u32) -> Result<u32, String> {
     })
 }
 
-fn read_cursor(text: &str, filter: &Filter) -> Result<ExecutionId, String> {
-    let unreadable = || "cursor: must be the `next` of a page, as it was given".to_owned();
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| unreadable())?;
-    let (format, rest) = bytes.split_first().ok_or_else(unreadable)?;
-    let (digest, id) = rest
-        .split_first_chunk::<FILTER_DIGEST_BYTES>()
-        .ok_or_else(unreadable)?;
-    let id = id.try_into().map_err(|_| unreadable())?;
-    if *format != CURSOR_FORMAT {
-        return Err(unreadable());
-    }
-    if *digest != filter_digest(filter) {
-        return Err(
-            "cursor: belongs to another query: function, status and since must stay the same"
-                .to_owned(),
-        );
-    }
-    Ok(ExecutionId::from_bytes(id))
+fn last_line(value: &str) -> Result<ExecutionId, String> {
+    ExecutionId::parse(value).ok_or_else(|| {
+        let value = quoted(value);
+        format!("before: must be the id of an execution, such as that of an export's last line, not {value}")
+    })
 }
 
-fn filter_digest(filter: &Filter) -> [u8; FILTER_DIGEST_BYTES] {
-    let function = filter.function.as_ref().map_or("", |name| name.as_str());
-    let status = filter.status.map_or("", Status::as_str);
-    let since = filter
-        .since
-        .map_or_else(String::new, |since| since.0.to_string());
-    // None of the three can contain a line end.
-    let digest = Sha256::digest(format!("{function}\n{status}\n{since}"));
-    let mut short = [0; FILTER_DIGEST_BYTES];
-    short
-        .iter_mut()
-        .zip(digest)
-        .for_each(|(short, byte)| *short = byte);
-    short
+fn flag(name: &str, value: &str) -> Result<bool, String> {
+    let read = value.parse();
+    read.map_err(|_| format!("{name}: must be true or false, not {}", quoted(value)))
 }
 
 #[cfg(test)]
@@ -165,6 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::api::wire::Outputs;
 
     fn parse(query: &str) -> Result<ListQuery, Error> {
         let uri: Uri = format!("/v1/executions?{query}").parse().unwrap();
@@ -182,7 +217,9 @@ mod tests {
         let uri = Uri::from_static("/v1/executions");
         let nothing = ListQuery::parse(&uri, &Options::default()).unwrap();
         assert_eq!((nothing.filter, nothing.limit), (Filter::default(), 50));
-        let all = parse("function=echo&status=error&since=2026-09-01T12%3A00%3A00Z&limit=500");
+        let all = parse(
+            "function=echo&status=error&since=2026-09-01T12%3A00%3A00Z&until=2026-09-01T12%3A00%3A01Z&limit=500",
+        );
         let all = all.unwrap();
         assert_eq!(all.limit, 500);
         assert_eq!(all.filter.function, Some("echo".parse().unwrap()));
@@ -191,6 +228,39 @@ mod tests {
             all.filter.since.map(|since| since.0),
             Some(1_788_264_000_000)
         );
+        assert_eq!(
+            all.filter.until.map(|until| until.0),
+            Some(1_788_264_001_000)
+        );
+    }
+
+    #[test]
+    fn an_export_says_how_much_and_where_to_go_on() {
+        let parse = |query: &str| {
+            let uri: Uri = format!("/v1/executions:export?{query}").parse().unwrap();
+            ExportQuery::parse(&uri)
+        };
+        let all = parse("").unwrap();
+        assert_eq!(
+            (all.filter, all.outputs),
+            (Filter::default(), Outputs::Shown)
+        );
+        let id = ExecutionId::from_bytes([7; 16]);
+        let rest = parse(&format!("status=timeout&before={id}&outputs=false")).unwrap();
+        assert_eq!(rest.outputs, Outputs::LeftOut);
+        assert_eq!(rest.filter.before, Some(id));
+        assert_eq!(rest.filter.status, Some(Status::Timeout));
+        for (query, expected) in [
+            ("outputs=yes", "must be true or false"),
+            ("before=7", "must be the id of an execution"),
+            (
+                "limit=7",
+                "there are function, status, since, until, before and outputs",
+            ),
+        ] {
+            let error = format!("{:?}", parse(query).unwrap_err());
+            assert!(error.contains(expected), "{query}: {error}");
+        }
     }
 
     #[test]
@@ -198,7 +268,10 @@ mod tests {
         refused("limit=0", "from 1 to 500");
         refused("limit=501", "from 1 to 500");
         refused("status=done", "queued, running, success");
-        refused("since=yesterday", "must be a time like");
+        refused("since=yesterday", "since: must be a time like");
+        refused("until=1", "until: must be a time like");
+        let time = "2026-09-01T12%3A00%3A00Z";
+        refused(&format!("since={time}&until={time}"), "later than since");
         refused("function=a%20b", "starts with a letter");
         refused("functio=a&limit=x", "there is no such parameter");
         refused("limit=1&limit=2", "more than once");
@@ -214,6 +287,10 @@ mod tests {
         assert_eq!(next.filter.before, Some(id));
         refused(&format!("cursor={cursor}"), "belongs to another query");
         refused(
+            &format!("function=echo&until=2026-09-01T12%3A00%3A00Z&cursor={cursor}"),
+            "belongs to another query",
+        );
+        refused(
             &format!("function=other&cursor={cursor}"),
             "belongs to another query",
         );
@@ -226,7 +303,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_cursor_is_judged(text in ".*") {
-            let _ = read_cursor(&text, &Filter::default());
+            let _ = cursor::read(&text, &Filter::default());
         }
 
         #[test]
@@ -234,7 +311,7 @@ mod tests {
             let query = parse(&format!("function={name}")).unwrap();
             let id = ExecutionId::from_bytes(id);
             let cursor = query.cursor_after(id);
-            prop_assert_eq!(read_cursor(&cursor, &query.filter), Ok(id));
+            prop_assert_eq!(cursor::read(&cursor, &query.filter), Ok(id));
         }
 
         #[test]

@@ -11,20 +11,21 @@ use serde_json::{Map, Value, json};
 
 use super::call::parse_json_of;
 use super::fields::{Bounds, Fields, shown};
-use super::spec_names;
+use super::{reach, spec_names};
 use crate::api::error::Error;
 use crate::model::{
     Backoff, ExecutionMode, FunctionName, FunctionSettings, HostName, RecordMode, Spec,
     VersionSpec, limits,
 };
 
-const ENTRIES: Bounds = Bounds {
+pub(super) const ENTRIES: Bounds = Bounds {
     entries_max: limits::ENTRIES_MAX,
     bytes_max: limits::ENTRIES_BYTES_MAX,
 };
 
 /// Variables that every attempt gets from the plane.
-const OWN_VARIABLES: [&str; 4] = ["EXECUTION_ID", "TRACE_ID", "ATTEMPT", "FUNCTION_NAME"];
+pub(super) const OWN_VARIABLES: [&str; 4] =
+    ["EXECUTION_ID", "TRACE_ID", "ATTEMPT", "FUNCTION_NAME"];
 
 const MODES: [(&str, ExecutionMode); 3] = [
     ("LOCAL", ExecutionMode::Local),
@@ -173,6 +174,23 @@ pub(in crate::api) fn merge_patch(
     }
 }
 
+/// The spec that a patch makes of `base` for code that is uploaded with it: what `base` says of the code that ran
+/// before does not count.
+///
+/// # Errors
+/// All complaints.
+pub(in crate::api) fn merge_patch_with_code(
+    base: &Spec,
+    patch: Map<String, Value>,
+    name: &FunctionName,
+) -> Result<Spec, Vec<String>> {
+    let mut base = base.clone();
+    base.version.image = None;
+    base.version.endpoint_url = None;
+    base.version.execution_mode = None;
+    merge_patch(&base, patch, name)
+}
+
 /// RFC 7396. The depth is that of the body, which the parser bounds.
 fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
     for (name, value) in patch {
@@ -255,7 +273,7 @@ fn settings(fields: &mut Fields<'_>) -> FunctionSettings {
 
 fn hosts(fields: &mut Fields<'_>) -> BTreeSet<HostName> {
     let bounds = Bounds {
-        entries_max: limits::HOSTS_MAX,
+        entries_max: limits::HOST_NAMES_MAX,
         ..ENTRIES
     };
     let mut hosts = BTreeSet::new();
@@ -275,6 +293,8 @@ fn hosts(fields: &mut Fields<'_>) -> BTreeSet<HostName> {
 
 fn version(fields: &mut Fields<'_>) -> VersionSpec {
     let default = VersionSpec::default();
+    let (env, config) = (env(fields), config(fields));
+    let secrets = reach::secrets(fields, &env, &config);
     VersionSpec {
         timeout_ms: fields
             .number("timeoutMs", &limits::TIMEOUT_MS)
@@ -300,8 +320,10 @@ fn version(fields: &mut Fields<'_>) -> VersionSpec {
             .number("maxAgeMs", &limits::MAX_AGE_MS)
             .unwrap_or(default.max_age_ms),
         args: args(fields),
-        env: env(fields),
-        config: fields.text_map("config", ENTRIES).unwrap_or_default(),
+        env,
+        config,
+        allow_hosts: reach::allow_hosts(fields),
+        secrets,
         invoke_path: invoke_path(fields),
         record: fields.word("record", &RECORDS).unwrap_or_default(),
         execution_mode: fields.word("executionMode", &MODES),
@@ -363,6 +385,10 @@ fn env(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
     env
 }
 
+fn config(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
+    fields.text_map("config", ENTRIES).unwrap_or_default()
+}
+
 fn invoke_path(fields: &mut Fields<'_>) -> Option<String> {
     let path = fields.text("invokePath", limits::TEXT_BYTES_MAX)?;
     let is_path = path.starts_with('/') && path.parse::<PathAndQuery>().is_ok();
@@ -419,6 +445,8 @@ pub(super) fn to_object(spec: &Spec) -> Map<String, Value> {
         "args": version.args,
         "env": version.env,
         "config": version.config,
+        "allowHosts": version.allow_hosts.as_deref().map(reach::shown_hosts),
+        "secrets": reach::shown_secrets(&version.secrets),
         "invokePath": version.invoke_path,
         "record": record_word(version.record),
         "concurrency": settings.concurrency,

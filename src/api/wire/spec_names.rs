@@ -23,6 +23,8 @@ const MEANT: &[&str] = &[
     "args",
     "env",
     "config",
+    "allowHosts",
+    "secrets",
     "invokePath",
     "record",
     "concurrency",
@@ -61,7 +63,7 @@ pub(super) const IGNORED: &[&str] = &[
 ];
 
 /// Fields that are going to mean something.
-const RESERVED: &[&str] = &["entry", "reuse", "allowHosts", "files"];
+const RESERVED: &[&str] = &["entry", "reuse", "files"];
 
 /// How alike a name has to be to be suggested, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;
@@ -131,14 +133,23 @@ pub(super) fn check_read_only(
 }
 
 fn nearest(name: &str) -> Option<&'static str> {
+    nearest_of(name, MEANT.iter().chain(IGNORED))
+}
+
+/// The most alike of some names, if one is alike at all.
+pub(super) fn nearest_of(
+    name: &str,
+    known: impl IntoIterator<Item = &'static &'static str>,
+) -> Option<&'static str> {
     if name.len() > MISSPELT_BYTES_MAX {
         return None;
     }
     let name = name.to_ascii_lowercase();
-    let known = MEANT.iter().chain(IGNORED).copied();
     let likeness =
         |known: &str| strsim::normalized_damerau_levenshtein(&name, &known.to_ascii_lowercase());
     known
+        .into_iter()
+        .copied()
         .map(|known| (likeness(known), known))
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
         .max_by(|(a, _), (b, _)| a.total_cmp(b))

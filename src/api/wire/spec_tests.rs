@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use super::spec::{NewFunction, full_spec, merge_patch, to_object};
 use super::spec_names;
 use crate::model::{
-    Backoff, ExecutionMode, FunctionName, FunctionSettings, RecordMode, Spec, VersionSpec,
+    Backoff, ExecutionMode, Exposure, FunctionName, FunctionSettings, RecordMode, SecretUse, Spec,
+    VersionSpec,
 };
 
 fn members(value: Value) -> Map<String, Value> {
@@ -50,6 +51,11 @@ fn every_field_is_read() {
         "concurrency": 15, "queueSize": 16, "ratePerSecond": 17, "burst": 18, "hosts": ["b.example", "a.example"], "executionMode": "POOL",
         "endpointUrl": "http://x/", "image": "any", "runtimeMode": "STDIO", "command": ["sh"],
         "resources": {"cpu": "1"}, "scalingConfig": null, "version": 3, "createdAt": "long ago",
+        "allowHosts": ["*.example.org:8443"],
+        "secrets": {
+            "ENV": {"secret": "one", "as": "env"}, "GONE": null,
+            "KEY": {"secret": "two", "as": "placeholder", "hosts": ["api.example.org"]},
+        },
     }))
     .unwrap();
     let expected = Spec {
@@ -78,6 +84,26 @@ fn every_field_is_read() {
             args: vec!["a".to_owned(), String::new()],
             env: [("A".to_owned(), "1".to_owned())].into(),
             config: [("k".to_owned(), "v".to_owned())].into(),
+            allow_hosts: Some(vec!["https://*.example.org:8443".parse().unwrap()]),
+            secrets: [
+                (
+                    "ENV".to_owned(),
+                    SecretUse {
+                        secret: "one".parse().unwrap(),
+                        exposure: Exposure::Env,
+                    },
+                ),
+                (
+                    "KEY".to_owned(),
+                    SecretUse {
+                        secret: "two".parse().unwrap(),
+                        exposure: Exposure::Placeholder {
+                            hosts: vec!["api.example.org".parse().unwrap()],
+                        },
+                    },
+                ),
+            ]
+            .into(),
             invoke_path: Some("/in?a=b".to_owned()),
             record: RecordMode::Full,
             execution_mode: Some(ExecutionMode::Pool),
@@ -108,6 +134,53 @@ fn all_complaints_come_at_once() {
         }))
         .join("\n")
     );
+}
+
+#[test]
+fn all_complaints_about_hosts_and_secrets_come_at_once() {
+    insta::assert_snapshot!(
+        complaints(json!({
+            "allowHosts": ["ok.example", "ftp://a.example", "https://u@a.example", "a.example/b", "2130706433"],
+            "env": {"BOTH": "1"}, "config": {"BOTH2": "2"},
+            "secrets": {
+                "": {"secret": "a", "as": "env"}, "A=B": {"secret": "a", "as": "config"},
+                "ATTEMPT": {"secret": "a", "as": "env"}, "BOTH": {"secret": "a", "as": "placeholder", "hosts": ["*"]},
+                "BOTH2": {"secret": "a", "as": "config"}, "HOSTS": {"secret": "a", "as": "env", "hosts": ["a"]},
+                "LIST": [], "NAME": {"secret": "a b", "as": "env"}, "NOBODY": {"secret": "a", "as": "placeholder"},
+                "NOTHING": {}, "VALUE": {"value": "hunter2", "as": "env"}, "WAY": {"secret": "a", "as": "header"},
+                "WHERE": {"secret": "a", "as": "placeholder", "hosts": ["a/b"]},
+            },
+        }))
+        .join("\n")
+    );
+    assert_eq!(
+        complaints(json!({"allowHosts": "a.example", "secrets": "a"})),
+        [
+            "secrets: must be an object of entries like {\"secret\": \"NAME\", \"as\": \"env\"}",
+            "allowHosts: must be a list of strings",
+        ]
+    );
+    let many: Vec<_> = (0..129)
+        .map(|number| format!("h{number}.example"))
+        .collect();
+    assert_eq!(
+        complaints(json!({"allowHosts": many})),
+        ["allowHosts: has 129 entries, and may have 128"]
+    );
+    let many: Map<_, _> = (0..65)
+        .map(|number| (format!("K{number}"), json!({"secret": "a", "as": "env"})))
+        .collect();
+    assert_eq!(
+        complaints(json!({"secrets": many})),
+        ["secrets: has 65 entries, and may have 64"]
+    );
+}
+
+#[test]
+fn no_hosts_and_an_empty_list_of_hosts_are_two_things() {
+    let hosts = |value| full(value).unwrap().version.allow_hosts;
+    assert_eq!(hosts(json!({"allowHosts": null})), None);
+    assert_eq!(hosts(json!({"allowHosts": []})), Some(Vec::new()));
 }
 
 #[test]

@@ -34,15 +34,21 @@ pub(in crate::api) fn redrive_version(body: &Bytes) -> Result<Option<VersionNumb
 fn version(object: Map<String, Value>) -> Result<Option<VersionNumber>, Error> {
     let mut complaints = Vec::new();
     let mut fields = Fields::new(object, &mut complaints);
-    let version = fields.number("version", &(1..=u64::MAX));
+    let version = version_field(&mut fields);
     for name in fields.left() {
         fields.complain(&quoted(&name), "there is no such field: there is version");
     }
     if complaints.is_empty() {
-        Ok(version.map(VersionNumber))
+        Ok(version)
     } else {
         Err(Error::invalid(complaints))
     }
+}
+
+/// The member `version` of an object that is being read.
+pub(super) fn version_field(fields: &mut Fields<'_>) -> Option<VersionNumber> {
+    let number = fields.number("version", &(1..=u64::MAX));
+    number.map(VersionNumber)
 }
 
 #[cfg(test)]

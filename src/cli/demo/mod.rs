@@ -13,9 +13,9 @@ use anyhow::Context as _;
 use self::story::Story;
 use super::client::Client;
 use super::exit::{Exit, Failure};
-use super::output;
 use super::progress::Progress;
 use super::serve;
+use super::{log, output};
 use crate::app::App;
 use crate::config::{Config, LogOptions, Options};
 use crate::guests::{self, Built};
@@ -33,7 +33,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn execute(self) -> Result<Exit, Failure> {
-        serve::start_logging(&LogOptions {
+        log::start(&LogOptions {
             log_filter: "warn".to_owned(),
             ..LogOptions::default()
         })?;

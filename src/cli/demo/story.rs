@@ -11,6 +11,7 @@ use reqwest::header::HeaderMap;
 use serde_json::{Map, Value, json};
 
 use super::super::client::{Client, action};
+use super::super::deploy::Beside;
 use super::super::exit::Failure;
 use super::super::wire::{Drained, Execution, ExecutionLogs, Function};
 use super::super::{deploy, logs, output};
@@ -62,7 +63,8 @@ impl Story {
                 std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
             let spec = spec_of(name);
             self.show_deploy(name, file, spec.as_ref())?;
-            let answer = deploy::upload(&self.client, name, wasm.into(), spec).await?;
+            let beside = spec.map_or(Beside::Nothing, Beside::Spec);
+            let answer = deploy::upload(&self.client, name, wasm.into(), beside).await?;
             expect(answer.status == 201, "a new function is answered with 201")?;
             let function: Function = answer.read()?;
             expect(function.version == Some(1), "a new function has version 1")?;

@@ -21,7 +21,7 @@ use super::exit::{Answered, Exit, Failure};
 use super::output::{self, Format};
 use super::progress::Progress;
 use super::wire::Problem;
-use super::{deploy, input, serve};
+use super::{deploy, input, log, serve};
 use crate::api::local;
 use crate::clock::Clock;
 use crate::config::{Limits, LogOptions, env};
@@ -83,7 +83,7 @@ struct Once {
 
 impl Args {
     pub(super) fn execute(self, format: Format) -> Result<Exit, Failure> {
-        serve::start_logging(&LogOptions {
+        log::start(&LogOptions {
             log_filter: "warn".to_owned(),
             ..LogOptions::default()
         })?;

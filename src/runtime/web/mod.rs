@@ -38,6 +38,7 @@ use super::output::Capture;
 use super::run::{Life, usize_of};
 use super::watch::{Cut, Watch};
 use crate::execution::{Attempt, Ran, Streamed};
+use crate::net::Client;
 
 /// Codes of what only HTTP functions do wrong.
 mod code {
@@ -90,12 +91,13 @@ pub(super) async fn run_02(
     attempt: &Attempt,
     exchange: Option<Opened>,
     stop: &CancellationToken,
+    client: &Client,
 ) -> Ran {
     let (request, conversation) = match Conversation::begin(attempt, exchange) {
         Ok(begun) => begun,
         Err(ran) => return *ran,
     };
-    let mut life = begin(code.engine(), attempt, stop);
+    let mut life = begin(code.engine(), attempt, stop, client);
     let guest = http02::call(code, &mut life.store, request, &conversation.reply);
     let lived = life
         .watch
@@ -110,21 +112,27 @@ pub(super) async fn run_03(
     attempt: &Attempt,
     exchange: Option<Opened>,
     stop: &CancellationToken,
+    client: &Client,
 ) -> Ran {
     let (request, conversation) = match Conversation::begin(attempt, exchange) {
         Ok(begun) => begun,
         Err(ran) => return *ran,
     };
-    let mut life = begin(code.engine(), attempt, stop);
+    let mut life = begin(code.engine(), attempt, stop, client);
     let guest = http03::call(code, &mut life.store, request, &conversation.reply);
     let driven = conversation.drive(guest, &life.watch, Some(Nudge::new()));
     let lived = life.watch.live(driven).await;
     conversation.conclude(attempt, life, lived)
 }
 
-fn begin(engine: &wasmtime::Engine, attempt: &Attempt, stop: &CancellationToken) -> Life {
+fn begin(
+    engine: &wasmtime::Engine,
+    attempt: &Attempt,
+    stop: &CancellationToken,
+    client: &Client,
+) -> Life {
     let capture = Capture::logs_only(usize_of(attempt.version.spec.log_bytes_max));
-    Life::begin(engine, attempt, stop, Bytes::new(), capture)
+    Life::begin(engine, attempt, stop, client, Bytes::new(), capture)
 }
 
 /// One attempt's answer and whoever waits for it.

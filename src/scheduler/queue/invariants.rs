@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** looks, and changes nothing.
 
-use super::{Class, ExecutionId, Place, Queues};
+use super::{Class, ExecutionId, Lane, Lanes, Place, Queues};
 use crate::model::{Fence, FunctionId};
 
 impl Queues {
@@ -10,20 +10,16 @@ impl Queues {
     pub(in crate::scheduler) fn entries(&self) -> Vec<(FunctionId, ExecutionId, Place)> {
         let mut entries = Vec::new();
         for (&function, queue) in &self.functions {
-            let ready = queue.ready.iter();
-            entries
-                .extend(ready.map(|(&sequence, item)| (function, item.id, Place::Ready(sequence))));
-            let deferred = queue.deferred.iter();
-            entries.extend(deferred.map(|(&(due, sequence), item)| {
-                (function, item.id, Place::Deferred(due, sequence))
-            }));
+            let all = queue.lanes.entries();
+            entries.extend(all.map(|(place, item)| (function, item.id, place)));
         }
         entries
     }
 
     /// Places promised and not yet used, over all functions.
     pub(in crate::scheduler) fn reserved(&self) -> usize {
-        self.functions.values().map(|queue| queue.reserved).sum()
+        let queues = self.functions.values();
+        queues.map(|queue| queue.lanes.reserved()).sum()
     }
 
     /// Panics where the parts contradict each other.
@@ -43,13 +39,14 @@ impl Queues {
             let counted = self.running.iter().flat_map(|class| class.values());
             let counted = counted.filter(|&&owner| owner == function).count();
             assert_eq!(counted, held, "a slot of {function:?} without a claim");
-            for &(due, sequence) in queue.deferred.keys() {
+            queue.lanes.check();
+            for (due, sequence) in queue.lanes.deferred_keys() {
                 assert!(
                     self.due.contains(&(due, sequence, function)),
                     "deferred work nobody wakes"
                 );
             }
-            if !queue.ready.is_empty() && queue.has_slot() {
+            if queue.lanes.ready() > 0 && queue.has_slot() {
                 assert!(
                     queue.ring.is_some(),
                     "{function:?} could run, but has no turn"
@@ -67,9 +64,16 @@ impl Queues {
         let deferred: usize = self
             .functions
             .values()
-            .map(|queue| queue.deferred.len())
+            .map(|queue| queue.lanes.deferred_keys().count())
             .sum();
         assert_eq!(deferred, self.due.len(), "due times without work");
+        let sum = |count: fn(&Lanes) -> usize| -> usize {
+            let queues = self.functions.values();
+            queues.map(|queue| count(&queue.lanes)).sum()
+        };
+        let callers = sum(|lanes| lanes.waiting_in(Lane::Caller));
+        assert_eq!(self.callers_waiting, callers, "the sum of waiting callers");
+        assert_eq!(self.ready, sum(Lanes::ready), "the sum of ready work");
         for (running, max) in self.running.iter().zip(self.running_max) {
             assert!(running.len() <= max, "more attempts than the plane allows");
         }
@@ -78,8 +82,8 @@ impl Queues {
     /// Whether something could be claimed at once.
     pub(in crate::scheduler) fn has_startable(&self) -> bool {
         self.functions.values().any(|queue| {
-            let first = queue.ready.first_key_value();
-            queue.has_slot() && first.is_some_and(|(_, item)| self.plane_has_slot(item.class))
+            let next = queue.lanes.next();
+            queue.has_slot() && next.is_some_and(|(_, item)| self.plane_has_slot(item.class))
         })
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::support::*;
 use crate::execution::Status;
-use crate::scheduler::CallError;
+use crate::scheduler::{CallError, Crowded};
 use crate::store;
 
 #[tokio::test(start_paused = true)]
@@ -267,7 +267,10 @@ async fn a_full_queue_refuses_new_work_only_and_keeps_nothing_of_it() {
     ] {
         assert!(matches!(
             refused,
-            Err(CallError::QueueFull { queue_size: 2, .. })
+            Err(CallError::QueueFull {
+                crowded: Crowded::Queue { queue_size: 2, .. },
+                ..
+            })
         ));
     }
     assert_eq!(world.scheduler.live_count(), 2);

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use super::super::Scheduler;
+use super::super::queue::Class;
 use super::super::state::{Home, Settling};
 use crate::execution::Status;
 
@@ -14,6 +15,18 @@ impl Scheduler {
     pub(super) fn check_invariants(&self) {
         let state = self.lock();
         state.queues.check();
+        for (id, function) in &state.functions {
+            let running = state.queues.running(*id);
+            assert_eq!(function.runs.running(), running, "runs that are timed");
+        }
+        for class in [Class::Guest, Class::Endpoint] {
+            let running = state.queues.running_in(class);
+            assert_eq!(
+                state.admission.running_in(class),
+                running,
+                "runs of {class:?}"
+            );
+        }
         let entries = state.queues.entries();
         let in_queues: HashMap<_, _> = entries
             .iter()

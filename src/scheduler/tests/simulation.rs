@@ -466,6 +466,7 @@ fn assert_refusal(error: &CallError) {
         | CallError::NotRedrivable(_)
         | CallError::InputNotKept(_)
         | CallError::UnknownVersion(_)
+        | CallError::CodeGone(_)
         | CallError::Forgotten(_)
         | CallError::Store(_) => panic!("not an answer to a call: {error}"),
     }

@@ -17,7 +17,8 @@ use super::super::*;
 use crate::execution::{Attempt, Execution, Outcome, Ran, Status};
 use crate::model::{
     Backoff, Digest, ExecutionId, Failure, FunctionId, FunctionName, FunctionSettings,
-    IdempotencyKey, Input, JSON, Spec, Timestamp, Version, VersionNumber,
+    IdempotencyKey, Input, JSON, RuntimeRevision, SecretName, Spec, Timestamp, Version,
+    VersionNumber,
 };
 use crate::registry::{self, CodeSource};
 use crate::runtime::{Prepared, Refused};
@@ -25,7 +26,7 @@ use crate::store::memory::{Disk, MemoryStore};
 use crate::store::{
     Accepted, Applied, AttemptRecord, ClaimRecord, EndedExecution, ExecutionRecord, Filter,
     FunctionRecord, Guard, KeyHolder, LiveExecution, NewExecution, Request, Result as StoreResult,
-    Retention, Transition,
+    Retention, SecretRecord, Transition,
 };
 
 /// When every world begins.
@@ -130,6 +131,13 @@ impl ScriptedRunner {
                     Outcome::Interrupted
                 } else {
                     success()
+                }
+            }
+            nap if nap.starts_with("nap:") => {
+                let ms = nap["nap:".len()..].parse().unwrap();
+                tokio::select! {
+                    () = stop.cancelled() => Outcome::Interrupted,
+                    () = tokio::time::sleep(Duration::from_millis(ms)) => success(),
                 }
             }
             later => {
@@ -247,6 +255,31 @@ impl Store for FaultyStore {
         self.inner.delete_function(id).await?;
         tokio::task::yield_now().await;
         Ok(())
+    }
+    async fn secrets(&self) -> StoreResult<Vec<SecretRecord>> {
+        self.inner.secrets().await
+    }
+    async fn put_secret(
+        &self,
+        name: &SecretName,
+        sealed: Arc<[u8]>,
+        now: Timestamp,
+    ) -> StoreResult<SecretRecord> {
+        self.inner.put_secret(name, sealed, now).await
+    }
+    async fn delete_secret(&self, name: &SecretName) -> StoreResult<Applied> {
+        self.inner.delete_secret(name).await
+    }
+    async fn runtime_config(&self) -> StoreResult<Option<RuntimeRevision>> {
+        self.inner.runtime_config().await
+    }
+    async fn set_runtime_config(
+        &self,
+        expected: u64,
+        next: RuntimeRevision,
+    ) -> StoreResult<Applied> {
+        self.gate().await?;
+        self.inner.set_runtime_config(expected, next).await
     }
     async fn accept(&self, new: NewExecution) -> StoreResult<Accepted> {
         self.gate().await?;
@@ -385,6 +418,7 @@ pub(super) fn background() -> Options {
         faults_max: 20,
         idempotency_ttl_ms: 86_400_000,
         queued_input_bytes_max: 1_000_000,
+        ..Options::default()
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::world::{START, World, keyed, new_execution, version};
 use crate::model::{
-    Backoff, Code, Digest, ExecutionMode, FunctionName, FunctionSettings, RecordMode, Shape,
-    Version, VersionNumber, VersionSpec,
+    Backoff, Code, Digest, ExecutionMode, Exposure, FunctionName, FunctionSettings, RecordMode,
+    SecretUse, Shape, Version, VersionNumber, VersionSpec,
 };
 use crate::store::{Accepted, Error, Filter};
 
@@ -49,9 +49,17 @@ pub(crate) async fn keeps_functions_with_versions_and_settings(mut world: World)
     }
 }
 
-pub(crate) async fn keeps_every_field_of_a_version(mut world: World) {
+/// A spec that has no default left.
+fn unusual_spec() -> VersionSpec {
     let pairs = |text: &str| BTreeMap::from([(text.to_owned(), "{\"a\": [1]}".to_owned())]);
-    let spec = VersionSpec {
+    let everywhere = Exposure::Placeholder {
+        hosts: vec!["*".parse().unwrap()],
+    };
+    let secret = |exposure| SecretUse {
+        secret: "a-secret".parse().unwrap(),
+        exposure,
+    };
+    VersionSpec {
         timeout_ms: 1,
         cpu_ms: Some(2),
         memory_mb: 3,
@@ -67,13 +75,26 @@ pub(crate) async fn keeps_every_field_of_a_version(mut world: World) {
         args: vec!["--größe".to_owned()],
         env: pairs("A"),
         config: pairs("b"),
+        allow_hosts: Some(vec![
+            "http://*:81".parse().unwrap(),
+            "[::1]".parse().unwrap(),
+        ]),
+        secrets: [Exposure::Config, Exposure::Env, everywhere]
+            .into_iter()
+            .enumerate()
+            .map(|(number, exposure)| (format!("KEY_{number}"), secret(exposure)))
+            .collect(),
         invoke_path: Some("/c?d".to_owned()),
         record: RecordMode::Summary,
         execution_mode: Some(ExecutionMode::Deployment),
         image: Some("an image".to_owned()),
         endpoint_url: Some("http://127.0.0.1:1/".to_owned()),
         ignored: pairs("resources"),
-    };
+    }
+}
+
+pub(crate) async fn keeps_every_field_of_a_version(mut world: World) {
+    let spec = unusual_spec();
     let shapes = [
         Shape::Handler,
         Shape::Http02,

@@ -3,7 +3,7 @@
 use super::world::{START, World, claim, ended, failure, new_execution, transition};
 use crate::execution::{State, Status};
 use crate::model::ExecutionId;
-use crate::store::{Filter, Guard};
+use crate::store::{Filter, Guard, Order};
 
 /// Two functions, each with executions in every state, one a millisecond; newest first.
 async fn populated(world: &World) -> Vec<(ExecutionId, &'static str, Status)> {
@@ -75,6 +75,20 @@ pub(crate) async fn lists_newest_first_by_function_and_status(world: World) {
     }
 }
 
+pub(crate) async fn reads_several_at_once(world: World) {
+    let all = populated(&world).await;
+    let mut wanted: Vec<_> = all.iter().step_by(3).map(|(id, _, _)| *id).collect();
+    let gone = ExecutionId::new(START);
+    wanted.insert(2, gone);
+    let read = world.executions_of(&wanted).await.unwrap();
+    wanted.remove(2);
+    assert_eq!(read.iter().map(|one| one.id).collect::<Vec<_>>(), wanted);
+    for one in read {
+        assert_eq!(world.execution(one.id).await.unwrap(), Some(one));
+    }
+    assert_eq!(world.executions_of(&[]).await.unwrap(), []);
+}
+
 pub(crate) async fn lists_from_a_time_on(world: World) {
     let function = world.function("alpha").await;
     let mut made = Vec::new();
@@ -100,31 +114,76 @@ pub(crate) async fn lists_from_a_time_on(world: World) {
     }
 }
 
+pub(crate) async fn lists_until_a_time(world: World) {
+    let function = world.function("alpha").await;
+    let mut made = Vec::new();
+    for ms in [0, 1_000, 2_000] {
+        made.push(world.accepted(&function, ms).await.id);
+    }
+    for (since, until, expected) in [
+        (None, START, vec![]),
+        (None, START.plus_ms(1), vec![made[0]]),
+        (None, START.plus_ms(2_000), vec![made[1], made[0]]),
+        (
+            Some(START.plus_ms(1_000)),
+            START.plus_ms(2_000),
+            vec![made[1]],
+        ),
+        (Some(START.plus_ms(2_000)), START.plus_ms(2_000), vec![]),
+        (None, crate::model::Timestamp(i64::MIN), vec![]),
+        (
+            None,
+            crate::model::Timestamp(i64::MAX),
+            vec![made[2], made[1], made[0]],
+        ),
+    ] {
+        let filter = Filter {
+            since,
+            until: Some(until),
+            ..Filter::default()
+        };
+        assert_eq!(ids(&world, &filter, 10).await, expected, "{filter:?}");
+    }
+}
+
 pub(crate) async fn pages_without_gaps_or_repeats(world: World) {
     let all = populated(&world).await;
-    let errors_of_alpha = |(_, name, status): &&(ExecutionId, &'static str, Status)| {
-        *name == "alpha" && *status == Status::Error
-    };
-    let everything: Vec<_> = all.iter().map(|(id, _, _)| *id).collect();
-    let errors: Vec<_> = all.iter().filter(errors_of_alpha).map(|e| e.0).collect();
-    let of_alpha = Filter {
-        function: Some("alpha".parse().unwrap()),
-        status: Some(Status::Error),
-        ..Filter::default()
-    };
-    for (filter, expected) in [(Filter::default(), everything), (of_alpha, errors)] {
-        for limit in [1, 3, 7] {
-            let mut found = Vec::new();
-            let mut page_filter = filter.clone();
-            loop {
-                let page = ids(&world, &page_filter, limit).await;
-                found.extend_from_slice(&page);
-                match page.last() {
-                    Some(last) => page_filter.before = Some(*last),
-                    None => break,
+    for status in Status::ALL.into_iter().map(Some).chain([None]) {
+        for function in [None, Some("alpha")] {
+            let is_one = |(_, name, of): &&(ExecutionId, &'static str, Status)| {
+                function.is_none_or(|wanted| wanted == *name)
+                    && status.is_none_or(|wanted| wanted == *of)
+            };
+            let mut expected: Vec<_> = all.iter().filter(is_one).map(|e| e.0).collect();
+            for order in [Order::NewestFirst, Order::OldestFirst] {
+                let filter = Filter {
+                    function: function.map(|name| name.parse().unwrap()),
+                    status,
+                    order,
+                    ..Filter::default()
+                };
+                for limit in [1, 3, 7] {
+                    let found = paged(&world, filter.clone(), limit).await;
+                    assert_eq!(found, expected, "{filter:?}");
                 }
+                expected.reverse();
             }
-            assert_eq!(found, expected);
+        }
+    }
+}
+
+/// All ids of a list, page by page.
+async fn paged(world: &World, mut filter: Filter, limit: u32) -> Vec<ExecutionId> {
+    let mut found = Vec::new();
+    loop {
+        let page = ids(world, &filter, limit).await;
+        found.extend_from_slice(&page);
+        let Some(last) = page.last() else {
+            return found;
+        };
+        match filter.order {
+            Order::NewestFirst => filter.before = Some(*last),
+            Order::OldestFirst => filter.after = Some(*last),
         }
     }
 }

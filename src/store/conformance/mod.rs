@@ -13,6 +13,8 @@ pub(crate) mod keys;
 pub(crate) mod lists;
 pub(crate) mod restart;
 pub(crate) mod retention;
+pub(crate) mod runtime_config;
+pub(crate) mod secrets;
 pub(crate) mod world;
 
 use std::sync::Arc;
@@ -60,7 +62,9 @@ macro_rules! suite {
                 forgets_keys_with_their_function;
             lists:
                 lists_newest_first_by_function_and_status,
+                reads_several_at_once,
                 lists_from_a_time_on,
+                lists_until_a_time,
                 pages_without_gaps_or_repeats,
                 pages_through_what_has_not_ended;
             behind:
@@ -69,10 +73,18 @@ macro_rules! suite {
                 keeps_a_summary_without_bodies,
                 lists_what_was_recorded_before,
                 redrives_what_was_only_just_recorded;
+            secrets:
+                keeps_secrets_by_name,
+                forgets_a_secret_that_is_deleted;
             retention:
                 removes_what_is_old_with_all_that_belongs_to_it,
                 removes_no_more_than_a_step_at_once,
                 removes_expired_keys;
+            runtime_config:
+                has_no_revision_at_first,
+                keeps_the_latest_revision_over_a_restart,
+                turns_away_a_change_of_another_revision,
+                lets_one_of_many_changes_through;
             restart:
                 grows_the_boot_number,
                 finds_running_work_after_a_restart,

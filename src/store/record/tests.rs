@@ -1,6 +1,7 @@
 //! Golden forms: what each format looks like, byte for byte.
 
 use super::*;
+use crate::model::{LogLine, LogStream, Logs};
 
 const VERSION_1: &str = r#"{"format":1,"code":{"wasm":{"digest":"0707070707070707070707070707070707070707070707070707070707070707","shape":"core_command","size":9}},"spec":{"timeout_ms":30000,"cpu_ms":null,"memory_mb":256,"output_bytes_max":6291456,"log_bytes_max":65536,"max_retries":3,"base_delay_ms":100,"max_delay_ms":30000,"max_requeues":1000,"max_age_ms":86400000,"args":[],"env":{"A":"b"},"config":{},"record":"auto","execution_mode":null,"image":null,"endpoint_url":null,"ignored":{}}}"#;
 
@@ -155,7 +156,7 @@ fn damaged_logs_are_refused() {
         &[2, 0],
         &[1, 2],
         &[1, 0, 1],
-        &[1, 0, 3, 0, 0, 0, 0],
+        &[1, 0, 5, 0, 0, 0, 0],
         &[1, 0, 1, 255, 255, 255, 255, b'a'],
         &[1, 0, 1, 1, 0, 0, 0, 0xff],
     ];

@@ -157,6 +157,11 @@ impl Buffer {
         self.held().by_id.is_empty()
     }
 
+    /// Bytes that it holds at most.
+    pub(super) fn bytes_max(&self) -> u64 {
+        self.bytes_max
+    }
+
     /// Bytes held, records reduced to a summary for lack of room, records dropped.
     pub(super) fn counts(&self) -> (u64, u64, u64) {
         (

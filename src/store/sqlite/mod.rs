@@ -35,17 +35,17 @@ use tokio::sync::watch;
 pub use backup::{CopyError, Pages, Target, copy, digests, is_in_use};
 pub use inspect::{Contents, Inspection, inspect};
 pub use options::{OpenError, Options, Synchronous, WriteFaults};
-pub use stats::{COMMIT_US_BUCKETS, STALL_US, Stats};
+pub use stats::{BATCH_OPS_BUCKETS, COMMIT_US_BUCKETS, STALL_US, Stats};
 
 use super::lock::FolderLock;
 use super::{
     Accepted, Applied, AttemptRecord, ClaimRecord, EndedExecution, Error, ExecutionRecord, Filter,
-    FunctionRecord, KeyHolder, LiveExecution, NewExecution, Request, Result, Retention, Store,
-    Transition,
+    FunctionRecord, KeyHolder, LiveExecution, NewExecution, Request, Result, Retention,
+    SecretRecord, Store, Transition,
 };
 use crate::model::{
-    ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Timestamp, Version,
-    VersionNumber,
+    ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, RuntimeRevision,
+    SecretName, Timestamp, Version, VersionNumber,
 };
 use buffer::{Buffer, Urgency};
 use inbox::Inbox;
@@ -105,6 +105,7 @@ impl SqliteStore {
             queue_ops: u64::try_from(queue_ops).unwrap_or(u64::MAX),
             claims_lost,
             write_behind_bytes,
+            write_behind_bytes_max: self.shared.buffer.bytes_max(),
             summarised_records,
             dropped_records,
             ..self.shared.counters.read()
@@ -192,6 +193,38 @@ impl Store for SqliteStore {
         self.shared.inbox.submit(ops::DeleteFunction(id)).await
     }
 
+    async fn secrets(&self) -> Result<Vec<SecretRecord>> {
+        self.readers.run(read::secrets).await
+    }
+
+    async fn put_secret(
+        &self,
+        name: &SecretName,
+        sealed: Arc<[u8]>,
+        now: Timestamp,
+    ) -> Result<SecretRecord> {
+        let operation = ops::PutSecret {
+            name: name.clone(),
+            sealed,
+            now,
+        };
+        self.shared.inbox.submit(operation).await
+    }
+
+    async fn delete_secret(&self, name: &SecretName) -> Result<Applied> {
+        let operation = ops::DeleteSecret(name.clone());
+        self.shared.inbox.submit(operation).await
+    }
+
+    async fn runtime_config(&self) -> Result<Option<RuntimeRevision>> {
+        self.readers.run(read::runtime_config).await
+    }
+
+    async fn set_runtime_config(&self, expected: u64, next: RuntimeRevision) -> Result<Applied> {
+        let operation = ops::SetRuntimeConfig { expected, next };
+        self.shared.inbox.submit(operation).await
+    }
+
     async fn accept(&self, new: NewExecution) -> Result<Accepted> {
         self.shared.inbox.submit(ops::Accept(new)).await
     }
@@ -244,6 +277,22 @@ impl Store for SqliteStore {
         }
         self.readers
             .run(move |connection| read::execution(connection, id))
+            .await
+    }
+
+    async fn executions_of(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.push((*id, self.buffered(*id)?.map(|ended| ended.record.clone())));
+        }
+        self.readers
+            .run(move |connection| {
+                let found = found.into_iter().map(|(id, record)| match record {
+                    Some(record) => Ok(Some(record)),
+                    None => read::execution(connection, id),
+                });
+                found.filter_map(|read| read.transpose()).collect()
+            })
             .await
     }
 

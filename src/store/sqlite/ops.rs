@@ -9,9 +9,13 @@ use tokio::sync::oneshot;
 
 use super::buffer::attempt_bytes;
 use super::write::{Done, Problem, Writes};
-use crate::model::{FunctionId, FunctionName, FunctionSettings, Timestamp, Version, VersionNumber};
+use crate::model::{
+    FunctionId, FunctionName, FunctionSettings, RuntimeRevision, SecretName, Timestamp, Version,
+    VersionNumber,
+};
 use crate::store::{
-    Accepted, Applied, Error, FunctionRecord, NewExecution, Result, Retention, Transition,
+    Accepted, Applied, Error, FunctionRecord, NewExecution, Result, Retention, SecretRecord,
+    Transition,
 };
 
 /// What an operation is counted as, beside its payload.
@@ -190,6 +194,55 @@ impl Operation for DeleteFunction {
 
     fn apply(&self, writes: &Writes<'_>) -> Done<()> {
         writes.delete_function(self.0)
+    }
+}
+
+pub(super) struct SetRuntimeConfig {
+    pub(super) expected: u64,
+    pub(super) next: RuntimeRevision,
+}
+
+impl Operation for SetRuntimeConfig {
+    type Answer = Applied;
+
+    fn weight(&self) -> Weight {
+        Weight::one(0)
+    }
+
+    fn apply(&self, writes: &Writes<'_>) -> Done<Applied> {
+        writes.set_runtime_config(self.expected, &self.next)
+    }
+}
+
+pub(super) struct PutSecret {
+    pub(super) name: SecretName,
+    pub(super) sealed: Arc<[u8]>,
+    pub(super) now: Timestamp,
+}
+
+impl Operation for PutSecret {
+    type Answer = SecretRecord;
+
+    fn weight(&self) -> Weight {
+        Weight::one(bytes(self.sealed.len()))
+    }
+
+    fn apply(&self, writes: &Writes<'_>) -> Done<SecretRecord> {
+        writes.put_secret(&self.name, &self.sealed, self.now)
+    }
+}
+
+pub(super) struct DeleteSecret(pub(super) SecretName);
+
+impl Operation for DeleteSecret {
+    type Answer = Applied;
+
+    fn weight(&self) -> Weight {
+        Weight::one(0)
+    }
+
+    fn apply(&self, writes: &Writes<'_>) -> Done<Applied> {
+        writes.delete_secret(&self.0)
     }
 }
 

@@ -12,11 +12,12 @@ use rusqlite::{Connection, Row, params};
 use crate::execution::{Execution, State, Status};
 use crate::model::{
     ContentType, ExecutionId, Failure, Fence, FunctionId, FunctionName, Input, JSON, Output,
-    Timestamp, VersionNumber,
+    RuntimeRevision, Timestamp, VersionNumber,
 };
 use crate::store::record::{self, Unreadable};
 use crate::store::{
-    AttemptRecord, Error, ExecutionRecord, Filter, FunctionRecord, LiveExecution, Request,
+    AttemptRecord, Error, ExecutionRecord, Filter, FunctionRecord, LiveExecution, Order, Request,
+    SecretRecord,
 };
 
 /// Runs of one execution that are read at once: the latest ones.
@@ -52,6 +53,27 @@ impl From<ReadError> for Error {
 
 pub(super) type Read<T> = Result<T, ReadError>;
 
+/// All secrets, by name.
+pub(super) fn secrets(connection: &Connection) -> Read<Vec<SecretRecord>> {
+    let mut statement = connection
+        .prepare_cached("SELECT name, sealed, created_at, updated_at FROM secrets ORDER BY name")?;
+    let mut rows = statement.query([])?;
+    let mut secrets = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get("name")?;
+        let name = name
+            .parse()
+            .map_err(|error| ReadError::Unreadable(format!("stored secret {name:?}: {error}")))?;
+        secrets.push(SecretRecord {
+            name,
+            sealed: row.get::<_, Vec<u8>>("sealed")?.into(),
+            created_at: time(row, "created_at")?,
+            updated_at: time(row, "updated_at")?,
+        });
+    }
+    Ok(secrets)
+}
+
 /// All functions with their versions, by name.
 pub(super) fn functions(connection: &Connection) -> Read<Vec<FunctionRecord>> {
     let mut statement = connection.prepare_cached(
@@ -83,6 +105,22 @@ pub(super) fn functions(connection: &Connection) -> Read<Vec<FunctionRecord>> {
     Ok(functions)
 }
 
+/// What was changed of the runtime config.
+pub(super) fn runtime_config(connection: &Connection) -> Read<Option<RuntimeRevision>> {
+    let mut statement = connection
+        .prepare_cached("SELECT revision, changed_at, record FROM runtime_config WHERE id = 1")?;
+    let mut rows = statement.query([])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let text: String = row.get("record")?;
+    Ok(Some(RuntimeRevision {
+        number: unsigned(row, "revision")?,
+        changed_at: time(row, "changed_at")?,
+        overrides: record::decode_runtime_overrides(&text)?,
+    }))
+}
+
 /// One execution with its output.
 pub(super) fn execution(connection: &Connection, id: ExecutionId) -> Read<Option<ExecutionRecord>> {
     let mut statement = connection.prepare_cached(
@@ -106,7 +144,7 @@ pub(super) fn execution(connection: &Connection, id: ExecutionId) -> Read<Option
     Ok(Some(record))
 }
 
-/// A page, newest first, without outputs.
+/// A page without outputs.
 pub(super) fn executions(
     connection: &Connection,
     filter: &Filter,
@@ -114,16 +152,17 @@ pub(super) fn executions(
 ) -> Read<Vec<ExecutionRecord>> {
     let function = filter.function.as_ref().map(FunctionName::as_str);
     let status = filter.status.map(record::status_code);
-    let first = filter.since.map(first_id_of);
+    let (above, below) = bounds(filter);
     let since = filter.since.map(|since| since.0);
-    let before = filter.before.map(|id| *id.as_bytes());
+    let until = filter.until.map(|until| until.0);
     let mut statement = connection.prepare_cached(&list_sql(filter))?;
-    let named: [(&str, &dyn ToSql); 6] = [
+    let named: [(&str, &dyn ToSql); 7] = [
         (":function", &function),
         (":status", &status),
-        (":first", &first),
+        (":above", &above),
+        (":below", &below),
         (":since", &since),
-        (":before", &before),
+        (":until", &until),
         (":limit", &limit),
     ];
     for (name, value) in named {
@@ -140,7 +179,8 @@ pub(super) fn executions(
 }
 
 /// The statement for a list, by the index that has its rows together in order. Successes have none of
-/// their own: most executions are one.
+/// their own, for most executions are one and each further index costs every one of them: their list passes
+/// over what else there is.
 pub(super) fn list_sql(filter: &Filter) -> String {
     let by_function = filter.function.is_some();
     let (index, of_status) = match filter.status {
@@ -150,13 +190,19 @@ pub(super) fn list_sql(filter: &Filter) -> String {
             ("INDEXED BY executions_by_function", " AND status = :status")
         }
         Some(Status::Success) => ("NOT INDEXED", " AND status = :status"),
-        Some(Status::Queued | Status::Running) => (
+        // Few run at once, whatever their function. The number is the index's own.
+        Some(Status::Running) => ("INDEXED BY executions_running", " AND status = 1"),
+        Some(Status::Queued) if by_function => (
+            "INDEXED BY executions_of_function",
+            " AND standing = 0 AND status = :status",
+        ),
+        Some(Status::Queued) => (
             "INDEXED BY executions_by_standing",
             " AND standing = 0 AND status = :status",
         ),
         Some(Status::Error | Status::Timeout | Status::Cancelled) if by_function => (
-            "INDEXED BY executions_failed",
-            " AND standing = :status AND standing > 0",
+            "INDEXED BY executions_of_function",
+            " AND standing = :status",
         ),
         Some(Status::Error | Status::Timeout | Status::Cancelled) => (
             "INDEXED BY executions_by_standing",
@@ -167,17 +213,34 @@ pub(super) fn list_sql(filter: &Filter) -> String {
     if by_function {
         sql.push_str(" AND function = :function");
     }
-    if filter.since.is_some() {
-        sql.push_str(" AND id >= :first AND created_at >= :since");
+    let (above, below) = bounds(filter);
+    for (is_given, condition) in [
+        (above.is_some(), " AND id > :above"),
+        (below.is_some(), " AND id < :below"),
+        (filter.since.is_some(), " AND created_at >= :since"),
+        (filter.until.is_some(), " AND created_at < :until"),
+    ] {
+        if is_given {
+            sql.push_str(condition);
+        }
     }
-    if filter.before.is_some() {
-        sql.push_str(" AND id < :before");
-    }
-    sql.push_str(" ORDER BY id DESC LIMIT :limit");
+    sql.push_str(match filter.order {
+        Order::NewestFirst => " ORDER BY id DESC LIMIT :limit",
+        Order::OldestFirst => " ORDER BY id LIMIT :limit",
+    });
     sql
 }
 
-/// The smallest id that an execution of this time can have: ids begin with their time.
+/// Between which ids a list lies: its cursor and its times in one.
+fn bounds(filter: &Filter) -> (Option<[u8; 16]>, Option<[u8; 16]>) {
+    let id = |id: ExecutionId| *id.as_bytes();
+    let above = filter.after.map(id).max(filter.since.map(first_id_of));
+    let below = [filter.before.map(id), filter.until.map(first_id_of)];
+    (above, below.into_iter().flatten().min())
+}
+
+/// Smaller than every id that an execution of this time can have, greater than those of earlier times: ids
+/// begin with their time, and what follows is never all zero.
 fn first_id_of(time: Timestamp) -> [u8; 16] {
     let ms = u64::try_from(time.0).unwrap_or(0).min((1 << 48) - 1);
     let mut id = [0; 16];

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The steps; step `n` (from 1) takes a database from version `n - 1` to `n`.
-pub(super) const STEPS: &[&str] = &[STEP_1];
+pub(super) const STEPS: &[&str] = &[STEP_1, STEP_2, STEP_3, STEP_4];
 
 /// Version 1.
 ///
@@ -116,6 +116,35 @@ CREATE TABLE keys (
     PRIMARY KEY (function_id, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX keys_by_expiry ON keys (expires_at);
+";
+
+/// Version 2: what waits or runs is found without passing over what does so for other functions, or only waits.
+/// A list of either stays fast behind a million queued executions.
+const STEP_2: &str = "
+DROP INDEX executions_failed;
+CREATE INDEX executions_of_function ON executions (function, standing, id) WHERE standing IS NOT NULL;
+CREATE INDEX executions_running ON executions (id) WHERE status = 1;
+";
+
+/// Version 3: one row at most, what was changed of the runtime config while the plane ran. The record holds the
+/// changed values alone.
+const STEP_3: &str = "
+CREATE TABLE runtime_config (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    revision INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+";
+
+/// Version 4: secrets. `sealed` is encrypted with a key that the database has not.
+const STEP_4: &str = "
+CREATE TABLE secrets (
+    name TEXT PRIMARY KEY NOT NULL,
+    sealed BLOB NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Why a database could not be brought to the newest version.

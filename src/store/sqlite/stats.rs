@@ -5,10 +5,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Upper bounds of the buckets of commit times, in µs; one more bucket takes the rest.
-pub const COMMIT_US_BUCKETS: [u64; 12] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
+/// Upper bounds of the buckets of commit times, in µs, up to a minute; one more bucket takes the rest.
+pub const COMMIT_US_BUCKETS: [u64; 17] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
+    2_500_000, 10_000_000, 30_000_000, 60_000_000,
 ];
+
+/// Upper bounds of the buckets of commits by the operations and claims in them; one more takes the rest.
+pub const BATCH_OPS_BUCKETS: [u64; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 10_000];
 
 /// A commit that takes longer than this counts as a stall, in µs.
 pub const STALL_US: u64 = 100_000;
@@ -26,6 +30,9 @@ pub struct Stats {
     pub commit_us_total: u64,
     /// Commits by time: up to each of [`COMMIT_US_BUCKETS`], then the rest. Not cumulative.
     pub commit_us_buckets: [u64; COMMIT_US_BUCKETS.len() + 1],
+    /// Commits by the operations and claims in them: up to each of [`BATCH_OPS_BUCKETS`], then the rest. Not
+    /// cumulative.
+    pub batch_ops_buckets: [u64; BATCH_OPS_BUCKETS.len() + 1],
     /// Commits that took longer than [`STALL_US`].
     pub stalls: u64,
     /// How long the commit that is under way has been, in µs; 0 if none is.
@@ -40,6 +47,8 @@ pub struct Stats {
     pub queue_ops: u64,
     /// Bytes in the write-behind buffer.
     pub write_behind_bytes: u64,
+    /// Bytes that it holds at most.
+    pub write_behind_bytes_max: u64,
     /// Ended executions of which only a summary was kept, for lack of room.
     pub summarised_records: u64,
     /// Ended executions of which nothing was kept.
@@ -57,6 +66,7 @@ pub(super) struct Counters {
     batch_ops_highest: AtomicU64,
     commit_us_total: AtomicU64,
     buckets: [AtomicU64; COMMIT_US_BUCKETS.len() + 1],
+    batches: [AtomicU64; BATCH_OPS_BUCKETS.len() + 1],
     stalls: AtomicU64,
     /// µs after `origin`; 0 if no commit is under way.
     committing_since: AtomicU64,
@@ -82,6 +92,7 @@ impl Counters {
             batch_ops_highest: AtomicU64::new(0),
             commit_us_total: AtomicU64::new(0),
             buckets: std::array::from_fn(|_| AtomicU64::new(0)),
+            batches: std::array::from_fn(|_| AtomicU64::new(0)),
             stalls: AtomicU64::new(0),
             committing_since: AtomicU64::new(0),
             batches_isolated: AtomicU64::new(0),
@@ -107,9 +118,14 @@ impl Counters {
         self.batch_ops_highest
             .fetch_max(count(ops), Ordering::Relaxed);
         self.commit_us_total.fetch_add(took, Ordering::Relaxed);
-        let bucket = COMMIT_US_BUCKETS.partition_point(|bound| *bound < took);
-        if let Some(bucket) = self.buckets.get(bucket) {
-            bucket.fetch_add(1, Ordering::Relaxed);
+        for (bounds, buckets, value) in [
+            (&COMMIT_US_BUCKETS[..], &self.buckets[..], took),
+            (&BATCH_OPS_BUCKETS[..], &self.batches[..], count(ops)),
+        ] {
+            let bucket = bounds.partition_point(|bound| *bound < value);
+            if let Some(bucket) = buckets.get(bucket) {
+                bucket.fetch_add(1, Ordering::Relaxed);
+            }
         }
         if took > STALL_US {
             self.stalls.fetch_add(1, Ordering::Relaxed);
@@ -142,6 +158,7 @@ impl Counters {
             batch_ops_highest: get(&self.batch_ops_highest),
             commit_us_total: get(&self.commit_us_total),
             commit_us_buckets: std::array::from_fn(|i| get(&self.buckets[i])),
+            batch_ops_buckets: std::array::from_fn(|i| get(&self.batches[i])),
             stalls: get(&self.stalls),
             committing_us,
             batches_isolated: get(&self.batches_isolated),

@@ -329,6 +329,7 @@ impl CodeSource for Code {
                 digest: digest_of(bytes),
                 shape: Shape::Handler,
                 size: bytes.len() as u64,
+                outgoing: None,
             }),
             _ => Err(Refused::NotWasm(said(
                 "the file does not begin as wasm does",
@@ -341,6 +342,7 @@ impl CodeSource for Code {
             digest: *digest,
             shape: Shape::Handler,
             size: WASM.len() as u64,
+            outgoing: None,
         })
     }
 

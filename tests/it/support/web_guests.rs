@@ -49,6 +49,12 @@ pub(crate) fn http03() -> Bytes {
     wasm("http03")
 }
 
+/// `wasi:cli/run@0.2` that calls out
+#[track_caller]
+pub(crate) fn probe_calls() -> Bytes {
+    wasm("probe-calls")
+}
+
 /// `wasi:cli/run@0.3`
 #[track_caller]
 pub(crate) fn command03() -> Bytes {

@@ -313,6 +313,26 @@ impl World {
             .await
     }
 
+    /// Removes an uploaded file from the folder of code, as a purge or an accident would.
+    pub(crate) fn forget_code(&self, digest: &str) {
+        let digest = digest.strip_prefix("sha256:").unwrap();
+        let mut gone = 0;
+        for file in fs::read_dir(code_folder()).unwrap() {
+            let path = file.unwrap().path();
+            if path
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with(digest)
+            {
+                fs::remove_file(path).unwrap();
+                gone += 1;
+            }
+        }
+        assert!(gone > 0, "there is no code {digest}");
+    }
+
     async fn plant(&self, planned: Planned) {
         let Planned { name, code, spec } = planned;
         let with = |field: &str, value: &str| {

@@ -208,7 +208,7 @@ async fn no_guest_of_any_kind_finds_what_another_left() {
         for flavor in Flavor::ALL {
             let (engine, _) = serving_with(flavor, 2, wipe.clone()).unwrap();
             let linkers = Linkers::new(&engine, flavor).unwrap();
-            let runner = Runner::new(&Arc::new(Epochs::start(&engine).unwrap()));
+            let runner = Runner::new(&Arc::new(Epochs::start(&engine).unwrap()), client());
             for kind in kinds() {
                 let wasm = wat::parse_str(&kind.wat).unwrap();
                 let code = match kind.shape {

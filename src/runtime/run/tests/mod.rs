@@ -9,6 +9,7 @@
 
 mod commands;
 mod components;
+mod extras;
 mod handlers;
 mod host_limits;
 mod leaks;
@@ -32,6 +33,7 @@ use crate::model::{
     Code, Digest, ExecutionId, Failure, Fence, Input, JSON, LogStream, Shape, Timestamp, Version,
     VersionNumber, VersionSpec,
 };
+use crate::net;
 use crate::runtime::engines::Engines;
 use crate::runtime::runnable::Runnable;
 
@@ -50,7 +52,7 @@ impl World {
     fn of(guests_max: u32) -> Self {
         let engines = Engines::open(guests_max).unwrap();
         Self {
-            runner: Runner::new(engines.epochs()),
+            runner: Runner::new(engines.epochs(), client()),
             engines,
         }
     }
@@ -147,7 +149,16 @@ fn attempt(change: impl FnOnce(&mut VersionSpec)) -> Attempt {
         traceparent: None,
         metadata: [].into(),
         input: json("null"),
+        secrets: Arc::default(),
     }
+}
+
+/// A client that may call this machine's loopback.
+fn client() -> net::Client {
+    net::Client::new(net::Options {
+        loopback: net::Loopback::Allowed,
+        ..net::Options::default()
+    })
 }
 
 fn json(text: &str) -> Input {

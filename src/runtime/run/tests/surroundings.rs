@@ -13,6 +13,7 @@ use wasmtime_wasi::sockets::WasiSocketsView as _;
 
 use super::super::Life;
 use super::*;
+use crate::net::Client;
 use crate::runtime::host::Ctx;
 use crate::runtime::output::Capture;
 
@@ -23,6 +24,7 @@ fn ctx_of(attempt: &Attempt) -> Ctx {
         &WORLD.engines.plain().engine,
         attempt,
         &never,
+        &Client::new(Default::default()),
         Bytes::new(),
         capture,
     );

@@ -100,6 +100,11 @@ async fn a_database_of_version_1_opens_with_all_that_is_in_it() {
     let key = "order-1".parse().unwrap();
     let holder = store.key_holder(FunctionId(3), &key, Timestamp(1_760_000_000_500));
     assert_eq!(holder.await.unwrap().unwrap().id, done);
+    assert_eq!(store.secrets().await.unwrap(), []);
+    let name = "api-key".parse().unwrap();
+    let secret = store.put_secret(&name, vec![1].into(), Timestamp(1));
+    secret.await.unwrap();
+    assert_eq!(store.secrets().await.unwrap().len(), 1);
     let live = store.live_executions(None, 10).await.unwrap();
     let fence = Fence::new(7, 2);
     assert_eq!(live[0].execution.state, State::Running { fence });

@@ -5,6 +5,8 @@
 
 mod executions;
 mod purge;
+mod runtime_config;
+mod secrets;
 
 use std::cell::Cell;
 use std::sync::Arc;

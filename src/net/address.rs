@@ -8,8 +8,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use reqwest::Url;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// Whether services on this machine's loopback may be called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +20,7 @@ pub enum Loopback {
 
 /// What an address is, where that is a reason not to call it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Special {
+enum Special {
     Loopback,
     Private,
     LinkLocal,
@@ -30,6 +28,7 @@ pub(super) enum Special {
     Multicast,
     Unspecified,
     Reserved,
+    Platform,
 }
 
 impl fmt::Display for Special {
@@ -42,6 +41,7 @@ impl fmt::Display for Special {
             Self::Multicast => "a multicast address",
             Self::Unspecified => "an unspecified address",
             Self::Reserved => "an address of a reserved range",
+            Self::Platform => "a cloud platform's own address for its machines",
         })
     }
 }
@@ -52,28 +52,41 @@ impl fmt::Display for Special {
     "{ip} is {special}, which functions may not call: use a public address, or have the operator name the \
      range with --allow-private-range"
 )]
-pub(super) struct Refused {
+pub struct Refused {
     ip: IpAddr,
     special: Special,
 }
 
 /// The judge of addresses; cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Addresses {
+pub struct Addresses {
     loopback: Loopback,
     ranges_allowed: Arc<[IpNet]>,
 }
 
 impl Addresses {
-    pub(super) fn new(loopback: Loopback, ranges_allowed: Vec<IpNet>) -> Self {
+    /// A judge under these rules; `ranges_allowed` may be called although they are special.
+    pub fn new(loopback: Loopback, ranges_allowed: Vec<IpNet>) -> Self {
         Self {
             loopback,
             ranges_allowed: ranges_allowed.into(),
         }
     }
 
+    /// The same judge, to whom loopback is refused unless it is among the listed ranges.
+    #[must_use]
+    pub fn without_loopback(&self) -> Self {
+        Self {
+            loopback: Loopback::Refused,
+            ranges_allowed: Arc::clone(&self.ranges_allowed),
+        }
+    }
+
     /// Whether this address may be called.
-    pub(super) fn check(&self, ip: IpAddr) -> Result<(), Refused> {
+    ///
+    /// # Errors
+    /// [`Refused`] says what it is.
+    pub fn check(&self, ip: IpAddr) -> Result<(), Refused> {
         let meant = embedded(ip).unwrap_or(ip);
         let is_listed = |ip: IpAddr| self.ranges_allowed.iter().any(|range| range.contains(&ip));
         if is_listed(ip) || is_listed(meant) {
@@ -86,8 +99,11 @@ impl Addresses {
         }
     }
 
-    /// Those of a name's addresses that may be called; the first refusal if there is none.
-    pub(super) fn filter(
+    /// Those of a name's addresses that may be called.
+    ///
+    /// # Errors
+    /// The first refusal, if none may be.
+    pub fn filter(
         &self,
         found: impl Iterator<Item = SocketAddr>,
     ) -> Result<Vec<SocketAddr>, Refused> {
@@ -104,16 +120,6 @@ impl Addresses {
             Some(_) | None => Ok(allowed),
         }
     }
-}
-
-/// The address that stands in a URL in place of a name. The parser has turned its odd spellings
-/// (decimal, octal, shortened) into the usual one.
-pub(super) fn literal(url: &Url) -> Option<IpAddr> {
-    let host = url.host_str()?;
-    host.trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse()
-        .ok()
 }
 
 /// The IPv4 address that packets to this IPv6 address (or a translator on their way) really mean.
@@ -147,6 +153,8 @@ fn special_v4(ip: Ipv4Addr) -> Option<Special> {
         [169, 254, ..] => Some(Special::LinkLocal),
         [100, 64..=127, ..] => Some(Special::Shared),
         [224..=239, ..] => Some(Special::Multicast),
+        // Public by its number, and answered by the host that a machine at Azure runs on.
+        [168, 63, 129, 16] => Some(Special::Platform),
         // Protocol assignments, documentation, 6to4 relays, benchmarking, the future, broadcast.
         [192, 0, 0 | 2, _]
         | [198, 51, 100, _]
@@ -177,26 +185,87 @@ fn special_v6(ip: Ipv6Addr) -> Option<Special> {
     }
 }
 
-/// Resolves names at every connect and gives the client only addresses that were checked, so that what
-/// was checked is what is connected to.
-#[derive(Debug, Clone)]
-pub(super) struct CheckedResolver {
-    addresses: Addresses,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl CheckedResolver {
-    pub(super) fn new(addresses: Addresses) -> Self {
-        Self { addresses }
+    #[test]
+    fn hostile_addresses_are_refused_and_public_ones_are_not() {
+        let addresses = Addresses::new(Loopback::Allowed, Vec::new());
+        for bad in [
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "224.0.0.1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "255.255.255.255",
+            "240.0.0.1",
+            "192.0.2.1",
+            "198.18.0.1",
+            "::",
+            "168.63.129.16",
+            "fe80::1",
+            "fd00::1",
+            "fc00::1",
+            "fec0::1",
+            "ff02::1",
+            "2001:db8::1",
+            "2001::1",
+            "100::1",
+            "::ffff:10.0.0.1",
+            "::ffff:169.254.169.254",
+            "::10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::1",
+            "2002:a00:1::1",
+            "::ffff:0:10.0.0.1",
+        ] {
+            assert!(addresses.check(bad.parse().unwrap()).is_err(), "{bad}");
+        }
+        for good in [
+            "8.8.8.8",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::1111",
+            "::ffff:8.8.8.8",
+            "64:ff9b::8.8.8.8",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+        ] {
+            assert!(addresses.check(good.parse().unwrap()).is_ok(), "{good}");
+        }
     }
-}
 
-impl Resolve for CheckedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let addresses = self.addresses.clone();
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let checked: Addrs = Box::new(addresses.filter(found)?.into_iter());
-            Ok(checked)
-        })
+    #[test]
+    fn listed_ranges_are_allowed() {
+        let ranges = vec!["10.0.0.0/8".parse().unwrap(), "fd00::/16".parse().unwrap()];
+        let addresses = Addresses::new(Loopback::Refused, ranges);
+        let is_allowed = |ip: &str| addresses.check(ip.parse::<IpAddr>().unwrap()).is_ok();
+        assert!(is_allowed("10.1.2.3") && is_allowed("::ffff:10.1.2.3") && is_allowed("fd00::7"));
+        assert!(!is_allowed("192.168.0.1") && !is_allowed("fd01::7") && !is_allowed("127.0.0.1"));
+    }
+
+    #[test]
+    fn of_a_names_addresses_only_checked_ones_are_left() {
+        let addresses = Addresses::new(Loopback::Refused, Vec::new());
+        let of = |texts: &[&str]| addresses.filter(texts.iter().map(|text| text.parse().unwrap()));
+        let public: SocketAddr = "8.8.8.8:0".parse().unwrap();
+        assert_eq!(
+            of(&["10.0.0.1:0", "8.8.8.8:0", "127.0.0.1:0"]),
+            Ok(vec![public])
+        );
+        let refused = of(&["10.0.0.1:0", "127.0.0.1:0"]).unwrap_err();
+        assert!(
+            refused
+                .to_string()
+                .starts_with("10.0.0.1 is a private address"),
+            "{refused}"
+        );
     }
 }
