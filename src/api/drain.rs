@@ -19,7 +19,7 @@ pub(super) async fn once(
     request: Request,
 ) -> Result<Response, Error> {
     let name = segment.function_for("drain-once")?;
-    let body = guard::optional_json(request, &state.options, &state.bodies).await?;
+    let body = guard::optional_json(request, &state.options, &state.orders).await?;
     let options = wire::drain_options(&body)?;
     let drained = state.scheduler.drain(&name, options).await?;
     let last = drained.items.last().map(|item| item.execution_id);

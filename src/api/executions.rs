@@ -79,7 +79,7 @@ async fn cancel(state: &Shared, id: ExecutionId) -> Result<Response, Error> {
 }
 
 async fn redrive(state: &Shared, id: ExecutionId, request: Request) -> Result<Response, Error> {
-    let body = guard::optional_json(request, &state.options, &state.bodies).await?;
+    let body = guard::optional_json(request, &state.options, &state.orders).await?;
     let version = wire::redrive_version(&body)?;
     let record = state.scheduler.redrive(id, version).await?;
     let record = record.ok_or_else(|| Error::unknown_execution(&id.to_string()))?;
@@ -115,7 +115,7 @@ pub(super) async fn complete(
 ) -> Result<Response, Error> {
     let id = segment.execution_for("complete")?;
     let fence = wire::dispatch_attempt(request.headers());
-    let body = guard::json(request, &state.options, &state.bodies).await?;
+    let body = guard::json(request, &state.options, &state.orders).await?;
     let CompletionBody { completion, output } = CompletionBody::parse(&body)?;
     let completed = state
         .scheduler

@@ -44,7 +44,7 @@ pub(super) async fn versions(state: Shared, segment: Segment) -> Result<Response
 
 /// `POST /v1/functions`: creates, and only that.
 pub(super) async fn create(state: Shared, request: Request) -> Result<Response, Error> {
-    let body = guard::json(request, &state.options, &state.bodies).await?;
+    let body = guard::json(request, &state.options, &state.orders).await?;
     let wire::NewFunction { name, spec } = wire::NewFunction::parse(&body)?;
     let spec = with_others_hosts(&state.hosts, spec).map_err(Error::invalid)?;
     let function = state.registry.create(&name, spec).await?;
@@ -95,7 +95,7 @@ pub(super) async fn patch(
 ) -> Result<Response, Error> {
     let name = segment.function()?;
     require_json(request.headers(), &["application/merge-patch+json"])?;
-    let body = guard::body(request, &state.options, &state.bodies).await?;
+    let body = guard::body(request, &state.options, &state.orders).await?;
     let mut patch = wire::object(&body)?;
     // What is sent back as it was shown is not a change, derived values (image, executionMode) included.
     let shown_now = wire::view(&*found(&state, &name)?);
@@ -127,7 +127,7 @@ pub(super) async fn rollback(
     name: &FunctionName,
     request: Request,
 ) -> Result<Response, Error> {
-    let body = guard::json(request, &state.options, &state.bodies).await?;
+    let body = guard::json(request, &state.options, &state.orders).await?;
     let version = wire::rollback_version(&body)?;
     let function = state.registry.rollback(name, version).await?;
     state.scheduler.settings_changed(name);

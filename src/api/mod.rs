@@ -39,6 +39,9 @@ use crate::registry::Registry;
 use crate::scheduler::Scheduler;
 use crate::store::Store;
 
+/// What the bodies of all requests but calls may take together, as a part of what calls may.
+const ORDERS_PART: usize = 8;
+
 /// What handlers work with: handles on the parts of the plane, and the API's own limits.
 pub struct State {
     registry: Registry,
@@ -47,11 +50,14 @@ pub struct State {
     /// Asked for one thing only: whether it still takes writes.
     store: Arc<dyn Store>,
     uploads: guard::Budget,
+    /// For calls.
     bodies: guard::Budget,
     /// Under which names this server answers.
     hosts: Arc<guard::Hosts>,
     /// Places for exports under way.
     exports: Arc<Semaphore>,
+    /// For everything else, so that calls that wait keep nobody from draining, completing and deploying.
+    orders: guard::Budget,
     options: Options,
 }
 
@@ -79,6 +85,10 @@ impl State {
             bodies: guard::Budget::new(options.body_bytes_in_flight_max, options.body_bytes_max),
             hosts: Arc::new(guard::Hosts::new(&options.listen, &options.allowed_hosts)),
             exports: Arc::new(Semaphore::new(options.exports_max)),
+            orders: guard::Budget::new(
+                options.body_bytes_in_flight_max / ORDERS_PART,
+                options.body_bytes_max,
+            ),
             options,
         })
     }

@@ -1,7 +1,7 @@
 //! Receives wasm: as the whole body, or as a part beside a spec or a patch of the one that stands.
 //!
-//! **Invariant:** the bytes of all uploads under way are bounded together; one that does not fit is refused
-//! before it is read.
+//! **Invariant:** the bytes of all uploads under way are bounded together; one that says that it does not fit is
+//! refused before it is read.
 
 use axum::body::Body;
 use axum::extract::multipart::{Field, MultipartError};
@@ -11,7 +11,7 @@ use http_body_util::Limited;
 use serde_json::{Map, Value};
 
 use super::error::{Error, quoted};
-use super::guard::{Budget, Room, content_type, read_within, stated_length, within};
+use super::guard::{Bounds, Budget, NoRoom, Room, content_type, read, stated_length, within};
 use super::options::Options;
 use super::{State, wire};
 
@@ -27,10 +27,6 @@ pub(super) fn budget(options: &Options) -> Budget {
         options.upload_bytes_in_flight_max,
         largest_multipart(options),
     )
-}
-
-fn take(budget: &Budget, bytes: usize) -> Result<Room, Error> {
-    budget.take(bytes).ok_or_else(Error::uploads_busy)
 }
 
 /// The largest body that a multipart upload may have.
@@ -74,20 +70,37 @@ pub(super) async fn receive(state: &State, request: Request) -> Result<(Upload, 
             return Err(Error::unsupported_type(&expected, found));
         }
     };
-    let stated = stated_length(request.headers(), request.body(), what, limit)?;
-    let permit = take(&state.uploads, stated.unwrap_or(limit))?;
-    let upload = if found.as_deref() == Some(WASM) {
-        let wasm = read_within(request, what, limit, options.body_timeout).await?;
+    if found.as_deref() == Some(WASM) {
+        let bounds = Bounds {
+            what,
+            limit,
+            timeout: options.body_timeout,
+            budget: &state.uploads,
+            busy: Error::uploads_busy,
+        };
+        let (wasm, room) = read(request, bounds).await?;
         let said = Said::Nothing;
-        Upload { wasm, said }
-    } else {
-        within(options.body_timeout, parts(request, options, limit)).await??
-    };
-    Ok((upload, permit))
+        return Ok((Upload { wasm, said }, room));
+    }
+    let stated = stated_length(request.headers(), request.body(), what, limit)?;
+    let free = state.uploads.check(stated.unwrap_or(0));
+    free.map_err(|NoRoom| Error::uploads_busy())?;
+    let parts = parts(request, options, limit, &state.uploads);
+    within(options.body_timeout, parts).await?
 }
 
 /// Reads the parts `wasm` and `spec` or `patch`.
-async fn parts(request: Request, options: &Options, limit: usize) -> Result<Upload, Error> {
+async fn parts(
+    request: Request,
+    options: &Options,
+    limit: usize,
+    budget: &Budget,
+) -> Result<(Upload, Room), Error> {
+    let mut room = Taken {
+        budget,
+        bytes: 0,
+        room: Room::default(),
+    };
     let request = request.map(|body| Body::new(Limited::new(body, limit)));
     let mut multipart = Multipart::from_request(request, &())
         .await
@@ -101,16 +114,17 @@ async fn parts(request: Request, options: &Options, limit: usize) -> Result<Uplo
         let name = field.name().unwrap_or_default().to_owned();
         match name.as_str() {
             "wasm" if wasm.is_none() => {
-                wasm = Some(part(field, "the part wasm", options.upload_bytes_max).await?);
+                wasm =
+                    Some(part(field, "the part wasm", options.upload_bytes_max, &mut room).await?);
             }
             "spec" if spec.is_none() => {
                 let what = "the part spec";
-                let text = part(field, what, options.body_bytes_max).await?;
+                let text = part(field, what, options.body_bytes_max, &mut room).await?;
                 spec = Some(wire::object_of(what, &text)?);
             }
             "patch" if patch.is_none() => {
                 let what = "the part patch";
-                let text = part(field, what, options.body_bytes_max).await?;
+                let text = part(field, what, options.body_bytes_max, &mut room).await?;
                 patch = Some(wire::object_of(what, &text)?);
             }
             "wasm" | "spec" | "patch" => {
@@ -135,7 +149,7 @@ async fn parts(request: Request, options: &Options, limit: usize) -> Result<Uplo
         }
     };
     match wasm {
-        Some(wasm) => Ok(Upload { wasm, said }),
+        Some(wasm) => Ok((Upload { wasm, said }, room.room)),
         None => Err(Error::invalid_field(
             "wasm",
             "this part is needed; PATCH changes a spec without code",
@@ -143,7 +157,27 @@ async fn parts(request: Request, options: &Options, limit: usize) -> Result<Uplo
     }
 }
 
-async fn part(mut field: Field<'_>, what: &str, limit: usize) -> Result<Bytes, Error> {
+/// The room that the parts of one upload take so far.
+struct Taken<'a> {
+    budget: &'a Budget,
+    bytes: usize,
+    room: Room,
+}
+
+impl Taken<'_> {
+    fn add(&mut self, bytes: usize) -> Result<(), Error> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let grown = self.budget.grow(&mut self.room, self.bytes);
+        grown.map_err(|NoRoom| Error::uploads_busy())
+    }
+}
+
+async fn part(
+    mut field: Field<'_>,
+    what: &str,
+    limit: usize,
+    room: &mut Taken<'_>,
+) -> Result<Bytes, Error> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = field
         .chunk()
@@ -153,6 +187,7 @@ async fn part(mut field: Field<'_>, what: &str, limit: usize) -> Result<Bytes, E
         if bytes.len() + chunk.len() > limit {
             return Err(Error::too_large(what, limit));
         }
+        room.add(chunk.len())?;
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes.freeze())

@@ -7,7 +7,6 @@ use std::pin::pin;
 use std::task::Poll;
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 use wasmtime::{Engine, InstancePre};
 use wasmtime_wasi::{I32Exit, p2, p3};
 
@@ -15,9 +14,9 @@ use super::ending::Witness;
 use super::host::Ctx;
 use super::output::Capture;
 use super::run::{Life, usize_of};
+use super::watch::Reins;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{Failure, Input};
-use crate::net::Client;
 
 /// The program's entry in preview 1.
 const START: &str = "_start";
@@ -26,10 +25,9 @@ const START: &str = "_start";
 pub(super) async fn run_02(
     code: &p2::bindings::CommandPre<Ctx>,
     attempt: &Attempt,
-    stop: &CancellationToken,
-    client: &Client,
+    reins: &Reins<'_>,
 ) -> Ran {
-    let mut life = begin(code.engine(), attempt, stop, client);
+    let mut life = begin(code.engine(), attempt, reins);
     let guest = async {
         let command = code.instantiate_async(&mut life.store).await?;
         life.store.data_mut().instantiated = true;
@@ -47,10 +45,9 @@ pub(super) async fn run_02(
 pub(super) async fn run_03(
     code: &p3::bindings::CommandPre<Ctx>,
     attempt: &Attempt,
-    stop: &CancellationToken,
-    client: &Client,
+    reins: &Reins<'_>,
 ) -> Ran {
-    let mut life = begin(code.engine(), attempt, stop, client);
+    let mut life = begin(code.engine(), attempt, reins);
     let capture = life.capture.clone();
     let guest = async {
         let command = code.instantiate_async(&mut life.store).await?;
@@ -90,13 +87,8 @@ async fn until_overflow<T>(
 }
 
 /// Runs one attempt of a preview 1 module.
-pub(super) async fn run_core(
-    code: &InstancePre<Ctx>,
-    attempt: &Attempt,
-    stop: &CancellationToken,
-    client: &Client,
-) -> Ran {
-    let mut life = begin(code.module().engine(), attempt, stop, client);
+pub(super) async fn run_core(code: &InstancePre<Ctx>, attempt: &Attempt, reins: &Reins<'_>) -> Ran {
+    let mut life = begin(code.module().engine(), attempt, reins);
     // Preview 1 writes straight from the guest's memory, in small pieces: a large write costs the host
     // nothing, and one that is larger than the output may be shall end as that, not as "out of memory".
     let memory = attempt.version.spec.memory_mb.saturating_mul(1 << 20);
@@ -112,20 +104,13 @@ pub(super) async fn run_core(
     life.end(lived).judge(attempt, judge)
 }
 
-fn begin(engine: &Engine, attempt: &Attempt, stop: &CancellationToken, client: &Client) -> Life {
+fn begin(engine: &Engine, attempt: &Attempt, reins: &Reins<'_>) -> Life {
     let spec = &attempt.version.spec;
     let capture = Capture::with_output(
         usize_of(spec.log_bytes_max),
         usize_of(spec.output_bytes_max),
     );
-    Life::begin(
-        engine,
-        attempt,
-        stop,
-        client,
-        stdin(&attempt.input),
-        capture,
-    )
+    Life::begin(engine, attempt, reins, stdin(&attempt.input), capture)
 }
 
 fn judge(ended: Result<i32, wasmtime::Error>, witness: &Witness<'_>) -> Outcome {

@@ -6,30 +6,24 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 
 use super::ending::{Witness, media_type, shorten};
 use super::host::{Ctx, FunctionPre, typed};
 use super::host_limits::{FAILURE_CODE_BYTES_MAX, FAILURE_MESSAGE_BYTES_MAX};
 use super::output::Capture;
 use super::run::{Life, usize_of};
+use super::watch::Reins;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::Failure;
-use crate::net::Client;
 
 /// The code of a failure whose guest gave it none.
 const NAMELESS: &str = "ERROR";
 
 /// Runs one attempt of a handler.
-pub(super) async fn run(
-    code: &FunctionPre<Ctx>,
-    attempt: &Attempt,
-    stop: &CancellationToken,
-    client: &Client,
-) -> Ran {
+pub(super) async fn run(code: &FunctionPre<Ctx>, attempt: &Attempt, reins: &Reins<'_>) -> Ran {
     let spec = &attempt.version.spec;
     let capture = Capture::logs_only(usize_of(spec.log_bytes_max));
-    let mut life = Life::begin(code.engine(), attempt, stop, client, Bytes::new(), capture);
+    let mut life = Life::begin(code.engine(), attempt, reins, Bytes::new(), capture);
     let guest = async {
         let function = code.instantiate_async(&mut life.store).await?;
         life.store.data_mut().instantiated = true;

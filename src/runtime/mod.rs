@@ -21,6 +21,7 @@ mod host;
 mod host_limits;
 mod imports;
 mod kept;
+mod lane;
 mod limits;
 mod outgoing;
 mod output;

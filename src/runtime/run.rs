@@ -19,12 +19,13 @@ use super::exchange::Opened;
 use super::given::Given;
 use super::host::Ctx;
 use super::host_limits::{HANDLES_MAX, HOST_COPY_BYTES_MAX};
+use super::lane::Lane;
 use super::limits::MemoryLimit;
 use super::outgoing::Outgoing;
 use super::output::Capture;
 use super::runnable::Runnable;
 use super::surroundings::Surroundings;
-use super::watch::{Cut, Watch};
+use super::watch::{Cut, Reins, Watch};
 use super::{command, handler, web};
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::net::Client;
@@ -33,6 +34,7 @@ use crate::net::Client;
 pub(super) struct Runner {
     epochs: Arc<Epochs>,
     client: Client,
+    lane: Arc<Lane>,
 }
 
 impl Runner {
@@ -41,6 +43,7 @@ impl Runner {
         Self {
             epochs: Arc::clone(epochs),
             client,
+            lane: Arc::default(),
         }
     }
 
@@ -68,14 +71,18 @@ impl Runner {
             return Ran::bare(Outcome::Interrupted);
         }
         let _ticking = self.epochs.enter();
-        let client = &self.client;
+        let reins = &Reins {
+            stop,
+            lane: &self.lane,
+            client: &self.client,
+        };
         match runnable {
-            Runnable::Handler(code) => handler::run(code, attempt, stop, client).await,
-            Runnable::Http02(code) => web::run_02(code, attempt, exchange, stop, client).await,
-            Runnable::Http03(code) => web::run_03(code, attempt, exchange, stop, client).await,
-            Runnable::Command02(code) => command::run_02(code, attempt, stop, client).await,
-            Runnable::Command03(code) => command::run_03(code, attempt, stop, client).await,
-            Runnable::Core(code) => command::run_core(code, attempt, stop, client).await,
+            Runnable::Handler(code) => handler::run(code, attempt, reins).await,
+            Runnable::Http02(code) => web::run_02(code, attempt, exchange, reins).await,
+            Runnable::Http03(code) => web::run_03(code, attempt, exchange, reins).await,
+            Runnable::Command02(code) => command::run_02(code, attempt, reins).await,
+            Runnable::Command03(code) => command::run_03(code, attempt, reins).await,
+            Runnable::Core(code) => command::run_core(code, attempt, reins).await,
         }
     }
 }
@@ -91,20 +98,19 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// A fresh store for `attempt`, whose time begins now, and which calls out through `client`.
+    /// A fresh store for `attempt`, whose time begins now.
     pub(super) fn begin(
         engine: &Engine,
         attempt: &Attempt,
-        stop: &CancellationToken,
-        client: &Client,
+        reins: &Reins<'_>,
         stdin: Bytes,
         capture: Capture,
     ) -> Self {
         let spec = &attempt.version.spec;
         let cpu_limit = spec.cpu_ms.map(Duration::from_millis);
-        let watch = Arc::new(Watch::new(attempt.time_limit, cpu_limit, stop));
+        let watch = Arc::new(Watch::new(attempt.time_limit, cpu_limit, reins));
         let given = Given::new(&attempt.secrets);
-        let outgoing = Outgoing::new(client, attempt, given.clone(), capture.clone());
+        let outgoing = Outgoing::new(reins.client, attempt, given.clone(), capture.clone());
         let surroundings = Surroundings::new(attempt, given, stdin, capture.clone());
         let memory = MemoryLimit::new(usize_of(spec.memory_mb.saturating_mul(1 << 20)));
         let ctx = Ctx::new(memory, surroundings, outgoing, Arc::clone(&watch));

@@ -1,24 +1,32 @@
 //! Watches one attempt: counts its time and cuts it when its time is up or somebody says stop.
 //!
 //! A guest that computes meets the watch at every epoch ([`Watch::tick`]) and gives its thread to others
-//! there; one that waits in a host call is raced with an alarm, which is armed only then: most calls end
-//! before they wait for anything, and need no timer.
+//! there; one that goes on for longer is heavy, and stands in a line ([`Lane`]) for each further turn. One that
+//! waits, in a host call or in the line, is raced with an alarm, which is armed only then: most calls end before
+//! they wait for anything, and need no timer.
 //!
 //! **Invariant:** whatever the guest does, [`Watch::live`] returns within two epochs of the cut; only a single
 //! bulk instruction (`memory.fill` over all of a large memory) is finished first, for wasm cannot be
 //! interrupted inside one.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::task::coop::unconstrained;
 use tokio_util::sync::CancellationToken;
 use wasmtime::UpdateDeadline;
+
+use super::lane::Lane;
+use crate::net::Client;
+
+/// Epochs that a guest sees before it is heavy. It has computed for two of them then: what crosses the edge of
+/// one by chance must not wait behind those that compute for seconds.
+const LIGHT_TICKS: u32 = 3;
 
 /// Why a guest was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +39,23 @@ pub(super) enum Cut {
     CpuSpent,
 }
 
+/// What holds a guest from the outside, and what it may hold on to there.
+pub(super) struct Reins<'a> {
+    /// Ends it.
+    pub(super) stop: &'a CancellationToken,
+    /// Where it stands in line once it is heavy.
+    pub(super) lane: &'a Arc<Lane>,
+    /// What it calls out through.
+    pub(super) client: &'a Client,
+}
+
 /// The watch over one attempt.
 pub(super) struct Watch {
     deadline: Instant,
     stop: CancellationToken,
+    lane: Arc<Lane>,
+    /// Epochs that the guest has seen.
+    ticks: AtomicU32,
     cpu_limit: Option<Duration>,
     stopwatch: Stopwatch,
     /// The guest gave up its thread at an epoch and goes on by itself.
@@ -47,7 +68,7 @@ impl Watch {
     pub(super) fn new(
         time_limit: Duration,
         cpu_limit: Option<Duration>,
-        stop: &CancellationToken,
+        reins: &Reins<'_>,
     ) -> Self {
         let now = Instant::now();
         // Only a limit is worth a system call at each poll. Without one the wall clock is near enough.
@@ -60,7 +81,9 @@ impl Watch {
             deadline: now
                 .checked_add(time_limit)
                 .unwrap_or(now + Duration::from_secs(3_155_760_000)),
-            stop: stop.clone(),
+            stop: reins.stop.clone(),
+            lane: Arc::clone(reins.lane),
+            ticks: AtomicU32::new(0),
             cpu_limit,
             stopwatch: Stopwatch::new(clock),
             yielded: AtomicBool::new(false),
@@ -75,6 +98,7 @@ impl Watch {
             return UpdateDeadline::Interrupt;
         }
         self.yielded.store(true, Ordering::Relaxed);
+        self.ticks.fetch_add(1, Ordering::Relaxed);
         // tokio's own yield: it goes to the back of the queue, where wasmtime's would come back at once.
         UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
     }
@@ -101,30 +125,59 @@ impl Watch {
     /// [`Cut`] says why the guest was ended; its future is dropped.
     pub(super) async fn live<G: Future>(&self, guest: G) -> Result<G::Output, Cut> {
         let mut guest = pin!(guest);
-        let mut alarm = pin!(None);
+        let mut in_line = pin!(None);
+        // Unconstrained: a guest that has used up its task's budget must not silence its alarm.
+        let mut alarm = pin!(unconstrained(self.alarm()));
         poll_fn(|cx| {
-            self.stopwatch.start();
-            let polled = guest.as_mut().poll(cx);
-            self.stopwatch.stop();
-            if let Poll::Ready(output) = polled {
-                return Poll::Ready(self.cut.get().map_or(Ok(output), |cut| Err(*cut)));
-            }
-            if self.yielded.swap(false, Ordering::Relaxed) {
-                return Poll::Pending;
-            }
-            if let Some(cut) = self.due() {
-                return Poll::Ready(Err(cut));
-            }
-            if alarm.is_none() {
-                // Unconstrained: a guest that has used up its task's budget must not silence its alarm.
-                alarm.set(Some(unconstrained(self.alarm())));
-            }
-            match alarm.as_mut().as_pin_mut() {
-                Some(alarm) => alarm.poll(cx).map(Err),
-                None => Poll::Pending,
+            loop {
+                let mut turn = None;
+                if self.is_heavy() {
+                    if in_line.is_none() {
+                        in_line.set(Some(self.lane.turn()));
+                    }
+                    if let Some(place) = in_line.as_mut().as_pin_mut() {
+                        match place.poll(cx) {
+                            Poll::Ready(mine) => turn = Some(mine),
+                            Poll::Pending => return self.poll_cut(alarm.as_mut(), cx).map(Err),
+                        }
+                    }
+                    in_line.set(None);
+                }
+                self.stopwatch.start();
+                let polled = guest.as_mut().poll(cx);
+                self.stopwatch.stop();
+                // Whatever the guest waits for now, it does so without keeping others from running.
+                drop(turn);
+                if let Poll::Ready(output) = polled {
+                    return Poll::Ready(self.cut.get().map_or(Ok(output), |cut| Err(*cut)));
+                }
+                if !self.yielded.swap(false, Ordering::Relaxed) {
+                    return self.poll_cut(alarm.as_mut(), cx).map(Err);
+                }
+                if !self.is_heavy() {
+                    return Poll::Pending;
+                }
+                // Into the line at once: from the queue of the runtime it would come too late to make one.
             }
         })
         .await
+    }
+
+    /// Whether the guest has computed for long.
+    fn is_heavy(&self) -> bool {
+        self.ticks.load(Ordering::Relaxed) >= LIGHT_TICKS
+    }
+
+    /// Whether a guest that waits has to be cut; arms the alarm.
+    fn poll_cut(
+        &self,
+        alarm: Pin<&mut impl Future<Output = Cut>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Cut> {
+        match self.due() {
+            Some(cut) => Poll::Ready(cut),
+            None => alarm.poll(cx),
+        }
     }
 
     async fn alarm(&self) -> Cut {
@@ -207,33 +260,4 @@ impl Stopwatch {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_host_call_that_is_always_ready_is_cut_too() {
-        let capture = super::super::output::Capture::logs_only(0);
-        let mut stream = capture.stream(crate::model::LogStream::Stderr);
-        let watch = Watch::new(Duration::from_millis(5), None, &CancellationToken::new());
-        let never_ends = async {
-            loop {
-                wasmtime_wasi::p2::Pollable::ready(&mut stream).await;
-            }
-        };
-        assert_eq!(
-            watch.live::<_>(never_ends).await,
-            Err::<(), _>(Cut::TimedOut)
-        );
-    }
-
-    #[tokio::test]
-    async fn a_result_that_comes_with_the_cut_is_kept() {
-        let stop = CancellationToken::new();
-        let watch = Watch::new(Duration::ZERO, None, &stop);
-        let done = async {
-            stop.cancel();
-            7
-        };
-        assert_eq!(watch.live(done).await, Ok(7));
-    }
-}
+mod tests;

@@ -1,18 +1,15 @@
-//! Reading bodies: of the right type, within a limit and a time.
+//! Bodies of requests: of the right type, within the limits of the API.
 //!
-//! **Invariant:** nothing is read of a body that says itself that it is too large, or that the server has no
-//! room for.
-
-use std::time::Duration;
+//! **Invariant:** whoever has the bytes of a body has the room that they take.
 
 use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::budget::{Budget, Room};
+use super::reading::{Bounds, read};
 use crate::api::error::Error;
 use crate::api::options::Options;
 
@@ -106,57 +103,21 @@ pub(in crate::api) async fn optional_json(
 /// The bytes of a body of at most `body_bytes_max`, of any type. One that arrived in a piece is not copied.
 ///
 /// # Errors
-/// 413, 408, and 400 where it broke off.
+/// 413, 408, 503 where there is no room, and 400 where it broke off.
 pub(in crate::api) async fn body(
     request: Request,
     options: &Options,
     bodies: &Budget,
 ) -> Result<Received, Error> {
-    let limit = options.body_bytes_max;
-    let stated = stated_length(request.headers(), request.body(), "the body", limit)?;
-    // One that does not say its length may become as large as any.
-    let room = bodies.take(stated.unwrap_or(limit));
-    let room = room.ok_or_else(Error::bodies_busy)?;
-    let body = Limited::new(request.into_body(), limit);
-    let collected = within(options.body_timeout, body.collect()).await?;
-    match collected {
-        Ok(collected) => Ok(Received {
-            bytes: collected.to_bytes(),
-            room,
-        }),
-        Err(error) if error.is::<LengthLimitError>() => Err(Error::too_large("the body", limit)),
-        Err(_) => Err(broke_off()),
-    }
-}
-
-/// The bytes of a body of at most `limit`, in memory of its own that is never more than twice its size.
-///
-/// # Errors
-/// 413, 408, and 400 where it broke off.
-pub(in crate::api) async fn read_within(
-    request: Request,
-    what: &str,
-    limit: usize,
-    timeout: Duration,
-) -> Result<Bytes, Error> {
-    let stated = stated_length(request.headers(), request.body(), what, limit)?;
-    let mut body = request.into_body();
-    let mut bytes = bytes::BytesMut::with_capacity(stated.unwrap_or(0));
-    within(timeout, async {
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| broke_off())?;
-            let Ok(data) = frame.into_data() else {
-                continue;
-            };
-            if bytes.len() + data.len() > limit {
-                return Err(Error::too_large(what, limit));
-            }
-            bytes.extend_from_slice(&data);
-        }
-        Ok(())
-    })
-    .await??;
-    Ok(bytes.freeze())
+    let bounds = Bounds {
+        what: "the body",
+        limit: options.body_bytes_max,
+        timeout: options.body_timeout,
+        budget: bodies,
+        busy: Error::bodies_busy,
+    };
+    let (bytes, room) = read(request, bounds).await?;
+    Ok(Received { bytes, room })
 }
 
 /// The length that a body says it has, in bytes.
@@ -180,25 +141,10 @@ pub(in crate::api) fn stated_length(
     }
 }
 
-/// What `reading` comes to, if that is within the time limit.
-///
-/// # Errors
-/// 408.
-pub(in crate::api) async fn within<T>(
-    limit: Duration,
-    reading: impl Future<Output = T>,
-) -> Result<T, Error> {
-    tokio::time::timeout(limit, reading)
-        .await
-        .map_err(|_| Error::body_too_slow(limit.as_secs()))
-}
-
-fn broke_off() -> Error {
-    Error::bad_request("the body broke off before its end")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use axum::http::StatusCode;
     use axum::response::IntoResponse;
     use futures_util::stream;
@@ -236,6 +182,11 @@ mod tests {
             .map(|piece| Ok(Bytes::from_static(piece.as_bytes())))
             .collect();
         Body::from_stream(stream::iter(pieces))
+    }
+
+    /// A body that does not come.
+    fn never() -> Body {
+        Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>())
     }
 
     #[tokio::test]
@@ -283,18 +234,6 @@ mod tests {
         )
         .await;
         assert_eq!(status(unstated), StatusCode::PAYLOAD_TOO_LARGE);
-        let limit = Duration::from_secs(1);
-        let upload = read_within(request(typed, pieces(&["12345", "6789"])), "it", 8, limit).await;
-        assert_eq!(status(upload), StatusCode::PAYLOAD_TOO_LARGE);
-        let upload = read_within(request(typed, pieces(&["1234", "5678"])), "it", 8, limit).await;
-        assert_eq!(upload.unwrap(), "12345678");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_come_is_not_waited_for() {
-        let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        let never = json(request(Some("application/json"), body), &small(), &roomy()).await;
-        assert_eq!(status(never), StatusCode::REQUEST_TIMEOUT);
     }
 
     #[tokio::test]
@@ -302,9 +241,12 @@ mod tests {
         let typed = Some("application/json");
         let one = Budget::new(0, 8);
         let first = json(request(typed, Body::from("{}")), &small(), &one).await;
-        let never_read = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
-        let second = json(request(typed, never_read), &small(), &one).await;
+        let mut announced = request(typed, never());
+        announced.headers_mut().insert(CONTENT_LENGTH, 2.into());
+        let second = json(announced, &small(), &one).await;
         assert_eq!(status(second), StatusCode::SERVICE_UNAVAILABLE);
+        let unannounced = json(request(typed, pieces(&["{", "}"])), &small(), &one).await;
+        assert_eq!(status(unannounced), StatusCode::SERVICE_UNAVAILABLE);
         drop(first);
         let third = json(request(typed, Body::from("{}")), &small(), &one).await;
         assert_eq!(*third.unwrap(), "{}");

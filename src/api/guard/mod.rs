@@ -8,12 +8,12 @@
 mod body;
 mod budget;
 mod host;
+mod reading;
 
-pub(super) use body::{
-    body, content_type, json, optional_json, read_within, require_json, stated_length, within,
-};
-pub(super) use budget::{Budget, Room};
+pub(super) use body::{body, content_type, json, optional_json, require_json, stated_length};
+pub(super) use budget::{Budget, NoRoom, Room};
 pub(super) use host::Hosts;
+pub(super) use reading::{Bounds, read, within};
 
 use std::future::{Ready, ready};
 use std::sync::Arc;

@@ -25,7 +25,6 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::Response;
 use http::response::Parts;
-use tokio_util::sync::CancellationToken;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
@@ -36,9 +35,8 @@ use super::exchange::{Desk, Opened};
 use super::host::Ctx;
 use super::output::Capture;
 use super::run::{Life, usize_of};
-use super::watch::{Cut, Watch};
+use super::watch::{Cut, Reins, Watch};
 use crate::execution::{Attempt, Ran, Streamed};
-use crate::net::Client;
 
 /// Codes of what only HTTP functions do wrong.
 mod code {
@@ -90,14 +88,13 @@ pub(super) async fn run_02(
     code: &ProxyPre<Ctx>,
     attempt: &Attempt,
     exchange: Option<Opened>,
-    stop: &CancellationToken,
-    client: &Client,
+    reins: &Reins<'_>,
 ) -> Ran {
     let (request, conversation) = match Conversation::begin(attempt, exchange) {
         Ok(begun) => begun,
         Err(ran) => return *ran,
     };
-    let mut life = begin(code.engine(), attempt, stop, client);
+    let mut life = begin(code.engine(), attempt, reins);
     let guest = http02::call(code, &mut life.store, request, &conversation.reply);
     let lived = life
         .watch
@@ -111,28 +108,22 @@ pub(super) async fn run_03(
     code: &ServicePre<Ctx>,
     attempt: &Attempt,
     exchange: Option<Opened>,
-    stop: &CancellationToken,
-    client: &Client,
+    reins: &Reins<'_>,
 ) -> Ran {
     let (request, conversation) = match Conversation::begin(attempt, exchange) {
         Ok(begun) => begun,
         Err(ran) => return *ran,
     };
-    let mut life = begin(code.engine(), attempt, stop, client);
+    let mut life = begin(code.engine(), attempt, reins);
     let guest = http03::call(code, &mut life.store, request, &conversation.reply);
     let driven = conversation.drive(guest, &life.watch, Some(Nudge::new()));
     let lived = life.watch.live(driven).await;
     conversation.conclude(attempt, life, lived)
 }
 
-fn begin(
-    engine: &wasmtime::Engine,
-    attempt: &Attempt,
-    stop: &CancellationToken,
-    client: &Client,
-) -> Life {
+fn begin(engine: &wasmtime::Engine, attempt: &Attempt, reins: &Reins<'_>) -> Life {
     let capture = Capture::logs_only(usize_of(attempt.version.spec.log_bytes_max));
-    Life::begin(engine, attempt, stop, client, Bytes::new(), capture)
+    Life::begin(engine, attempt, reins, Bytes::new(), capture)
 }
 
 /// One attempt's answer and whoever waits for it.

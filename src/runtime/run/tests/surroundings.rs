@@ -16,15 +16,19 @@ use super::*;
 use crate::net::Client;
 use crate::runtime::host::Ctx;
 use crate::runtime::output::Capture;
+use crate::runtime::watch::Reins;
 
 fn ctx_of(attempt: &Attempt) -> Ctx {
-    let never = CancellationToken::new();
+    let reins = Reins {
+        stop: &CancellationToken::new(),
+        lane: &Arc::default(),
+        client: &Client::new(Default::default()),
+    };
     let capture = Capture::logs_only(0);
     let life = Life::begin(
         &WORLD.engines.plain().engine,
         attempt,
-        &never,
-        &Client::new(Default::default()),
+        &reins,
         Bytes::new(),
         capture,
     );
