@@ -139,7 +139,7 @@ impl App {
             runtime,
             scheduler: scheduler.clone(),
             metrics: metrics.clone(),
-            retention_ms: config.limits.retention_ms,
+            retention_ms: settings::retention_ms(config),
         };
         maintenance::start(upkeep, tasks);
         let state = api::State::new(
@@ -156,7 +156,7 @@ impl App {
             scheduler,
             store,
             tasks: tasks.clone(),
-            shutdown_grace: Duration::from_millis(config.limits.shutdown_grace_ms),
+            shutdown_grace: settings::shutdown_grace(config),
         })
     }
 

@@ -234,6 +234,13 @@ impl Error {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(BUSY_RETRY_AFTER_S)
     }
 
+    /// 503: the answers that clients have not taken yet fill the memory that the server has for them.
+    pub(super) fn answers_busy() -> Self {
+        let message = "answers that their clients have not taken yet fill the memory that the server has for them: \
+                       ask again in a moment; what became of a call is kept at /v1/executions/ and its X-Execution-Id";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(BUSY_RETRY_AFTER_S)
+    }
+
     fn internal(inside: impl Display) -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -254,16 +261,17 @@ impl Error {
             .with_header(X_QUEUE_REJECT_REASON, HeaderValue::from_static(reason))
     }
 
-    fn key_reused(message: String, first: ExecutionId) -> Self {
-        let error = Self::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "IDEMPOTENCY_KEY_REUSED",
-            message,
-        );
-        match HeaderValue::try_from(first.to_string()) {
-            Ok(id) => error.with_header(X_EXECUTION_ID, id),
-            Err(_) => error,
+    /// Names the execution that an error is about.
+    fn about(self, execution: ExecutionId) -> Self {
+        match HeaderValue::try_from(execution.to_string()) {
+            Ok(id) => self.with_header(X_EXECUTION_ID, id),
+            Err(_) => self,
         }
+    }
+
+    fn stopping(error: &CallError) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "STOPPING", error.to_string()).retry_after(BUSY_RETRY_AFTER_S)
     }
 
     fn unprocessable(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
@@ -321,21 +329,22 @@ impl From<CallError> for Error {
             CallError::RateLimited { retry_after_s, .. } => {
                 Self::rejected(&error, "rate", *retry_after_s)
             }
-            CallError::KeyReused(first) => Self::key_reused(error.to_string(), *first),
-            CallError::Forgotten(_) => Self::execution_forgotten(error.to_string()),
-            CallError::NotRedrivable(_) => {
-                Self::new(StatusCode::CONFLICT, "NOT_REDRIVABLE", error.to_string())
-            }
-            CallError::InputNotKept(_) => {
-                Self::new(StatusCode::CONFLICT, "INPUT_NOT_KEPT", error.to_string())
-            }
-            CallError::UnknownVersion(message) => Self::unknown_version(message.clone()),
-            CallError::Stopping => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "STOPPING",
+            CallError::KeyReused(id) => Self::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "IDEMPOTENCY_KEY_REUSED",
                 error.to_string(),
             )
-            .retry_after(BUSY_RETRY_AFTER_S),
+            .about(*id),
+            CallError::Forgotten(id) => Self::execution_forgotten(error.to_string()).about(*id),
+            CallError::NotRedrivable(id) | CallError::FunctionReplaced(id, _) => {
+                Self::new(StatusCode::CONFLICT, "NOT_REDRIVABLE", error.to_string()).about(*id)
+            }
+            CallError::InputNotKept(id) => {
+                Self::new(StatusCode::CONFLICT, "INPUT_NOT_KEPT", error.to_string()).about(*id)
+            }
+            CallError::UnknownVersion(message) => Self::unknown_version(message.clone()),
+            CallError::Stopping => Self::stopping(&error),
+            CallError::StoppingFirst(id) => Self::stopping(&error).about(*id),
             CallError::Store(inner) => inner.clone().into(),
         }
     }
@@ -469,6 +478,7 @@ mod tests {
             Error::unsupported_type("a", None),
             Error::uploads_busy(),
             Error::bodies_busy(),
+            Error::answers_busy(),
             Error::no_replicas(&name()),
             CallError::UnknownFunction(name()).into(),
             full.into(),
@@ -476,9 +486,11 @@ mod tests {
             CallError::KeyReused(id).into(),
             CallError::Forgotten(id).into(),
             CallError::NotRedrivable(id).into(),
+            CallError::FunctionReplaced(id, name()).into(),
             CallError::InputNotKept(id).into(),
             CallError::UnknownVersion(unknown_version).into(),
             CallError::Stopping.into(),
+            CallError::StoppingFirst(id).into(),
             CallError::Store(store::Error::Closed).into(),
             R::UnknownFunction(name()).into(),
             R::NameTaken(name()).into(),
@@ -513,6 +525,26 @@ mod tests {
             )
         });
         insta::assert_snapshot!(rows.collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn an_error_about_an_execution_names_it_in_its_header() {
+        let id = ExecutionId::from_bytes([1; 16]);
+        for error in [
+            CallError::KeyReused(id),
+            CallError::Forgotten(id),
+            CallError::NotRedrivable(id),
+            CallError::FunctionReplaced(id, "echo".parse().unwrap()),
+            CallError::InputNotKept(id),
+            CallError::StoppingFirst(id),
+        ] {
+            let response = Error::from(error.clone()).into_response();
+            assert_eq!(
+                response.headers()[X_EXECUTION_ID],
+                id.to_string(),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -12,10 +12,11 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::Uri;
 use axum::routing::{get, post, put};
+use tower::util::MapResponseLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Error;
-use super::guard::{GuardLayer, Hosts};
+use super::guard::{self, GuardLayer, Hosts};
 use super::segment::Segment;
 use super::{State, drain, executions, functions, health, invocations};
 
@@ -51,7 +52,10 @@ pub fn router(state: Arc<State>) -> Router {
             post(executions::complete),
         )
         .merge(observed());
-    finished(routes, state)
+    let answers = Arc::clone(&state.answers);
+    finished(routes, state).layer(MapResponseLayer::new(move |answer| {
+        guard::hold(&answers, answer)
+    }))
 }
 
 /// Health and metrics alone, for the management port.
@@ -67,9 +71,14 @@ fn observed() -> Router<Arc<State>> {
         .route("/actuator/prometheus", get(health::prometheus))
 }
 
-/// Adds what holds for all routes. Layers wrap what stands before them: a panic is caught outside the guard.
+/// Adds what holds for all routes.
 fn finished(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
     let hosts = Hosts::new(&state.options.listen, &state.options.allowed_hosts);
+    guarded(routes, hosts).with_state(state)
+}
+
+/// Layers wrap what stands before them: a panic is caught outside the guard.
+fn guarded<S: Clone + Send + Sync + 'static>(routes: Router<S>, hosts: Hosts) -> Router<S> {
     routes
         .fallback(async |uri: Uri| Error::unknown_path(uri.path()))
         .method_not_allowed_fallback(async || Error::method_not_allowed(None))
@@ -79,5 +88,31 @@ fn finished(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
             // Bodies are bounded where they are read.
             DefaultBodyLimit::disable(),
         ))
-        .with_state(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::extract::Request;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_in_the_one_shape_and_tells_nothing() {
+        let panics = get(async || -> &'static str { panic!("the secret cause") });
+        let router: Router = guarded(
+            Router::new().route("/v1/panics", panics),
+            Hosts::new(&[], &[]),
+        );
+        let request = Request::get("/v1/panics").header("host", "localhost");
+        let request = request.body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 500);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"], "INTERNAL_ERROR");
+        assert!(!body.to_string().contains("secret"), "{body}");
+    }
 }

@@ -136,7 +136,7 @@ impl Upkeep {
         let (load, runtime, stats) = (scheduler.load(), runtime.stats(), store.stats());
         let figures = [
             (Gauge::Functions, count(registry.list().len())),
-            (Gauge::LiveExecutions, count(load.queued + load.running)),
+            (Gauge::LiveExecutions, count(load.live)),
             (Gauge::QueuedInputBytes, load.queued_input_bytes),
             (
                 Gauge::GuestsRunning,

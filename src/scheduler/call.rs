@@ -26,6 +26,10 @@ pub struct Options {
     pub idempotency_ttl_ms: u64,
     /// Bytes of queued inputs kept in memory; beyond it they are read back from the store at their turn.
     pub queued_input_bytes_max: u64,
+    /// Bytes of results that are not on disk yet, beyond which nothing new is claimed.
+    pub uncommitted_result_bytes_max: u64,
+    /// Bytes of its attempts' logs that an execution which lives in memory keeps.
+    pub waiting_call_log_bytes_max: u64,
 }
 
 impl Default for Options {
@@ -37,6 +41,8 @@ impl Default for Options {
             faults_max: 20,
             idempotency_ttl_ms: 24 * 60 * 60 * 1000,
             queued_input_bytes_max: 256 * 1024 * 1024,
+            uncommitted_result_bytes_max: 256 * 1024 * 1024,
+            waiting_call_log_bytes_max: 1024 * 1024,
         }
     }
 }
@@ -136,6 +142,12 @@ pub enum CallError {
     /// It cannot be sent back to its queue; the text says why.
     #[error("execution {0} cannot be redriven: only one that ended as error or timeout can")]
     NotRedrivable(ExecutionId),
+    /// Its function was deleted, and another has its name.
+    #[error(
+        "execution {0} cannot be redriven: its function was deleted, and the one that is named {1} now was made \
+         later; call that one with the same input"
+    )]
+    FunctionReplaced(ExecutionId, FunctionName),
     /// Its input was not kept, so it cannot run again.
     #[error("the input of execution {0} was not kept, so it cannot run again")]
     InputNotKept(ExecutionId),
@@ -145,6 +157,11 @@ pub enum CallError {
     /// The plane is stopping.
     #[error("the server is stopping: try again in a moment")]
     Stopping,
+    /// The plane is stopping before an execution that was promised has ended.
+    #[error(
+        "the server is stopping before execution {0} has ended: it goes on after the restart; ask for it then"
+    )]
+    StoppingFirst(ExecutionId),
     /// The store refused.
     #[error(transparent)]
     Store(#[from] store::Error),

@@ -85,7 +85,7 @@ impl Scheduler {
             return Ok(None);
         };
         let found = self.inner.registry.get_by_id(record.function_id);
-        let function = found.ok_or_else(|| CallError::UnknownFunction(record.function.clone()))?;
+        let function = found.ok_or_else(|| self.no_function_of(&record))?;
         if !record.input_kept {
             return Err(CallError::InputNotKept(id));
         }
@@ -121,6 +121,15 @@ impl Scheduler {
         match self.finish_settling(id, stepped, None, Ok(applied))? {
             Decided::Done(record) => Ok(Some(record)),
             Decided::Rejected(_) | Decided::NotLive => Err(CallError::NotRedrivable(id)),
+        }
+    }
+
+    /// Why an execution whose function is gone cannot run again.
+    fn no_function_of(&self, record: &ExecutionRecord) -> CallError {
+        let name = record.function.clone();
+        match self.inner.registry.get(&name) {
+            Some(_) => CallError::FunctionReplaced(record.id, name),
+            None => CallError::UnknownFunction(name),
         }
     }
 

@@ -131,7 +131,10 @@ impl Scheduler {
         let output = change.output.take();
         match live.home {
             Home::Memory => {
-                live.attempts.extend(attempt);
+                if let Some(attempt) = attempt {
+                    let bytes_max = self.inner.options.waiting_call_log_bytes_max;
+                    live.attempts.push(attempt, bytes_max);
+                }
                 self.wake_timer_after(&stepped);
                 match state.apply(id, stepped, output, now) {
                     Some(mut delivery) => {
@@ -158,10 +161,12 @@ impl Scheduler {
                 if let Some(place) = live.place.take() {
                     state.queues.remove(live.function_id, place);
                 }
+                let next = stepped.next.clone();
+                state.count_uncommitted(id, output.as_ref(), attempt.as_ref());
                 let transition = Transition {
                     id,
                     guard,
-                    next: stepped.next.clone(),
+                    next,
                     version: None,
                     output,
                     attempt,
@@ -289,10 +294,16 @@ impl Scheduler {
         self.inner.calmer.notify_waiters();
     }
 
+    /// Whether so many results wait for the disk that no more may come to them for now. Each decision that
+    /// settles looks for work again.
+    pub(super) fn is_behind(&self, state: &State) -> bool {
+        state.uncommitted_bytes() > self.inner.options.uncommitted_result_bytes_max
+    }
+
     /// Claims all that can run now, unless work is moved by hand.
     pub(super) fn claim_ready(&self, state: &mut State) -> Vec<Claimed> {
         let mut claims = Vec::new();
-        if self.inner.options.manual || state.stopping {
+        if self.inner.options.manual || state.stopping || self.is_behind(state) {
             return claims;
         }
         while let Some((_, id, _)) = state.queues.take_any() {

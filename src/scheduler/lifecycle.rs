@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::keys::Keys;
 use super::queue::Queues;
 use super::runner::Runner;
 use super::state::{ClaimLog, Home, Live, State};
@@ -58,6 +59,7 @@ impl Scheduler {
                 metrics: parts.metrics,
                 tasks: parts.tasks,
                 state: Mutex::new(state),
+                keys: Keys::default(),
                 timer: Notify::new(),
                 calmer: Notify::new(),
             }),

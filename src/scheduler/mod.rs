@@ -12,6 +12,8 @@ mod control;
 mod decide;
 mod dispatch;
 mod drain;
+mod history;
+mod keys;
 mod lifecycle;
 mod output;
 mod queue;
@@ -42,6 +44,7 @@ use crate::observe::Metrics;
 use crate::registry::Registry;
 use crate::shutdown::Tasks;
 use crate::store::{self, Store};
+use keys::Keys;
 use state::State;
 
 /// A cheap handle on the scheduler.
@@ -59,6 +62,8 @@ struct Inner {
     metrics: Metrics,
     tasks: Tasks,
     state: Mutex<State>,
+    /// Who makes an execution under which key.
+    keys: Keys,
     /// The earliest due time may have changed.
     timer: Notify,
     /// A claim was released or a decision settled; who waits for the last one looks again.

@@ -15,6 +15,8 @@ use crate::store::{AttemptRecord, ExecutionRecord, Filter};
 /// How much is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
+    /// Executions that have not ended, those among them whose end is on its way to disk.
+    pub live: usize,
     /// Executions that wait.
     pub queued: usize,
     /// Attempts that run.
@@ -73,7 +75,7 @@ impl Scheduler {
         if let Some(live) = self.lock().live.get(&id)
             && live.home == Home::Memory
         {
-            return Ok(live.attempts.clone());
+            return Ok(live.attempts.to_vec());
         }
         Ok(self.inner.store.attempts(id).await?)
     }
@@ -90,6 +92,7 @@ impl Scheduler {
     pub fn load(&self) -> Load {
         let state = self.lock();
         Load {
+            live: state.live.len(),
             queued: state.count(Status::Queued),
             running: state.queues.running_all(),
             endpoint_calls: state.queues.running_in(Class::Endpoint),

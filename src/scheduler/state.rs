@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::history::{History, log_bytes};
 use super::queue::{Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
@@ -84,8 +85,10 @@ pub(super) struct Live {
     pub(super) run: Option<Run>,
     pub(super) waiters: Vec<Waiter>,
     /// Runs of an execution that lives in memory.
-    pub(super) attempts: Vec<AttemptRecord>,
+    pub(super) attempts: History,
     pub(super) settling: Settling,
+    /// Bytes of its result while that is on its way to disk.
+    pub(super) uncommitted_bytes: u64,
     /// It is queued again without having spent an attempt (a requeue or a fault).
     pub(super) unspent: bool,
     pub(super) cold_start: bool,
@@ -120,8 +123,9 @@ impl Live {
             ready: now,
             run: None,
             waiters: Vec::new(),
-            attempts: Vec::new(),
+            attempts: History::default(),
             settling: Settling::No,
+            uncommitted_bytes: 0,
             unspent: false,
             cold_start: false,
             init_ms: None,
@@ -176,7 +180,7 @@ impl Live {
             execution: self.execution.clone(),
             request,
             output,
-            attempts: std::mem::take(&mut self.attempts),
+            attempts: self.attempts.take(),
             record: self.version.spec.record,
         }
     }
@@ -229,6 +233,8 @@ pub(super) struct State {
     claims: u64,
     pub(super) queued_input_bytes: u64,
     queued_input_bytes_max: u64,
+    /// Bytes of all results that are on their way to disk.
+    uncommitted_bytes: u64,
     pub(super) stopping: bool,
 }
 
@@ -242,6 +248,7 @@ impl State {
             claims: 0,
             queued_input_bytes: 0,
             queued_input_bytes_max,
+            uncommitted_bytes: 0,
             stopping: false,
         }
     }
@@ -255,6 +262,27 @@ impl State {
     /// Bytes of the inputs that are kept in memory for executions that are durable.
     pub(super) fn queued_input_bytes(&self) -> u64 {
         self.queued_input_bytes
+    }
+
+    /// Bytes of all results that are on their way to disk.
+    pub(super) fn uncommitted_bytes(&self) -> u64 {
+        self.uncommitted_bytes
+    }
+
+    /// Counts a result that goes to disk from here on, until its execution is settled or gone.
+    pub(super) fn count_uncommitted(
+        &mut self,
+        id: ExecutionId,
+        output: Option<&Output>,
+        attempt: Option<&AttemptRecord>,
+    ) {
+        let Some(live) = self.live.get_mut(&id) else {
+            return;
+        };
+        let output = output.map_or(0, |output| output.body.len() as u64);
+        let bytes = output + attempt.map_or(0, |attempt| log_bytes(&attempt.logs));
+        live.uncommitted_bytes += bytes;
+        self.uncommitted_bytes += bytes;
     }
 
     /// Adds an execution that is not in its queue yet.
@@ -278,6 +306,7 @@ impl State {
         if live.home == Home::Durable && live.request.is_some() {
             self.queued_input_bytes = self.queued_input_bytes.saturating_sub(live.input_bytes);
         }
+        self.uncommitted_bytes -= std::mem::take(&mut live.uncommitted_bytes);
         self.gauges(live.function_id);
         Some(live)
     }
@@ -382,6 +411,7 @@ impl State {
     pub(super) fn settled(&mut self, id: ExecutionId) {
         if let Some(live) = self.live.get_mut(&id) {
             wake_settled(std::mem::replace(&mut live.settling, Settling::No));
+            self.uncommitted_bytes -= std::mem::take(&mut live.uncommitted_bytes);
         }
     }
 

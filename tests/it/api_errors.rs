@@ -1,5 +1,6 @@
 //! Whatever is asked badly is answered in one shape, and what went wrong inside stays inside.
 
+use futures_util::StreamExt as _;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -268,11 +269,15 @@ async fn uploads_under_way_are_bounded_together() {
     };
     let api = Api::with(Moves::ByHand, options).await;
     let slow = || {
-        let never = futures_util::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+        // It counts as far as it has come.
+        let begun = Ok::<_, std::io::Error>(bytes::Bytes::from(vec![0; 80_000]));
+        let begun = futures_util::stream::iter([begun]);
         let request = Request::put("/v1/functions/slow")
             .header("host", "localhost")
             .header("content-type", "application/wasm")
-            .body(Body::from_stream(never));
+            .body(Body::from_stream(
+                begun.chain(futures_util::stream::pending()),
+            ));
         Box::pin(answer(api.router.clone(), request.unwrap()))
     };
     let (mut first, mut second) = (slow(), slow());

@@ -20,6 +20,7 @@ mod compile_child;
 mod completion;
 mod crash;
 mod guests;
+mod hostile;
 mod limits;
 mod logs;
 mod nanofaas;

@@ -61,6 +61,8 @@ impl Scheduler {
         let state = self.lock();
         assert!(state.is_calm(), "a slot or a decision has leaked");
         assert_eq!(state.queues.reserved(), 0, "a promised place has leaked");
+        assert_eq!(state.uncommitted_bytes(), 0, "bytes of results have leaked");
+        assert!(self.inner.keys.are_free(), "a key's turn has leaked");
         for live in state.live.values() {
             assert_eq!(live.execution.status(), Status::Queued, "{live:?}");
             assert!(live.place.is_some(), "nobody will ever claim {live:?}");

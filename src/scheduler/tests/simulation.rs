@@ -461,9 +461,11 @@ fn assert_refusal(error: &CallError) {
         | CallError::QueueFull { .. }
         | CallError::KeyReused(_)
         | CallError::Stopping
+        | CallError::StoppingFirst(_)
         | CallError::Store(store::Error::Failed(_) | store::Error::Closed) => {}
         CallError::RateLimited { .. }
         | CallError::NotRedrivable(_)
+        | CallError::FunctionReplaced(..)
         | CallError::InputNotKept(_)
         | CallError::UnknownVersion(_)
         | CallError::Forgotten(_)

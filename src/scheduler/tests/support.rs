@@ -385,6 +385,7 @@ pub(super) fn background() -> Options {
         faults_max: 20,
         idempotency_ttl_ms: 86_400_000,
         queued_input_bytes_max: 1_000_000,
+        ..Options::default()
     }
 }
 
