@@ -216,8 +216,9 @@ async fn who_may_ask_and_what_may_be_asked_follows_the_configuration() {
             assert!(answer.starts_with(&expected), "{host}: {answer}");
         }
     }
-    for (address, status) in [("10.1.2.3", 201), ("192.168.1.2", 400), ("127.0.0.1", 400)] {
-        let spec = format!(r#"{{"name": "f", "endpointUrl": "http://{address}/"}}"#);
+    let services = [("10.1.2.3", 201), ("192.168.1.2", 400), ("127.0.0.1", 400)];
+    for (n, (address, status)) in services.into_iter().enumerate() {
+        let spec = format!(r#"{{"name": "f{n}", "endpointUrl": "http://{address}/"}}"#);
         let answer = exchange(api, post("/v1/functions", spec.as_bytes())).await;
         let expected = format!("HTTP/1.1 {status}");
         assert!(answer.starts_with(&expected), "{address}: {answer}");

@@ -17,7 +17,7 @@ async fn calls_that_wait_keep_nobody_from_draining() {
         })
         .echo("f")
         .await;
-    let waiting = world.invoke("f", json!(1));
+    let waiting = world.call("f", &[], json!(1));
     let others = async {
         let queued = "function_queue_depth{function=\"f\"}";
         within("the call to wait", async {
