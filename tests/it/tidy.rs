@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules under `src/` by layer: code imports from lower layers only.
-const LAYERS: [(&str, u8); 19] = [
+const LAYERS: [(&str, u8); 20] = [
     ("model", 0),
     ("clock", 0),
+    ("json", 0),
     ("folder", 0),
     ("execution", 1),
     ("store", 2),
