@@ -3,6 +3,7 @@
 //! **Invariant:** knows nothing but itself. No clock, no serde, no I/O: whoever speaks JSON or SQL converts.
 
 mod id;
+mod map;
 mod payload;
 mod spec;
 
@@ -10,6 +11,7 @@ pub use id::{
     Digest, ExecutionId, Fence, FunctionId, FunctionName, IdempotencyKey, InvalidDigest,
     InvalidFunctionName, InvalidIdempotencyKey, Timestamp, VersionNumber,
 };
+pub use map::{IdHasher, IdMap, IdSet};
 pub use payload::{ContentType, Encoding, Failure, Input, JSON, LogLine, LogStream, Logs, Output};
 pub use spec::{
     Backoff, Code, ExecutionMode, FunctionSettings, RecordMode, Shape, Spec, Version, VersionSpec,

@@ -17,7 +17,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::clock::Clock;
 use crate::model::{
-    FunctionId, FunctionName, FunctionSettings, Spec, Timestamp, Version, VersionNumber,
+    FunctionId, FunctionName, FunctionSettings, IdMap, Spec, Timestamp, Version, VersionNumber,
 };
 use crate::shutdown::Tasks;
 use crate::store::{self, FunctionRecord, Store};
@@ -134,7 +134,7 @@ struct Inner {
 #[derive(Default)]
 struct Table {
     by_name: HashMap<FunctionName, Arc<Function>>,
-    by_id: HashMap<FunctionId, Arc<Function>>,
+    by_id: IdMap<FunctionId, Arc<Function>>,
 }
 
 impl Table {

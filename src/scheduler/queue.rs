@@ -6,9 +6,9 @@
 //!
 //! **Invariant:** pure. No clock, no lock, no task: the same calls give the same order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
-use crate::model::{ExecutionId, Fence, FunctionId, Timestamp};
+use crate::model::{ExecutionId, Fence, FunctionId, IdMap, IdSet, Timestamp};
 
 /// What kind of place an attempt takes; each kind has a bound for the whole plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -50,7 +50,7 @@ struct Queue {
     deferred: BTreeMap<(Timestamp, u64), Item>,
     /// Places promised to executions that are on their way to disk.
     reserved: usize,
-    claims: HashSet<Fence>,
+    claims: IdSet<Fence>,
     ring: Option<Class>,
 }
 
@@ -82,9 +82,9 @@ pub(super) enum Taken {
 /// All queues of a plane.
 #[derive(Debug)]
 pub(super) struct Queues {
-    functions: HashMap<FunctionId, Queue>,
+    functions: IdMap<FunctionId, Queue>,
     rings: [VecDeque<FunctionId>; 2],
-    running: [HashMap<Fence, FunctionId>; 2],
+    running: [IdMap<Fence, FunctionId>; 2],
     running_max: [usize; 2],
     due: BTreeSet<(Timestamp, u64, FunctionId)>,
     sequence: u64,
@@ -94,7 +94,7 @@ impl Queues {
     /// Empty queues with plane-wide bounds on running guests and endpoint calls.
     pub(super) fn new(guests_max: u32, endpoint_calls_max: u32) -> Self {
         Self {
-            functions: HashMap::new(),
+            functions: IdMap::default(),
             rings: Default::default(),
             running: Default::default(),
             running_max: [guests_max as usize, endpoint_calls_max as usize],
@@ -115,7 +115,7 @@ impl Queues {
             ready: BTreeMap::new(),
             deferred: BTreeMap::new(),
             reserved: 0,
-            claims: HashSet::new(),
+            claims: IdSet::default(),
             ring: None,
         });
         if queue.bounds != bounds {
@@ -320,7 +320,7 @@ impl Queues {
 
     /// Attempts that run in the whole plane.
     pub(super) fn running_all(&self) -> usize {
-        self.running.iter().map(HashMap::len).sum()
+        self.running.iter().map(IdMap::len).sum()
     }
 
     /// Attempts of one class that run in the whole plane.

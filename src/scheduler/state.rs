@@ -3,7 +3,6 @@
 //! **Invariant:** methods here run under the lock and never wait; what has to happen outside (waking
 //! waiters, spawning dispatches, writing) is handed back as a value.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -14,7 +13,9 @@ use super::queue::{Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
 use crate::execution::{Execution, Policy, Requeued, State as ExecutionState, Status, Stepped};
-use crate::model::{ExecutionId, Fence, FunctionId, FunctionName, Output, Timestamp, Version};
+use crate::model::{
+    ExecutionId, Fence, FunctionId, FunctionName, IdMap, Output, Timestamp, Version,
+};
 use crate::observe::FunctionMetrics;
 use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
 
@@ -222,9 +223,9 @@ impl Delivery {
 /// The structure.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) live: HashMap<ExecutionId, Live>,
+    pub(super) live: IdMap<ExecutionId, Live>,
     pub(super) queues: Queues,
-    pub(super) functions: HashMap<FunctionId, FunctionState>,
+    pub(super) functions: IdMap<FunctionId, FunctionState>,
     pub(super) boot: u32,
     claims: u64,
     pub(super) queued_input_bytes: u64,
@@ -235,9 +236,9 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(queues: Queues, boot: u32, queued_input_bytes_max: u64) -> Self {
         Self {
-            live: HashMap::new(),
+            live: IdMap::default(),
             queues,
-            functions: HashMap::new(),
+            functions: IdMap::default(),
             boot,
             claims: 0,
             queued_input_bytes: 0,
