@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::gather;
 use super::options::Synchronous;
 
 /// How long a statement waits for another program (a backup) that holds a lock.
@@ -27,7 +28,11 @@ pub(super) fn open_writing(path: &Path, synchronous: Synchronous) -> rusqlite::R
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = match synchronous {
+        Synchronous::Full => Connection::open_with_flags_and_vfs(path, flags, gather::name()?)?,
+        // What is not synced must not be held back either: others would look for it.
+        Synchronous::Off => Connection::open_with_flags(path, flags)?,
+    };
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     prepare(&connection, -16_384)?;
     connection.pragma_update(

@@ -9,8 +9,10 @@
 
 mod backup;
 mod buffer;
+mod bundle;
 mod checkpoint;
 mod connection;
+mod gather;
 mod inbox;
 mod inspect;
 mod open;
@@ -19,6 +21,7 @@ mod options;
 mod read;
 mod readers;
 mod schema;
+mod statements;
 mod stats;
 mod write;
 mod writer;

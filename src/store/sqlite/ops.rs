@@ -49,7 +49,7 @@ pub(super) trait Operation: Send + 'static {
     fn weight(&self) -> Weight;
 
     /// Does it inside the open transaction.
-    fn apply(&self, writes: &Writes<'_>) -> Done<Self::Answer>;
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<Self::Answer>;
 
     /// The transitions it consists of: a claim that one of them supersedes need not be written.
     fn transitions(&self) -> &[Transition] {
@@ -65,7 +65,7 @@ pub(super) trait Job: Send {
     ///
     /// # Errors
     /// [`Problem::Broken`] or [`Problem::Sql`]: it may be half done.
-    fn apply(&mut self, writes: &Writes<'_>) -> Done<()>;
+    fn apply(&mut self, writes: &Writes<'_, '_>) -> Done<()>;
     /// Keeps a failure as the answer.
     fn fail(&mut self, error: Error);
     /// Tells the caller, if the caller is still there: the answer kept, once that is committed, or
@@ -100,7 +100,7 @@ impl<O: Operation> Job for Pending<O> {
         self.operation.transitions()
     }
 
-    fn apply(&mut self, writes: &Writes<'_>) -> Done<()> {
+    fn apply(&mut self, writes: &Writes<'_, '_>) -> Done<()> {
         self.answer = Some(match self.operation.apply(writes) {
             Ok(answer) => Ok(answer),
             Err(Problem::Refused(error)) => Err(error),
@@ -137,7 +137,7 @@ impl Operation for CreateFunction {
         Weight::one(0)
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<FunctionRecord> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<FunctionRecord> {
         writes.create_function(&self.name, &self.settings, &self.version)
     }
 }
@@ -155,7 +155,7 @@ impl Operation for AddVersion {
         Weight::one(0)
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<()> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<()> {
         writes.add_version(self.id, &self.settings, &self.version)
     }
 }
@@ -174,7 +174,7 @@ impl Operation for SetFunction {
         Weight::one(0)
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<()> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<()> {
         writes.set_function(self.id, &self.settings, self.active, self.now)
     }
 }
@@ -188,7 +188,7 @@ impl Operation for DeleteFunction {
         Weight::one(0)
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<()> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<()> {
         writes.delete_function(self.0)
     }
 }
@@ -208,7 +208,7 @@ impl Operation for Accept {
         Weight::one(bytes(request.input.body.len() + metadata))
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<Accepted> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<Accepted> {
         writes.accept(&self.0)
     }
 }
@@ -222,7 +222,7 @@ impl Operation for Transit {
         Weight::one(transition_bytes(&self.0))
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<Applied> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<Applied> {
         writes.transition(&self.0)
     }
 
@@ -240,7 +240,7 @@ impl Operation for TransitMany {
         Weight::many(self.0.len(), self.0.iter().map(transition_bytes).sum())
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<Vec<Applied>> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<Vec<Applied>> {
         self.0.iter().map(|t| writes.transition(t)).collect()
     }
 
@@ -259,7 +259,7 @@ impl Operation for Purge {
         Weight::many(rows.max(1), 0)
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<u32> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<u32> {
         writes.purge(&self.0)
     }
 }
@@ -274,7 +274,7 @@ impl Operation for Barrier {
         Weight::one(0)
     }
 
-    fn apply(&self, _writes: &Writes<'_>) -> Done<()> {
+    fn apply(&self, _writes: &Writes<'_, '_>) -> Done<()> {
         Ok(())
     }
 }
