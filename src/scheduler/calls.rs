@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::decide::store_panicked;
+use super::dispatch::Claimed;
 use super::queue::{Bounds, Full};
 use super::rate::{Limited, Limiter};
 use super::state::{FunctionState, Home, Live, Settling, State, Waiter};
@@ -82,11 +83,14 @@ impl Scheduler {
         let id = ExecutionId::new(self.inner.clock.now());
         let (waiter, result) = oneshot::channel();
         let until = Instant::now() + wait;
-        self.start_in_memory(&function, call, id, waiter, until)?;
+        let own = self.start_in_memory(&function, call, id, waiter, until)?;
         let mut gone = CallerGuard {
             scheduler: self,
             id: Some(id),
         };
+        if let Some(claimed) = own {
+            self.dispatch_here(claimed).await;
+        }
         let execution = self.wait_or_expire(id, result, until).await;
         gone.id = None;
         Ok(Invoked {
@@ -95,6 +99,7 @@ impl Scheduler {
         })
     }
 
+    /// Hands its claim back if it is claimed at once, for its caller to dispatch.
     fn start_in_memory(
         &self,
         function: &Arc<Function>,
@@ -102,12 +107,12 @@ impl Scheduler {
         id: ExecutionId,
         waiter: Waiter,
         until: Instant,
-    ) -> Result<(), CallError> {
+    ) -> Result<Option<Claimed>, CallError> {
         let now = self.inner.clock.now();
         let mut live = new_live(function, call, id, now, Home::Memory);
         live.waiters.push(waiter);
         live.caller_until = Some(until);
-        let claims = {
+        let mut claims = {
             let mut state = self.lock();
             self.reserve(&mut state, function)?;
             state.queues.unreserve(function.id);
@@ -118,8 +123,10 @@ impl Scheduler {
             state.push(id, now, now);
             self.claim_ready(&mut state)
         };
+        let own = claims.iter().position(|claimed| claimed.is_guest_of(id));
+        let own = own.map(|at| claims.swap_remove(at));
         self.spawn_dispatches(claims);
-        Ok(())
+        Ok(own)
     }
 
     async fn invoke_with_key(

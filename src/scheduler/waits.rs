@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::poll_immediate;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::task::JoinHandle;
@@ -62,6 +63,10 @@ impl Scheduler {
         until: Instant,
         result: &mut Coming,
     ) -> Option<Result<Arc<ExecutionRecord>, RecvError>> {
+        // There already, nearly always: the caller itself has dispatched it. No timer is needed then.
+        if let Some(ended) = poll_immediate(&mut *result).await {
+            return Some(ended);
+        }
         if let Ok(ended) = tokio::time::timeout_at(until, &mut *result).await {
             return Some(ended);
         }
