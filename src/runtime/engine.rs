@@ -86,6 +86,24 @@ pub(super) fn serving(guests_max: u32) -> Result<(Engine, PoolReport), NoPool> {
     serving_with(guests_max, safest_fast_wipe())
 }
 
+/// An engine that makes room for each guest as it comes, and what stands for its pool's report. Slower, but
+/// it reserves little address space.
+///
+/// # Errors
+/// If the compiler does not support this machine.
+pub(super) fn on_demand(guests_max: u32) -> wasmtime::Result<(Engine, PoolReport)> {
+    let report = PoolReport {
+        guests: guests_max,
+        slots: 0,
+        memories: 0,
+        reserved_bytes: 0,
+        wipe: Wipe::AllPages {
+            reason: "there is no pool",
+        },
+    };
+    Ok((Engine::new(&base())?, report))
+}
+
 /// What the pool would come to on this machine right now. Reserves it for a moment.
 ///
 /// # Errors

@@ -60,6 +60,8 @@ pub struct Options {
     pub code_dir: PathBuf,
     /// Guests that run at once in the whole process, at most. The pool has slots for a few more.
     pub guests_max: u32,
+    /// Where guests find room.
+    pub slots: Slots,
     /// Loaded code kept in memory, in bytes of compiled code (an LRU; the disk keeps the rest).
     pub loaded_bytes_max: u64,
     /// Uploads that wait for the compiler, at most; one more is refused as busy.
@@ -70,12 +72,23 @@ pub struct Options {
     pub compile_memory_bytes_max: u64,
 }
 
+/// Where guests find room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Slots {
+    /// In a pool that is reserved at start, each slot wiped between two guests.
+    #[default]
+    Pool,
+    /// In memory that is mapped for each guest: for tools like valgrind, under which a pool finds no room.
+    OnDemand,
+}
+
 impl Options {
     /// The defaults, for this folder.
     pub fn new(code_dir: impl Into<PathBuf>) -> Self {
         Self {
             code_dir: code_dir.into(),
             guests_max: 256,
+            slots: Slots::Pool,
             loaded_bytes_max: 512 * 1024 * 1024,
             compile_queue_max: 16,
             compile_timeout_s: 120,
@@ -179,8 +192,11 @@ impl Runtime {
     /// # Errors
     /// [`OpenError`].
     pub fn open(options: &Options, compiler: Arc<dyn Compiler>) -> Result<Self, OpenError> {
-        let (engine, pool) = engine::serving(options.guests_max)?;
         let setup = |error: wasmtime::Error| OpenError::Setup(format!("{error:#}"));
+        let (engine, pool) = match options.slots {
+            Slots::Pool => engine::serving(options.guests_max)?,
+            Slots::OnDemand => engine::on_demand(options.guests_max).map_err(setup)?,
+        };
         let cache = Cache::open(&options.code_dir, &engine).map_err(|cause| OpenError::Folder {
             path: options.code_dir.clone(),
             cause,
