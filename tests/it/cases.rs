@@ -66,13 +66,48 @@ async fn link_check_reports() {
     check_cases(&world, "link-check", "link-check").await;
 }
 
-/// A call POSTs its input, and a site takes none.
+/// At its own address the site is mounted below a prefix, and its pages know.
 #[tokio::test]
-async fn static_site_refuses_what_is_posted() {
+async fn static_site_is_a_web_server() {
     let world = with("static-site").await;
-    let answer = world.invoke("static-site", json!({})).await.expect(200);
-    assert_eq!(answer["status"], "error", "{answer}");
-    assert_eq!(answer["error"]["code"], "METHOD_NOT_ALLOWED", "{answer}");
+    let ask = |method: &'static str, path: String, headers: Vec<(&'static str, String)>| {
+        let world = &world;
+        async move {
+            let headers: Vec<_> = headers
+                .iter()
+                .map(|(name, value)| (*name, &**value))
+                .collect();
+            let path = format!("/fn/static-site{path}");
+            world
+                .ask(method, &path, &headers, axum::body::Body::empty())
+                .await
+        }
+    };
+    for case in guests::cases("static-site") {
+        let (input, expected) = (&case["input"], &case["output"]);
+        let method = match input["method"].as_str().unwrap() {
+            "HEAD" => "HEAD",
+            "POST" => "POST",
+            _ => "GET",
+        };
+        let path = input["path"].as_str().unwrap().to_owned();
+        let answer = ask(method, path, Vec::new()).await;
+        assert_eq!(answer.status, expected["status"], "{case}");
+        if let Some(content_type) = expected["contentType"].as_str() {
+            assert_eq!(answer.header("content-type"), content_type, "{case}");
+        }
+        let body = String::from_utf8_lossy(&answer.body);
+        if let Some(part) = expected["contains"].as_str() {
+            let part = part.replace("href=\"/\"", "href=\"/fn/static-site/\"");
+            assert!(body.contains(&part), "{case}: {body}");
+        }
+        assert!(method != "HEAD" || body.is_empty(), "{case}: {body}");
+    }
+    let page = ask("GET", "/parts".to_owned(), Vec::new()).await;
+    let known = ("if-none-match", page.header("etag").to_owned());
+    let again = ask("GET", "/parts".to_owned(), vec![known]).await;
+    assert_eq!(again.status, 304);
+    assert!(again.body.is_empty());
 }
 
 #[tokio::test]
