@@ -18,8 +18,8 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::clock::Clock;
 use crate::model::{
-    Code, Digest, FunctionId, FunctionName, FunctionSettings, SecretName, Spec, Timestamp, Version,
-    VersionNumber,
+    Code, Digest, FunctionId, FunctionName, FunctionSettings, IdMap, SecretName, Spec, Timestamp,
+    Version, VersionNumber,
 };
 use crate::secrets::{self, Vault};
 use crate::shutdown::Tasks;
@@ -171,7 +171,7 @@ struct Inner {
 #[derive(Default)]
 struct Table {
     by_name: HashMap<FunctionName, Arc<Function>>,
-    by_id: HashMap<FunctionId, Arc<Function>>,
+    by_id: IdMap<FunctionId, Arc<Function>>,
 }
 
 impl Table {

@@ -3,7 +3,6 @@
 //! **Invariant:** methods here run under the lock and never wait; what has to happen outside (waking
 //! waiters, spawning dispatches, writing) is handed back as a value.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -15,7 +14,9 @@ use super::queue::{Company, Item, Lane, Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
 use crate::execution::{Execution, Policy, Requeued, State as ExecutionState, Status, Stepped};
-use crate::model::{ExecutionId, Fence, FunctionId, FunctionName, Output, Timestamp, Version};
+use crate::model::{
+    ExecutionId, Fence, FunctionId, FunctionName, IdMap, IdSet, Output, Timestamp, Version,
+};
 use crate::observe::FunctionMetrics;
 use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
 
@@ -252,11 +253,11 @@ impl Delivery {
 /// The structure.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) live: HashMap<ExecutionId, Live>,
+    pub(super) live: IdMap<ExecutionId, Live>,
     /// Which of them no store has: lists look for these, behind however many others.
-    pub(super) in_memory: HashSet<ExecutionId>,
+    pub(super) in_memory: IdSet<ExecutionId>,
     pub(super) queues: Queues,
-    pub(super) functions: HashMap<FunctionId, FunctionState>,
+    pub(super) functions: IdMap<FunctionId, FunctionState>,
     pub(super) admission: Admission,
     pub(super) boot: u32,
     claims: u64,
@@ -273,10 +274,10 @@ impl State {
         queued_input_bytes_max: u64,
     ) -> Self {
         Self {
-            live: HashMap::new(),
-            in_memory: HashSet::new(),
+            live: IdMap::default(),
+            in_memory: IdSet::default(),
             queues,
-            functions: HashMap::new(),
+            functions: IdMap::default(),
             admission,
             boot,
             claims: 0,

@@ -5,11 +5,10 @@
 //!
 //! **Invariant:** holds at most `bytes_max`; taking a record in never waits.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::model::{ExecutionId, Output, RecordMode};
+use crate::model::{ExecutionId, IdMap, Output, RecordMode};
 use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
 
 /// What a record without bodies is counted as, beside its error text.
@@ -54,7 +53,7 @@ pub(super) enum Urgency {
 
 #[derive(Debug, Default)]
 struct Held {
-    by_id: HashMap<ExecutionId, Arc<Ended>>,
+    by_id: IdMap<ExecutionId, Arc<Ended>>,
     waiting: Vec<Arc<Ended>>,
     bytes: u64,
 }
