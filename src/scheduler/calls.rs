@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::admission::{Entry, QueueLimit, RunTimes};
 use super::decide::store_panicked;
+use super::dispatch::Claimed;
 use super::queue::{Bounds, Lane};
 use super::rate::Limiter;
 use super::state::{FunctionState, Home, Live, Settling, State, Waiter};
@@ -84,12 +85,15 @@ impl Scheduler {
         let id = self.inner.dice.execution_id(now);
         let (waiter, result) = oneshot::channel();
         let until = Instant::now() + wait;
-        let queue_limit =
+        let (own, queue_limit) =
             self.start_in_memory(&function, call, (id, now), waiter, (wait, until))?;
         let mut gone = CallerGuard {
             scheduler: self,
             id: Some(id),
         };
+        if let Some(claimed) = own {
+            self.dispatch_here(claimed).await;
+        }
         let execution = match queue_limit {
             None => self.wait_or_expire(id, result, until).await,
             Some(limit) => {
@@ -104,6 +108,7 @@ impl Scheduler {
         })
     }
 
+    /// Hands its claim back if it is claimed at once, for its caller to dispatch.
     fn start_in_memory(
         &self,
         function: &Arc<Function>,
@@ -112,11 +117,11 @@ impl Scheduler {
         (id, now): (ExecutionId, Timestamp),
         waiter: Waiter,
         (wait, until): (Duration, Instant),
-    ) -> Result<Option<QueueLimit>, CallError> {
+    ) -> Result<(Option<Claimed>, Option<QueueLimit>), CallError> {
         let mut live = new_live(function, call, id, now, Home::Memory);
         live.waiters.push(waiter);
         live.caller_until = Some(until);
-        let (queue_limit, claims) = {
+        let (queue_limit, mut claims) = {
             let mut state = self.lock();
             self.check_entry(&mut state, function, Entry::Caller(wait))?;
             if let Some(function) = state.functions.get(&function.id) {
@@ -128,8 +133,10 @@ impl Scheduler {
             let claims = self.claim_ready(&mut state);
             (self.queue_limit(&state, until), claims)
         };
+        let own = claims.iter().position(|claimed| claimed.is_guest_of(id));
+        let own = own.map(|at| claims.swap_remove(at));
         self.spawn_dispatches(claims);
-        Ok(queue_limit)
+        Ok((own, queue_limit))
     }
 
     async fn invoke_with_key(

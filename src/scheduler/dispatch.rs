@@ -3,11 +3,14 @@
 //! **Invariant:** a claim's slot is released exactly once and its execution never stays `running`, whatever
 //! happens in between: an answer, a panic, a stop.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::poll_immediate;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::decide::Release;
 use super::decide::{Change, Decided};
 use super::output::classify;
-use super::queue::Lane;
+use super::queue::{Class, Lane};
+use super::runner::class_of;
 use super::state::{ClaimLog, Home, Removed, Run, Settling, State};
 use super::{CallError, Finalized, Scheduler};
 use crate::execution::{
@@ -55,6 +59,11 @@ enum ClaimKind {
 }
 
 impl Claimed {
+    /// Whether it is a guest's run for this execution.
+    pub(super) fn is_guest_of(&self, id: ExecutionId) -> bool {
+        self.id == id && self.kind == ClaimKind::Run && class_of(&self.version.code) == Class::Guest
+    }
+
     /// Counts its beginning, after it waited for so long.
     fn count(&self, lane: Lane, waited: Duration) {
         let Some(metrics) = &self.metrics else {
@@ -196,19 +205,28 @@ impl Scheduler {
 
     /// Spawns one dispatch.
     pub(super) fn spawn_dispatch(&self, claimed: Claimed) -> JoinHandle<Finalized> {
+        self.inner.tasks.spawn(self.dispatching(claimed))
+    }
+
+    /// Dispatches as far as it goes without waiting, in the task of the caller that waits for it: most guests
+    /// wait for nothing, and then no task has to be made and woken. What does wait goes on in a task of its
+    /// own, so that it never depends on whether its caller asks again.
+    pub(super) async fn dispatch_here(&self, claimed: Claimed) {
+        let mut dispatch = self.dispatching(claimed);
+        if poll_immediate(&mut dispatch).await.is_none() {
+            drop(self.inner.tasks.spawn(dispatch));
+        }
+    }
+
+    /// One allocation now: a task is copied several times while it is made, and this future is large.
+    fn dispatching(&self, claimed: Claimed) -> Dispatching {
         let scheduler = self.clone();
-        self.inner
-            .tasks
-            .spawn(async move { scheduler.dispatch(claimed).await })
+        Box::pin(async move { scheduler.dispatch(claimed).await })
     }
 
     async fn dispatch(&self, claimed: Claimed) -> Finalized {
         if claimed.kind == ClaimKind::AgeOut {
-            let decided = self.decide(claimed.id, Change::of(Event::AgeOut)).await;
-            if let Ok(Decided::Rejected(_)) = decided {
-                self.put_back(claimed.id);
-            }
-            return self.finalized(claimed.id, decided).await;
+            return Box::pin(self.age_out(claimed.id)).await;
         }
         let mut guard = DispatchGuard {
             scheduler: self.clone(),
@@ -225,6 +243,14 @@ impl Scheduler {
         let finalized = self.finalize_dispatch(&claimed, ran).await;
         guard.claim = None;
         finalized
+    }
+
+    async fn age_out(&self, id: ExecutionId) -> Finalized {
+        let decided = self.decide(id, Change::of(Event::AgeOut)).await;
+        if let Ok(Decided::Rejected(_)) = decided {
+            self.put_back(id);
+        }
+        self.finalized(id, decided).await
     }
 
     /// Queues what left its queue and was not claimed after all (the wall clock was set back in between).
@@ -345,7 +371,7 @@ impl Scheduler {
                 fence: claimed.fence,
                 cause: format!("its outcome could not be recorded: {why}"),
             };
-            decided = self.insist(claimed.id, Change::of(event)).await;
+            decided = Box::pin(self.insist(claimed.id, Change::of(event))).await;
         }
         self.finalized(claimed.id, decided).await
     }
@@ -384,7 +410,7 @@ impl Scheduler {
         let status = match status {
             Some(status) => status,
             // It ended another way meanwhile: say how.
-            None => match self.execution(id).await {
+            None => match Box::pin(self.execution(id)).await {
                 Ok(Some(record)) => record.execution.status(),
                 // Nobody knows it any more: it lived in memory, and a stop has let it go.
                 Ok(None) => Status::Cancelled,
@@ -397,6 +423,9 @@ impl Scheduler {
         }
     }
 }
+
+/// A dispatch on its way.
+type Dispatching = Pin<Box<dyn Future<Output = Finalized> + Send>>;
 
 /// Sees a dispatch through that ended without an answer: its slot is freed and a fault recorded.
 struct DispatchGuard {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::poll_immediate;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::task::JoinHandle;
@@ -47,6 +48,10 @@ impl Scheduler {
         until: Instant,
         limit: QueueLimit,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
+        // See below: no timer is needed for a result that is there.
+        if let Some(ended) = poll_immediate(&mut result).await {
+            return ended.map_err(|_| CallError::Stopping);
+        }
         if let Ok(ended) = tokio::time::timeout_at(limit.until, &mut result).await {
             return ended.map_err(|_| CallError::Stopping);
         }
@@ -87,6 +92,10 @@ impl Scheduler {
         until: Instant,
         result: &mut Coming,
     ) -> Option<Result<Arc<ExecutionRecord>, RecvError>> {
+        // There already, nearly always: the caller itself has dispatched it. No timer is needed then.
+        if let Some(ended) = poll_immediate(&mut *result).await {
+            return Some(ended);
+        }
         if let Ok(ended) = tokio::time::timeout_at(until, &mut *result).await {
             return Some(ended);
         }
