@@ -258,11 +258,10 @@ impl Scheduler {
     /// Whether there is room for a new execution and, where somebody waits, in time.
     pub(super) fn check_entry(
         &self,
-        state: &mut State,
+        state: &State,
         function: &Function,
         entry: Entry,
     ) -> Result<(), CallError> {
-        self.ensure_function(state, function)?;
         let Err((crowded, wait)) = self.judge_entry(state, function, entry) else {
             return Ok(());
         };

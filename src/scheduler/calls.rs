@@ -50,7 +50,8 @@ impl Scheduler {
     /// # Errors
     /// See [`CallError`].
     pub async fn enqueue(&self, call: Call) -> Result<Enqueued, CallError> {
-        let function = self.admit(&call)?;
+        let function = self.look_up(&call)?;
+        self.admit(&mut self.lock(), &function)?;
         let scheduler = self.clone();
         self.detached(async move {
             let body_hash = call.key.as_ref().map(|(_, hash)| *hash);
@@ -75,10 +76,11 @@ impl Scheduler {
     /// # Errors
     /// See [`CallError`]. A function's failure and a timeout are results, not errors.
     pub async fn invoke(&self, call: Call) -> Result<Invoked, CallError> {
-        let function = self.admit(&call)?;
+        let function = self.look_up(&call)?;
         let spec = &function.active.spec;
         let wait = call.wait.unwrap_or(Duration::from_millis(spec.timeout_ms));
         if call.key.is_some() {
+            self.admit(&mut self.lock(), &function)?;
             return self.invoke_with_key(function, call, wait).await;
         }
         let now = self.inner.clock.now();
@@ -123,7 +125,8 @@ impl Scheduler {
         live.caller_until = Some(until);
         let (queue_limit, mut claims) = {
             let mut state = self.lock();
-            self.check_entry(&mut state, function, Entry::Caller(wait))?;
+            self.admit(&mut state, function)?;
+            self.check_entry(&state, function, Entry::Caller(wait))?;
             if let Some(function) = state.functions.get(&function.id) {
                 function.metrics.enqueued();
                 function.metrics.sync_queue().admitted();
@@ -193,17 +196,18 @@ impl Scheduler {
         }
     }
 
-    /// Looks the function up and asks the rates. Replays count too: a caller that repeats itself is load.
-    fn admit(&self, call: &Call) -> Result<Arc<Function>, CallError> {
+    fn look_up(&self, call: &Call) -> Result<Arc<Function>, CallError> {
         let found = self.inner.registry.get(&call.function);
-        let function = found.ok_or_else(|| CallError::UnknownFunction(call.function.clone()))?;
-        let mut state = self.lock();
-        self.ensure_function(&mut state, &function)?;
+        found.ok_or_else(|| CallError::UnknownFunction(call.function.clone()))
+    }
+
+    /// Makes sure of the function and asks the rates. Replays count too: a caller that repeats itself is load.
+    fn admit(&self, state: &mut State, function: &Function) -> Result<(), CallError> {
+        self.ensure_function(state, function)?;
         // It may have seen raised bounds before whoever raised them says so.
-        let claims = self.claim_ready(&mut state);
+        let claims = self.claim_ready(state);
         self.spawn_dispatches(claims);
-        self.check_rates(&state, &function)?;
-        Ok(Arc::clone(&function))
+        self.check_rates(state, function)
     }
 
     /// Makes the scheduler's side of a function, with its present settings.
@@ -220,6 +224,11 @@ impl Scheduler {
         let Some(present) = self.inner.registry.get_by_id(function.id) else {
             return Err(CallError::UnknownFunction(function.name.clone()));
         };
+        if let Some(known) = state.functions.get(&function.id)
+            && Arc::ptr_eq(&known.present, &present)
+        {
+            return Ok(());
+        }
         let settings = &present.settings;
         let bounds = Bounds {
             concurrency: settings.concurrency,
@@ -233,9 +242,11 @@ impl Scheduler {
                 metrics: self.inner.metrics.function(&function.name),
                 limiter: Limiter::new(settings),
                 runs: RunTimes::default(),
+                present: Arc::clone(&present),
             });
         known.limiter.update(settings);
         known.metrics.set_concurrency(settings.concurrency);
+        known.present = present;
         Ok(())
     }
 
@@ -279,7 +290,9 @@ impl Scheduler {
         };
         {
             let mut state = self.lock();
-            self.check_entry(&mut state, function, entry)?;
+            // It may have been deleted since it was looked up.
+            self.ensure_function(&mut state, function)?;
+            self.check_entry(&state, function, entry)?;
             state.queues.reserve(function.id, entry.lane());
             state.insert(live);
         }

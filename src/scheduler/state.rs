@@ -18,6 +18,7 @@ use crate::model::{
     ExecutionId, Fence, FunctionId, FunctionName, IdMap, IdSet, Output, Timestamp, Version,
 };
 use crate::observe::FunctionMetrics;
+use crate::registry::Function;
 use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
 
 /// See [`State::take_back`].
@@ -225,6 +226,8 @@ pub(super) struct FunctionState {
     pub(super) metrics: Arc<FunctionMetrics>,
     pub(super) limiter: Limiter,
     pub(super) runs: RunTimes,
+    /// The function whose settings act here.
+    pub(super) present: Arc<Function>,
 }
 
 /// A result that is final: to be told to those who wait, once the lock is released.
