@@ -26,7 +26,7 @@ fn id(number: u8) -> ExecutionId {
 /// Three calls: with everything, with nothing, with two runs.
 fn filled() -> (Bundle, [Request; 3]) {
     let requests = [request("first"), request(""), request("third")];
-    let mut runs = vec![attempt(Fence(7)), attempt(Fence(9))];
+    let mut runs = [attempt(Fence(7)), attempt(Fence(9))];
     runs[1].failure = Some(failure());
     runs[1].outcome = "retry";
     (runs[1].init_ms, runs[1].cpu_us) = (None, None);
