@@ -217,7 +217,6 @@ impl State {
             known.runs.begin(now);
         }
         self.queues.claim(function, item, fence);
-        self.gauges(function);
     }
 
     /// Frees a claim's slot, and remembers how long it was held.
@@ -230,7 +229,6 @@ impl State {
         if let Some(known) = self.functions.get_mut(&function) {
             known.runs.end(began, release.held, now);
         }
-        self.gauges(function);
     }
 }
 

@@ -328,7 +328,6 @@ impl State {
         if live.home == Home::Durable && live.request.is_some() {
             self.queued_input_bytes = self.queued_input_bytes.saturating_sub(live.input_bytes);
         }
-        self.gauges(live.function_id);
         Some(live)
     }
 
@@ -340,8 +339,6 @@ impl State {
         let item = live.item();
         live.place = self.queues.push(live.function_id, item, due, now);
         live.ready = Instant::now();
-        let function = live.function_id;
-        self.gauges(function);
     }
 
     /// Puts a queued execution back whose decision could not be recorded, so that it is not lost; a little
@@ -435,9 +432,9 @@ impl State {
         }
     }
 
-    /// Brings the gauges of a function up to date.
-    pub(super) fn gauges(&self, function: FunctionId) {
-        if let Some(state) = self.functions.get(&function) {
+    /// Brings the gauges of all functions up to date.
+    pub(super) fn gauges(&self) {
+        for (&function, state) in &self.functions {
             state.metrics.set_queue_depth(self.queues.waiting(function));
             state.metrics.set_in_flight(self.queues.running(function));
             let callers = self.queues.waiting_callers(function);
