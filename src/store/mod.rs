@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::execution::{Execution, Status};
+use crate::execution::{Execution, Status, Streamed};
 use crate::model::{
     ExecutionId, Failure, Fence, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Input,
     Logs, Output, RecordMode, RuntimeRevision, SecretName, Timestamp, Version, VersionNumber,
@@ -240,10 +240,43 @@ pub struct EndedExecution {
     pub request: Arc<Request>,
     /// The result.
     pub output: Option<Output>,
+    /// Its caller spoke with the function: of input and output only these sizes are kept, and of its runs only
+    /// what says more than that all went well.
+    pub streamed: Option<Streamed>,
     /// Its runs.
     pub attempts: Vec<AttemptRecord>,
     /// How much of it to keep.
     pub record: RecordMode,
+}
+
+impl EndedExecution {
+    /// Bytes of the input.
+    pub(crate) fn input_bytes(&self) -> u64 {
+        match &self.streamed {
+            Some(streamed) => streamed.input_bytes,
+            None => u64::try_from(self.request.input.body.len()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Bytes of the output, if there is one.
+    pub(crate) fn output_bytes(&self) -> Option<u64> {
+        let kept = self.output.as_ref();
+        match &self.streamed {
+            Some(streamed) => Some(streamed.output_bytes),
+            None => kept.map(|output| u64::try_from(output.body.len()).unwrap_or(u64::MAX)),
+        }
+    }
+
+    /// Lets go of what is not to be kept of one whose caller spoke with the function.
+    pub(crate) fn without_streams(mut self) -> Self {
+        if self.streamed.is_some() {
+            self.output = None;
+            self.attempts.retain(|attempt| {
+                attempt.failure.is_some() || attempt.cold_start || !attempt.logs.lines.is_empty()
+            });
+        }
+        self
+    }
 }
 
 /// An execution as it is read back.
