@@ -6,6 +6,7 @@
 //! **Invariant:** nothing outside this folder knows which database it is, and nothing in it knows HTTP,
 //! wasm or queues.
 
+mod ended;
 mod lock;
 pub mod memory;
 mod record;
@@ -14,14 +15,16 @@ pub mod sqlite;
 #[cfg(test)]
 mod conformance;
 
+pub use ended::EndedExecution;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::execution::{Execution, Status, Streamed};
+use crate::execution::{Execution, Status};
 use crate::model::{
     ExecutionId, Failure, Fence, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Input,
-    Logs, Output, RecordMode, RuntimeRevision, SecretName, Timestamp, Version, VersionNumber,
+    Logs, Output, RuntimeRevision, SecretName, Timestamp, Version, VersionNumber,
 };
 
 /// What went wrong with a store.
@@ -221,62 +224,6 @@ pub struct ClaimRecord {
     pub attempt: u32,
     /// When.
     pub at: Timestamp,
-}
-
-/// An execution that lived in memory and has ended: written behind, never waited for.
-#[derive(Debug, Clone)]
-pub struct EndedExecution {
-    /// Its id.
-    pub id: ExecutionId,
-    /// Whose.
-    pub function_id: FunctionId,
-    /// The function's name.
-    pub function: FunctionName,
-    /// The version it ran.
-    pub version: VersionNumber,
-    /// Its final record.
-    pub execution: Execution,
-    /// What the caller sent.
-    pub request: Arc<Request>,
-    /// The result.
-    pub output: Option<Output>,
-    /// Its caller spoke with the function: of input and output only these sizes are kept, and of its runs only
-    /// what says more than that all went well.
-    pub streamed: Option<Streamed>,
-    /// Its runs.
-    pub attempts: Vec<AttemptRecord>,
-    /// How much of it to keep.
-    pub record: RecordMode,
-}
-
-impl EndedExecution {
-    /// Bytes of the input.
-    pub(crate) fn input_bytes(&self) -> u64 {
-        match &self.streamed {
-            Some(streamed) => streamed.input_bytes,
-            None => u64::try_from(self.request.input.body.len()).unwrap_or(u64::MAX),
-        }
-    }
-
-    /// Bytes of the output, if there is one.
-    pub(crate) fn output_bytes(&self) -> Option<u64> {
-        let kept = self.output.as_ref();
-        match &self.streamed {
-            Some(streamed) => Some(streamed.output_bytes),
-            None => kept.map(|output| u64::try_from(output.body.len()).unwrap_or(u64::MAX)),
-        }
-    }
-
-    /// Lets go of what is not to be kept of one whose caller spoke with the function.
-    pub(crate) fn without_streams(mut self) -> Self {
-        if self.streamed.is_some() {
-            self.output = None;
-            self.attempts.retain(|attempt| {
-                attempt.failure.is_some() || attempt.cold_start || !attempt.logs.lines.is_empty()
-            });
-        }
-        self
-    }
 }
 
 /// An execution as it is read back.
