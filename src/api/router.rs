@@ -15,10 +15,13 @@ use axum::routing::{get, post, put};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Error;
-use super::guard::{GuardLayer, Hosts};
+use super::guard::GuardLayer;
 use super::segment::Segment;
 use super::told::ToldLayer;
-use super::{State, admin, drain, executions, export, functions, health, invocations, secrets};
+use super::{
+    State, admin, drain, executions, export, functions, health, invocations, raw, secrets,
+};
+use crate::observe::Metrics;
 
 /// The API.
 pub fn router(state: Arc<State>) -> Router {
@@ -69,12 +72,16 @@ pub fn router(state: Arc<State>) -> Router {
             post(executions::complete),
         )
         .merge(observed());
-    finished(routes, state)
+    let metrics = state.metrics.clone();
+    let functions = raw::FunctionsLayer::new(Arc::clone(&state));
+    // Outside the guard: requests for functions are the functions' own.
+    told(guarded(routes, state).layer(functions), metrics)
 }
 
 /// Health and metrics alone, for the management port.
 pub fn management_router(state: Arc<State>) -> Router {
-    finished(observed(), state)
+    let metrics = state.metrics.clone();
+    told(guarded(observed(), state), metrics)
 }
 
 fn observed() -> Router<Arc<State>> {
@@ -85,18 +92,24 @@ fn observed() -> Router<Arc<State>> {
         .route("/actuator/prometheus", get(health::prometheus))
 }
 
-/// Adds what holds for all routes. Layers wrap what stands before them: a panic is caught outside the guard.
-fn finished(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
-    let hosts = Hosts::new(&state.options.listen, &state.options.allowed_hosts);
+/// Adds what holds for all routes.
+fn guarded(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
+    let hosts = Arc::clone(&state.hosts);
     routes
         .fallback(async |uri: Uri| Error::unknown_path(uri.path()))
         .method_not_allowed_fallback(async || Error::method_not_allowed(None))
         .layer((
-            ToldLayer(state.metrics.clone()),
-            CatchPanicLayer::custom(Error::from_panic),
             GuardLayer::new(hosts),
             // Bodies are bounded where they are read.
             DefaultBodyLimit::disable(),
         ))
         .with_state(state)
+}
+
+/// Adds what holds for all requests. A panic is caught outside everything that may have one.
+fn told(router: Router, metrics: Metrics) -> Router {
+    router.layer((
+        ToldLayer(metrics),
+        CatchPanicLayer::custom(Error::from_panic),
+    ))
 }

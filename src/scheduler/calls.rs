@@ -16,7 +16,7 @@ use super::decide::store_panicked;
 use super::dispatch::Claimed;
 use super::queue::{Bounds, Lane};
 use super::rate::Limiter;
-use super::state::{FunctionState, Home, Live, Settling, State, Waiter};
+use super::state::{FunctionState, Home, Live, Settling, State};
 use super::waits::CallerGuard;
 use super::{Call, CallError, Enqueued, Invoked, Scheduler};
 use crate::execution::Execution;
@@ -85,10 +85,12 @@ impl Scheduler {
         }
         let now = self.inner.clock.now();
         let id = self.inner.dice.execution_id(now);
-        let (waiter, result) = oneshot::channel();
+        let (waiter, mut result) = oneshot::channel();
         let until = Instant::now() + wait;
-        let (own, queue_limit) =
-            self.start_in_memory(&function, call, (id, now), waiter, (wait, until))?;
+        let mut live = new_live(&function, call, id, now, Home::Memory);
+        live.waiters.push(waiter);
+        live.caller_until = Some(until);
+        let (own, queue_limit) = self.start_in_memory(&function, live, (wait, until))?;
         let mut gone = CallerGuard {
             scheduler: self,
             id: Some(id),
@@ -96,6 +98,7 @@ impl Scheduler {
         if let Some(claimed) = own {
             self.dispatch_here(claimed).await;
         }
+        let result = &mut result;
         let execution = match queue_limit {
             None => self.wait_or_expire(id, result, until).await,
             Some(limit) => {
@@ -110,19 +113,15 @@ impl Scheduler {
         })
     }
 
-    /// Hands its claim back if it is claimed at once, for its caller to dispatch.
-    fn start_in_memory(
+    /// Admits an execution that lives in memory and queues it. Hands its claim back if it is claimed at once, for
+    /// its caller to dispatch.
+    pub(super) fn start_in_memory(
         &self,
         function: &Arc<Function>,
-        call: Call,
-        // Lists by time go by the id, so it has to be of the very time that the record shows.
-        (id, now): (ExecutionId, Timestamp),
-        waiter: Waiter,
+        live: Live,
         (wait, until): (Duration, Instant),
     ) -> Result<(Option<Claimed>, Option<QueueLimit>), CallError> {
-        let mut live = new_live(function, call, id, now, Home::Memory);
-        live.waiters.push(waiter);
-        live.caller_until = Some(until);
+        let (id, now) = (live.id, live.execution.created_at);
         let (queue_limit, mut claims) = {
             let mut state = self.lock();
             self.admit(&mut state, function)?;
@@ -202,7 +201,7 @@ impl Scheduler {
     }
 
     /// Makes sure of the function and asks the rates. Replays count too: a caller that repeats itself is load.
-    fn admit(&self, state: &mut State, function: &Function) -> Result<(), CallError> {
+    pub(super) fn admit(&self, state: &mut State, function: &Function) -> Result<(), CallError> {
         self.ensure_function(state, function)?;
         // It may have seen raised bounds before whoever raised them says so.
         let claims = self.claim_ready(state);
@@ -346,7 +345,14 @@ impl Scheduler {
     }
 }
 
-fn new_live(function: &Function, call: Call, id: ExecutionId, now: Timestamp, home: Home) -> Live {
+/// The live entry of a new call.
+pub(super) fn new_live(
+    function: &Function,
+    call: Call,
+    id: ExecutionId,
+    now: Timestamp,
+    home: Home,
+) -> Live {
     let input_bytes = call.input.body.len() as u64;
     let request = Request {
         input: call.input,

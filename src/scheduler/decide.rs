@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::dispatch::Claimed;
 use super::state::{Delivery, Home, Live, Removed, Settling, State, wake_settled};
 use super::{CallError, Scheduler};
-use crate::execution::{Event, Policy, Rejected, State as ExecutionState, Stepped, step};
+use crate::execution::{Event, Policy, Rejected, State as ExecutionState, Stepped, Streamed, step};
 use crate::model::{ExecutionId, Fence, Output};
 use crate::store::{self, Applied, AttemptRecord, ExecutionRecord, Guard, Transition};
 
@@ -35,6 +35,8 @@ pub(super) struct Change {
     pub(super) output: Option<Output>,
     /// The run that ended with this event.
     pub(super) attempt: Option<AttemptRecord>,
+    /// What went past, where nothing of it is kept.
+    pub(super) streamed: Option<Streamed>,
     /// The claim whose slot is free now.
     pub(super) release: Option<Release>,
 }
@@ -55,6 +57,7 @@ impl Change {
             event,
             output: None,
             attempt: None,
+            streamed: None,
             release: None,
         }
     }
@@ -146,6 +149,10 @@ impl Scheduler {
         if let Some(attempt) = &attempt {
             live.cold_start = attempt.cold_start;
             live.init_ms = attempt.init_ms;
+        }
+        if let (Some(streamed), Some(direct)) = (change.streamed, &mut live.direct) {
+            live.input_bytes = streamed.input_bytes;
+            direct.output_bytes = Some(streamed.output_bytes);
         }
         let output = change.output.take();
         match live.home {

@@ -13,12 +13,15 @@ use super::admission::{Admission, RunTimes};
 use super::queue::{Company, Item, Lane, Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
-use crate::execution::{Execution, Policy, Requeued, State as ExecutionState, Status, Stepped};
+use crate::execution::{
+    Execution, Policy, Requeued, State as ExecutionState, Status, Stepped, Streamed,
+};
 use crate::model::{
     ExecutionId, Fence, FunctionId, FunctionName, IdMap, IdSet, Output, Timestamp, Version,
 };
 use crate::observe::FunctionMetrics;
 use crate::registry::Function;
+use crate::runtime::Exchange;
 use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
 
 /// See [`State::take_back`].
@@ -63,6 +66,15 @@ pub(super) struct Run {
     pub(super) stop: CancellationToken,
 }
 
+/// What is particular to an execution whose caller speaks with the function.
+#[derive(Debug)]
+pub(super) struct Direct {
+    /// Taken by the one attempt that there is.
+    pub(super) exchange: Option<Exchange>,
+    /// Bytes that the function sent past us.
+    pub(super) output_bytes: Option<u64>,
+}
+
 /// An execution that has not ended.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -87,6 +99,8 @@ pub(super) struct Live {
     pub(super) ready: Instant,
     pub(super) run: Option<Run>,
     pub(super) waiters: Vec<Waiter>,
+    /// Its caller speaks with the function: it runs once, and only a summary of it is kept.
+    pub(super) direct: Option<Direct>,
     /// Runs of an execution that lives in memory.
     pub(super) attempts: Vec<AttemptRecord>,
     pub(super) settling: Settling,
@@ -125,6 +139,7 @@ impl Live {
             ready: now,
             run: None,
             waiters: Vec::new(),
+            direct: None,
             attempts: Vec::new(),
             settling: Settling::No,
             unspent: false,
@@ -159,7 +174,7 @@ impl Live {
             function: self.function.clone(),
             version: self.version.number,
             execution: self.execution.clone(),
-            output_bytes: output.as_ref().map(|output| output.body.len() as u64),
+            output_bytes: self.output_bytes(output.as_ref()),
             output,
             input_bytes: self.input_bytes,
             input_kept: self.home == Home::Durable,
@@ -183,16 +198,23 @@ impl Live {
         !matches!(self.settling, Settling::Accepting(_))
     }
 
+    fn output_bytes(&self, output: Option<&Output>) -> Option<u64> {
+        let streamed = self.direct.as_ref().and_then(|direct| direct.output_bytes);
+        streamed.or_else(|| output.map(|output| output.body.len() as u64))
+    }
+
     /// The rules it lives under; `jitter` is a random number.
     pub(super) fn policy(&self, faults_max: u32, removed: Removed, jitter: u32) -> Policy {
         let spec = &self.version.spec;
+        // What is said to a caller who listens can be said once.
+        let once = self.direct.is_some();
         Policy {
-            max_attempts: spec.max_attempts(),
+            max_attempts: if once { 1 } else { spec.max_attempts() },
             base_delay_ms: spec.retry_backoff.base_delay_ms,
             max_delay_ms: spec.retry_backoff.max_delay_ms,
-            max_requeues: spec.max_requeues,
+            max_requeues: if once { 0 } else { spec.max_requeues },
             max_age_ms: spec.max_age_ms,
-            max_faults: faults_max,
+            max_faults: if once { 0 } else { faults_max },
             function_removed: removed == Removed::Yes,
             jitter,
         }
@@ -205,6 +227,10 @@ impl Live {
             function: self.function.clone(),
             version: self.version.number,
             execution: self.execution.clone(),
+            streamed: self.direct.is_some().then(|| Streamed {
+                input_bytes: self.input_bytes,
+                output_bytes: self.output_bytes(output.as_ref()).unwrap_or(0),
+            }),
             request,
             output,
             attempts: std::mem::take(&mut self.attempts),

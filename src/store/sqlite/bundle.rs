@@ -114,7 +114,8 @@ pub(super) fn ids(stored: &[u8]) -> Result<Vec<ExecutionId>, Unreadable> {
 /// What a bundle keeps of one call, as it is written.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
-    pub(super) request: &'a Request,
+    /// Absent where the input went past us.
+    pub(super) request: Option<&'a Request>,
     pub(super) output: Option<&'a Output>,
     pub(super) attempts: &'a [AttemptRecord],
 }
@@ -122,7 +123,7 @@ pub(super) struct Call<'a> {
 /// The same as it is read back. The request lacks what the state row has: trace id and parent.
 #[derive(Debug)]
 pub(super) struct Kept {
-    pub(super) request: Request,
+    pub(super) request: Option<Request>,
     pub(super) output: Option<Output>,
     pub(super) attempts: Vec<AttemptRecord>,
 }
@@ -205,18 +206,10 @@ fn text(content_type: Option<&ContentType>) -> Option<&[u8]> {
 
 impl Call<'_> {
     fn write(&self, out: &mut Vec<u8>) -> Result<(), Unreadable> {
-        let request = self.request;
-        let stated = Some(&request.input.content_type).filter(|stated| **stated != JSON);
-        put_optional(out, text(stated))?;
-        put(out, &request.input.body)?;
-        out.extend_from_slice(&length(request.metadata.len())?.to_le_bytes());
-        for (name, value) in &*request.metadata {
-            put(out, name.as_bytes())?;
-            put(out, value.as_bytes())?;
+        out.push(self.request.is_some().into());
+        if let Some(request) = self.request {
+            write_request(out, request)?;
         }
-        put_optional(out, request.traceparent.as_deref().map(str::as_bytes))?;
-        let key = request.idempotency_key.as_ref();
-        put_optional(out, key.map(|key| key.as_str().as_bytes()))?;
         out.push(self.output.is_some().into());
         if let Some(output) = self.output {
             put_optional(out, text(output.content_type.as_ref()))?;
@@ -228,6 +221,20 @@ impl Call<'_> {
             .iter()
             .try_for_each(|attempt| write_attempt(out, attempt))
     }
+}
+
+fn write_request(out: &mut Vec<u8>, request: &Request) -> Result<(), Unreadable> {
+    let stated = Some(&request.input.content_type).filter(|stated| **stated != JSON);
+    put_optional(out, text(stated))?;
+    put(out, &request.input.body)?;
+    out.extend_from_slice(&length(request.metadata.len())?.to_le_bytes());
+    for (name, value) in &*request.metadata {
+        put(out, name.as_bytes())?;
+        put(out, value.as_bytes())?;
+    }
+    put_optional(out, request.traceparent.as_deref().map(str::as_bytes))?;
+    let key = request.idempotency_key.as_ref();
+    put_optional(out, key.map(|key| key.as_str().as_bytes()))
 }
 
 fn write_attempt(out: &mut Vec<u8>, attempt: &AttemptRecord) -> Result<(), Unreadable> {
@@ -308,7 +315,7 @@ impl Reader {
         }
     }
 
-    fn kept(&mut self) -> Result<Kept, Unreadable> {
+    fn request(&mut self) -> Result<Request, Unreadable> {
         let stated = self.optional(Self::text)?;
         let input = Input {
             content_type: stated.map_or(JSON, content_type),
@@ -324,6 +331,18 @@ impl Reader {
             .map(|key| key.parse())
             .transpose()
             .map_err(|_| damaged())?;
+        Ok(Request {
+            input,
+            metadata: metadata.into(),
+            trace_id: None,
+            traceparent: traceparent.map(Arc::from),
+            idempotency_key: key,
+            parent: None,
+        })
+    }
+
+    fn kept(&mut self) -> Result<Kept, Unreadable> {
+        let request = self.optional(Self::request)?;
         let output = self.optional(|reader| {
             let stated = reader.optional(Self::text)?;
             Ok(Output {
@@ -337,14 +356,7 @@ impl Reader {
             attempts.push(self.attempt()?);
         }
         Ok(Kept {
-            request: Request {
-                input,
-                metadata: metadata.into(),
-                trace_id: None,
-                traceparent: traceparent.map(Arc::from),
-                idempotency_key: key,
-                parent: None,
-            },
+            request,
             output,
             attempts,
         })

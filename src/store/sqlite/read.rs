@@ -10,6 +10,7 @@ use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row, params};
 
 use super::bundle::{self, Kept};
+use super::schema::InputKept;
 use crate::execution::{Execution, State, Status};
 use crate::model::{
     ContentType, ExecutionId, Failure, Fence, FunctionId, FunctionName, Input, JSON, Output,
@@ -84,7 +85,7 @@ macro_rules! with_bundle {
     ($select:literal, $from:literal) => {
         concat!(
             $select,
-            ", CASE WHEN e.input_kept = 2 THEN (SELECT b.body FROM bundles b WHERE b.first_seq <= e.seq \
+            ", CASE WHEN e.input_kept >= 2 THEN (SELECT b.body FROM bundles b WHERE b.first_seq <= e.seq \
              ORDER BY b.first_seq DESC LIMIT 1) END AS bundle ",
             $from
         )
@@ -291,10 +292,11 @@ pub(super) fn request(connection: &Connection, id: ExecutionId) -> Read<Option<R
         return Ok(None);
     };
     if let Some(kept) = bundled(row)? {
-        return Ok(Some(Request {
-            trace_id: row.get("trace_id")?,
-            parent: optional_id(row, "parent")?,
-            ..kept.request
+        let (trace_id, parent) = (row.get("trace_id")?, optional_id(row, "parent")?);
+        return Ok(kept.request.map(|request| Request {
+            trace_id,
+            parent,
+            ..request
         }));
     }
     let stated: Option<String> = row.get("content_type")?;
@@ -398,7 +400,7 @@ fn execution_record(row: &Row<'_>) -> Read<ExecutionRecord> {
         output: None,
         input_bytes: unsigned(row, "input_bytes")?,
         output_bytes: optional_unsigned(row, "output_bytes")?,
-        input_kept: row.get("input_kept")?,
+        input_kept: InputKept::has_input(row.get("input_kept")?),
         cold_start: row.get("cold_start")?,
         init_ms: optional_unsigned(row, "init_ms")?,
         trace_id: row.get("trace_id")?,

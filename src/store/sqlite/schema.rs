@@ -149,7 +149,8 @@ CREATE TABLE secrets (
 
 /// Version 5: calls that lived in memory share a row for their payloads; see [`super::bundle`].
 ///
-/// - `executions.input_kept` tells where a payload is: 0 nowhere, 1 in `inputs`, 2 in a bundle.
+/// - `executions.input_kept` tells where a payload is: 0 nowhere (runs may have rows), 1 in `inputs`, 2 in a bundle;
+///   3 says that its runs are in a bundle and an input is nowhere.
 /// - What is in a bundle grows old with it, so its state rows need no entry in an index of their own.
 const STEP_5: &str = "
 CREATE TABLE bundles (
@@ -174,15 +175,28 @@ pub(super) enum InputKept {
     Row,
     /// In a bundle, together with output and runs.
     Bundle,
+    /// Nowhere, but the runs are in a bundle.
+    BundleOfRuns,
 }
 
 impl InputKept {
+    /// Whether a row with this number has an input somewhere.
+    pub(super) fn has_input(code: i64) -> bool {
+        code == Self::Row.code() || code == Self::Bundle.code()
+    }
+
+    /// Whether a row with this number has something in a bundle.
+    pub(super) fn is_bundled(code: i64) -> bool {
+        code >= Self::Bundle.code()
+    }
+
     /// The number that stands for it.
     pub(super) fn code(self) -> i64 {
         match self {
             Self::No => 0,
             Self::Row => 1,
             Self::Bundle => 2,
+            Self::BundleOfRuns => 3,
         }
     }
 }

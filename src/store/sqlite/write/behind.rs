@@ -10,7 +10,7 @@ use rusqlite::{OptionalExtension, params};
 use super::executions::{INSERT_UNLESS_KNOWN, NewRow};
 use super::{Done, Problem, Writes, int};
 use crate::model::{ExecutionId, Timestamp};
-use crate::store::sqlite::buffer::Ended;
+use crate::store::sqlite::buffer::{Bodies, Ended};
 use crate::store::sqlite::bundle::{self, Bundle, Call};
 use crate::store::sqlite::read::BUNDLE_OF_SQL;
 use crate::store::sqlite::schema::InputKept;
@@ -20,11 +20,15 @@ impl Writes<'_, '_> {
     pub(in crate::store::sqlite) fn record_ended(&self, batch: &[Arc<Ended>]) -> Done<()> {
         let mut open: Option<Bundle> = None;
         for ended in batch {
-            let Some(bodies) = &ended.bodies else {
+            let Some(bodies) = worth_a_bundle(ended) else {
                 continue;
             };
             let seq = self.take_seq()?;
-            if self.insert_ended(ended, seq, InputKept::Bundle)? == 0 {
+            let input_kept = match bodies.request {
+                Some(_) => InputKept::Bundle,
+                None => InputKept::BundleOfRuns,
+            };
+            if self.insert_ended(ended, seq, input_kept)? == 0 {
                 // The numbers of a bundle's calls have no gaps.
                 self.next_seq.set(seq);
                 continue;
@@ -32,7 +36,7 @@ impl Writes<'_, '_> {
             let bundle = open.get_or_insert_with(|| Bundle::starting_at(seq));
             let record = &ended.record;
             let call = Call {
-                request: &bodies.request,
+                request: bodies.request.as_deref(),
                 output: record.output.as_ref(),
                 attempts: &bodies.attempts,
             };
@@ -47,7 +51,7 @@ impl Writes<'_, '_> {
         if let Some(bundle) = open {
             self.insert_bundle(&bundle)?;
         }
-        for ended in batch.iter().filter(|ended| ended.bodies.is_none()) {
+        for ended in batch.iter().filter(|ended| worth_a_bundle(ended).is_none()) {
             self.insert_ended(ended, self.take_seq()?, InputKept::No)?;
         }
         Ok(())
@@ -89,7 +93,7 @@ impl Writes<'_, '_> {
 
     /// The number of an execution whose payloads have rows of their own, once this returns.
     pub(super) fn with_own_rows(&self, id: ExecutionId, seq: i64, input_kept: i64) -> Done<i64> {
-        if input_kept == InputKept::Bundle.code() {
+        if InputKept::is_bundled(input_kept) {
             self.unbundle(id, seq)
         } else {
             Ok(seq)
@@ -106,7 +110,13 @@ impl Writes<'_, '_> {
         let body = body.ok_or_else(|| Problem::Broken("its bundle is gone".to_owned()))?;
         let kept = bundle::find(body, bundled_as)?;
         let seq = self.take_seq()?;
-        self.insert_input(seq, &kept.request)?;
+        let input_kept = match &kept.request {
+            Some(request) => {
+                self.insert_input(seq, request)?;
+                InputKept::Row
+            }
+            None => InputKept::No,
+        };
         if let Some(output) = &kept.output {
             self.replace_output(seq, output)?;
         }
@@ -115,7 +125,7 @@ impl Writes<'_, '_> {
         }
         self.execute(
             "UPDATE executions SET seq = ?2, input_kept = ?3 WHERE id = ?1",
-            params![id.as_bytes(), seq, InputKept::Row.code()],
+            params![id.as_bytes(), seq, input_kept.code()],
         )?;
         Ok(seq)
     }
@@ -152,4 +162,10 @@ impl Writes<'_, '_> {
         }
         Ok(rows_max - left)
     }
+}
+
+/// What a bundle would keep of an execution, if that is anything.
+fn worth_a_bundle(ended: &Ended) -> Option<&Bodies> {
+    let bodies = ended.bodies.as_ref();
+    bodies.filter(|bodies| bodies.request.is_some() || !bodies.attempts.is_empty())
 }

@@ -162,7 +162,7 @@ impl Writes<'_, '_> {
         let found: Option<(i64, i64)> = self
             .statements
             .query_row(
-                "SELECT seq, input_kept FROM executions WHERE id = ?1 AND input_kept > 0",
+                "SELECT seq, input_kept FROM executions WHERE id = ?1 AND input_kept IN (1, 2)",
                 [id.as_bytes()],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
