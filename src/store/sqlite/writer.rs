@@ -91,6 +91,7 @@ impl Writer {
             self.shared.inbox.release(&batch);
             let poisoned = outcome.is_err();
             answer(batch, &outcome);
+            self.shared.buffer.spend(behind);
             if poisoned {
                 break;
             }
