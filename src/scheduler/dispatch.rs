@@ -3,6 +3,8 @@
 //! **Invariant:** a claim's slot is released exactly once and its execution never stays `running`, whatever
 //! happens in between: an answer, a panic, a stop.
 
+mod guard;
+
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -11,12 +13,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::poll_immediate;
+use guard::DispatchGuard;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::decide::Release;
-use super::decide::{Change, Decided};
+use super::decide::{Change, Decided, Release};
 use super::output::classify;
 use super::queue::{Class, Lane};
 use super::runner::class_of;
@@ -464,40 +466,6 @@ impl Scheduler {
 
 /// A dispatch on its way.
 type Dispatching = Pin<Box<dyn Future<Output = Finalized> + Send>>;
-
-/// Sees a dispatch through that ended without an answer: its slot is freed and a fault recorded.
-struct DispatchGuard {
-    scheduler: Scheduler,
-    id: ExecutionId,
-    claim: Option<(Fence, Instant)>,
-}
-
-impl Drop for DispatchGuard {
-    fn drop(&mut self) {
-        let Some((fence, began)) = self.claim.take() else {
-            return;
-        };
-        let (scheduler, id) = (self.scheduler.clone(), self.id);
-        // A runtime that is going away takes no tasks; the next start finds the logged claim.
-        if tokio::runtime::Handle::try_current().is_err() {
-            return;
-        }
-        drop(self.scheduler.inner.tasks.spawn(async move {
-            let cause = "the dispatch ended without an answer".to_owned();
-            let change = Change {
-                release: Some(Release {
-                    fence,
-                    began,
-                    held: None,
-                }),
-                ..Change::of(Event::Fault { fence, cause })
-            };
-            if let Err(error) = scheduler.insist(id, change).await {
-                tracing::error!(execution.id = %id, %error, "a fault could not be recorded");
-            }
-        }));
-    }
-}
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
