@@ -54,6 +54,8 @@ pub struct State {
     exports: Arc<Semaphore>,
     /// For everything else, so that calls that wait keep nobody from draining, completing and deploying.
     orders: guard::Budget,
+    /// For answers on their way out.
+    answers: Arc<guard::Budget>,
     options: Options,
 }
 
@@ -84,6 +86,7 @@ impl State {
                 options.body_bytes_in_flight_max / ORDERS_PART,
                 options.body_bytes_max,
             ),
+            answers: Arc::new(guard::Budget::new(options.answer_bytes_in_flight_max, 0)),
             options,
         })
     }

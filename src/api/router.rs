@@ -12,13 +12,18 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::Uri;
 use axum::routing::{get, post, put};
+use tower::util::MapResponseLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Error;
-use super::guard::{GuardLayer, Hosts};
+use super::guard::{self, Budget, GuardLayer, Hosts};
 use super::segment::Segment;
 use super::told::ToldLayer;
 use super::{State, admin, drain, executions, export, functions, health, invocations, secrets};
+use crate::observe::Metrics;
+
+/// What answers are counted in, where they are.
+type Answers = Option<Arc<Budget>>;
 
 /// The API.
 pub fn router(state: Arc<State>) -> Router {
@@ -69,12 +74,14 @@ pub fn router(state: Arc<State>) -> Router {
             post(executions::complete),
         )
         .merge(observed());
-    finished(routes, state)
+    let answers = Some(Arc::clone(&state.answers));
+    finished(routes, state, answers)
 }
 
-/// Health and metrics alone, for the management port.
+/// Health and metrics alone, for the management port. Its answers are not counted, so that clients who take none of
+/// theirs keep nobody from seeing that.
 pub fn management_router(state: Arc<State>) -> Router {
-    finished(observed(), state)
+    finished(observed(), state, None)
 }
 
 fn observed() -> Router<Arc<State>> {
@@ -85,18 +92,57 @@ fn observed() -> Router<Arc<State>> {
         .route("/actuator/prometheus", get(health::prometheus))
 }
 
-/// Adds what holds for all routes. Layers wrap what stands before them: a panic is caught outside the guard.
-fn finished(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
+/// Adds what holds for all routes.
+fn finished(routes: Router<Arc<State>>, state: Arc<State>, answers: Answers) -> Router {
     let hosts = Hosts::new(&state.options.listen, &state.options.allowed_hosts);
+    layered(routes, hosts, state.metrics.clone(), answers).with_state(state)
+}
+
+/// Layers wrap what stands behind them in the list: a panic is caught outside the guard, and what becomes of an
+/// answer that there is no room for is told like every other error.
+fn layered<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    hosts: Hosts,
+    metrics: Metrics,
+    answers: Answers,
+) -> Router<S> {
     routes
         .fallback(async |uri: Uri| Error::unknown_path(uri.path()))
         .method_not_allowed_fallback(async || Error::method_not_allowed(None))
         .layer((
-            ToldLayer(state.metrics.clone()),
+            ToldLayer(metrics),
             CatchPanicLayer::custom(Error::from_panic),
+            MapResponseLayer::new(move |answer| match &answers {
+                Some(answers) => guard::hold(answers, answer),
+                None => answer,
+            }),
             GuardLayer::new(hosts),
             // Bodies are bounded where they are read.
             DefaultBodyLimit::disable(),
         ))
-        .with_state(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::extract::Request;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_in_the_one_shape_and_tells_nothing() {
+        let panics = get(async || -> &'static str { panic!("the secret cause") });
+        let routes: Router = Router::new().route("/v1/panics", panics);
+        let router = layered(routes, Hosts::new(&[], &[]), Metrics::default(), None);
+        let request = Request::get("/v1/panics").header("host", "localhost");
+        let request = request.body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 500);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"], "INTERNAL_ERROR");
+        assert!(!body.to_string().contains("secret"), "{body}");
+    }
 }

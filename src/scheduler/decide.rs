@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::dispatch::Claimed;
 use super::state::{Delivery, Home, Live, Removed, Settling, State, wake_settled};
+use super::uncommitted::Late;
 use super::{CallError, Scheduler};
 use crate::execution::{Event, Policy, Rejected, State as ExecutionState, Stepped, step};
 use crate::model::{ExecutionId, Fence, Output};
@@ -150,7 +151,10 @@ impl Scheduler {
         let output = change.output.take();
         match live.home {
             Home::Memory => {
-                live.attempts.extend(attempt);
+                if let Some(attempt) = attempt {
+                    let bytes_max = self.inner.options.waiting_call_log_bytes_max;
+                    live.attempts.add(attempt, bytes_max);
+                }
                 self.wake_timer_after(&stepped);
                 match state.apply(id, stepped, output, now) {
                     Some(mut delivery) => {
@@ -177,10 +181,12 @@ impl Scheduler {
                 if let Some(place) = live.place.take() {
                     state.queues.remove(live.function_id, place);
                 }
+                let next = stepped.next.clone();
+                state.count_uncommitted(id, output.as_ref(), attempt.as_ref());
                 let transition = Transition {
                     id,
                     guard,
-                    next: stepped.next.clone(),
+                    next,
                     version: None,
                     output,
                     attempt,
@@ -212,21 +218,24 @@ impl Scheduler {
 
     /// Records a run that decides nothing any more: what it wrote is kept with its execution all the same.
     pub(super) async fn record_late(&self, id: ExecutionId, attempt: AttemptRecord) {
-        {
+        let late = {
             let mut state = self.lock();
             if let Some(live) = state.live.get_mut(&id)
                 && live.home == Home::Memory
             {
-                let earlier = |run: &AttemptRecord| run.fence < attempt.fence;
-                let at = live.attempts.partition_point(earlier);
-                live.attempts.insert(at, attempt);
+                let bytes_max = self.inner.options.waiting_call_log_bytes_max;
+                live.attempts.add(attempt, bytes_max);
                 return;
             }
-        }
+            Late::new(self, &mut state, &attempt)
+        };
         let added = AssertUnwindSafe(self.inner.store.add_attempt(id, attempt)).catch_unwind();
         if let Err(error) = added.await.unwrap_or_else(|_| Err(store_panicked())) {
             tracing::warn!(execution.id = %id, %error, "the run of an execution that had ended could not be recorded");
         }
+        drop(late);
+        let claims = self.claim_ready(&mut self.lock());
+        self.spawn_dispatches(claims);
     }
 
     /// Applies an event that must not be lost: while the store refuses just this write, tries again until
@@ -335,7 +344,7 @@ impl Scheduler {
     /// Claims all that can run now, unless work is moved by hand.
     pub(super) fn claim_ready(&self, state: &mut State) -> Vec<Claimed> {
         let mut claims = Vec::new();
-        if self.inner.options.manual || state.stopping {
+        if self.inner.options.manual || state.stopping || self.is_behind(state) {
             return claims;
         }
         while let Some((_, id, _)) = state.queues.take_any() {

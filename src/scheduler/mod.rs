@@ -13,6 +13,8 @@ mod control;
 mod decide;
 mod dispatch;
 mod drain;
+mod history;
+mod keys;
 mod lifecycle;
 mod output;
 mod queue;
@@ -22,6 +24,7 @@ mod redrive;
 mod runner;
 mod runtime_config;
 mod state;
+mod uncommitted;
 mod waits;
 
 #[cfg(test)]
@@ -48,6 +51,7 @@ use crate::observe::Metrics;
 use crate::registry::Registry;
 use crate::shutdown::Tasks;
 use crate::store::{self, Store};
+use keys::Keys;
 use state::State;
 
 /// A cheap handle on the scheduler.
@@ -66,6 +70,8 @@ struct Inner {
     metrics: Metrics,
     tasks: Tasks,
     state: Mutex<State>,
+    /// Who makes an execution under which key.
+    keys: Keys,
     /// The earliest due time may have changed.
     timer: Notify,
     /// A claim was released or a decision settled; who waits for the last one looks again.

@@ -11,13 +11,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, RunTimes};
+use super::history::History;
 use super::queue::{Company, Item, Lane, Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
 use crate::execution::{Execution, Policy, Requeued, State as ExecutionState, Status, Stepped};
 use crate::model::{ExecutionId, Fence, FunctionId, FunctionName, Output, Timestamp, Version};
 use crate::observe::FunctionMetrics;
-use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
+use crate::store::{EndedExecution, ExecutionRecord, Request};
 
 /// See [`State::take_back`].
 const TAKE_BACK_DELAY_MS: u64 = 1_000;
@@ -86,8 +87,10 @@ pub(super) struct Live {
     pub(super) run: Option<Run>,
     pub(super) waiters: Vec<Waiter>,
     /// Runs of an execution that lives in memory.
-    pub(super) attempts: Vec<AttemptRecord>,
+    pub(super) attempts: History,
     pub(super) settling: Settling,
+    /// Bytes of its result while that is on its way to disk.
+    pub(super) uncommitted_bytes: u64,
     /// It is queued again without having spent an attempt (a requeue or a fault).
     pub(super) unspent: bool,
     pub(super) cold_start: bool,
@@ -123,8 +126,9 @@ impl Live {
             ready: now,
             run: None,
             waiters: Vec::new(),
-            attempts: Vec::new(),
+            attempts: History::default(),
             settling: Settling::No,
+            uncommitted_bytes: 0,
             unspent: false,
             cold_start: false,
             init_ms: None,
@@ -205,7 +209,7 @@ impl Live {
             execution: self.execution.clone(),
             request,
             output,
-            attempts: std::mem::take(&mut self.attempts),
+            attempts: self.attempts.take(),
             record: self.version.spec.record,
         }
     }
@@ -262,6 +266,8 @@ pub(super) struct State {
     claims: u64,
     pub(super) queued_input_bytes: u64,
     queued_input_bytes_max: u64,
+    /// Bytes of all results that are on their way to disk.
+    pub(super) uncommitted_bytes: u64,
     pub(super) stopping: bool,
 }
 
@@ -282,6 +288,7 @@ impl State {
             claims: 0,
             queued_input_bytes: 0,
             queued_input_bytes_max,
+            uncommitted_bytes: 0,
             stopping: false,
         }
     }
@@ -324,6 +331,7 @@ impl State {
         if live.home == Home::Durable && live.request.is_some() {
             self.queued_input_bytes = self.queued_input_bytes.saturating_sub(live.input_bytes);
         }
+        self.committed(std::mem::take(&mut live.uncommitted_bytes));
         self.gauges(live.function_id);
         Some(live)
     }
@@ -428,6 +436,8 @@ impl State {
     pub(super) fn settled(&mut self, id: ExecutionId) {
         if let Some(live) = self.live.get_mut(&id) {
             wake_settled(std::mem::replace(&mut live.settling, Settling::No));
+            let bytes = std::mem::take(&mut live.uncommitted_bytes);
+            self.committed(bytes);
         }
     }
 

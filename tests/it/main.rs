@@ -22,6 +22,7 @@ mod compatibility;
 mod compile_child;
 mod completion;
 mod crash;
+mod greedy;
 mod guests;
 mod hostile;
 mod limits;

@@ -4,11 +4,13 @@
 //!
 //! **Invariant:** every path is guarded but those under `/fn/`, which are the functions' own.
 
+mod answers;
 mod body;
 mod budget;
 mod host;
 mod reading;
 
+pub(super) use answers::hold;
 pub(super) use body::{body, content_type, json, optional_json, require_json, stated_length};
 pub(super) use budget::{Budget, NoRoom, Room};
 pub(super) use host::Hosts;

@@ -484,11 +484,13 @@ fn refused(world: &World, error: &CallError) {
         | CallError::QueueFull { .. }
         | CallError::KeyReused(_)
         | CallError::Stopping
+        | CallError::StoppingFirst(_)
         | CallError::Store(
             store::Error::Failed(_) | store::Error::Closed | store::Error::Poisoned(_),
         ) => {}
         CallError::RateLimited { .. }
         | CallError::NotRedrivable(_)
+        | CallError::FunctionReplaced(..)
         | CallError::InputNotKept(_)
         | CallError::UnknownVersion(_)
         | CallError::CodeGone(_)
