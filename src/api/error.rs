@@ -6,6 +6,7 @@
 //! **Invariant:** the inside text never leaves the process; every answer made here has the one error shape.
 
 mod causes;
+mod direct;
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -20,7 +21,6 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::told::Told;
-use super::wire::X_EXECUTION_ID;
 use crate::model::{ExecutionId, FunctionName};
 use crate::scheduler::{CallError, Crowded};
 
@@ -42,7 +42,8 @@ pub(super) struct Error(Box<Parts>);
 #[derive(Debug)]
 struct Parts {
     status: StatusCode,
-    code: &'static str,
+    /// Owned where it says how an execution ended, which is counted and logged there.
+    code: Cow<'static, str>,
     message: Cow<'static, str>,
     details: Vec<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -70,10 +71,14 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 impl Error {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+    fn new(
+        status: StatusCode,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self(Box::new(Parts {
             status,
-            code,
+            code: code.into(),
             message: message.into(),
             details: Vec::new(),
             headers: Vec::new(),
@@ -324,14 +329,6 @@ impl Error {
         }
     }
 
-    /// Names the execution that an error is about.
-    fn about(self, execution: ExecutionId) -> Self {
-        match HeaderValue::try_from(execution.to_string()) {
-            Ok(id) => self.with_header(X_EXECUTION_ID, id),
-            Err(_) => self,
-        }
-    }
-
     fn stopping(error: &CallError) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         Self::new(status, "STOPPING", error.to_string()).retry_after(BUSY_RETRY_AFTER_S)
@@ -351,7 +348,7 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let parts = *self.0;
         let shown = Shown {
-            error: parts.code,
+            error: &parts.code,
             message: &parts.message,
             details: &parts.details,
             more: &parts.more,
@@ -363,11 +360,10 @@ impl IntoResponse for Error {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.extend(parts.headers);
-        let told = Told {
-            code: parts.code,
-            inside: parts.inside.map(Arc::from),
-        };
-        response.extensions_mut().insert(told);
+        if let Cow::Borrowed(code) = parts.code {
+            let inside = parts.inside.map(Arc::from);
+            response.extensions_mut().insert(Told { code, inside });
+        }
         response
     }
 }
@@ -514,6 +510,7 @@ mod tests {
             R::NoProvider(text()).into(),
             R::TooManyFunctions(text()).into(),
             R::TooManyVersions(text()).into(),
+            R::HostTaken(text()).into(),
             R::Refused(Refused::NotWasm(text())).into(),
             R::NotGranted(text()).into(),
             R::Secrets(secrets::Error::NoKey).into(),

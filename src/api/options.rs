@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// Whether `/v1/admin/runtime-config` is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuntimeConfigApi {
@@ -41,6 +43,8 @@ pub struct Options {
     pub exports_max: usize,
     /// Where the server listens: a `Host` that is one of these addresses is answered, on any port.
     pub listen: Vec<SocketAddr>,
+    /// Reverse proxies whose `X-Forwarded-…` headers are believed, beside those on this machine.
+    pub trusted_proxies: Vec<IpNet>,
     /// Whether the runtime config can be seen and changed.
     pub runtime_config: RuntimeConfigApi,
     /// Further hosts that are answered, as `name` or `name:port`. Pages from these may call the API too.
@@ -62,6 +66,7 @@ impl Default for Options {
             list_limit_max: 500,
             exports_max: 8,
             listen: Vec::new(),
+            trusted_proxies: Vec::new(),
             runtime_config: RuntimeConfigApi::On,
             allowed_hosts: Vec::new(),
         }

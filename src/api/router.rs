@@ -19,7 +19,9 @@ use super::error::Error;
 use super::guard::{self, Budget, GuardLayer, Hosts};
 use super::segment::Segment;
 use super::told::ToldLayer;
-use super::{State, admin, drain, executions, export, functions, health, invocations, secrets};
+use super::{
+    State, admin, drain, executions, export, functions, health, invocations, raw, secrets,
+};
 use crate::observe::Metrics;
 
 /// What answers are counted in, where they are.
@@ -74,14 +76,18 @@ pub fn router(state: Arc<State>) -> Router {
             post(executions::complete),
         )
         .merge(observed());
+    let metrics = state.metrics.clone();
+    let functions = raw::FunctionsLayer::new(Arc::clone(&state));
     let answers = Some(Arc::clone(&state.answers));
-    finished(routes, state, answers)
+    // Outside the guard: requests for functions are the functions' own.
+    told(finished(routes, state, answers).layer(functions), metrics)
 }
 
 /// Health and metrics alone, for the management port. Its answers are not counted, so that clients who take none of
 /// theirs keep nobody from seeing that.
 pub fn management_router(state: Arc<State>) -> Router {
-    finished(observed(), state, None)
+    let metrics = state.metrics.clone();
+    told(finished(observed(), state, None), metrics)
 }
 
 fn observed() -> Router<Arc<State>> {
@@ -94,24 +100,20 @@ fn observed() -> Router<Arc<State>> {
 
 /// Adds what holds for all routes.
 fn finished(routes: Router<Arc<State>>, state: Arc<State>, answers: Answers) -> Router {
-    let hosts = Hosts::new(&state.options.listen, &state.options.allowed_hosts);
-    layered(routes, hosts, state.metrics.clone(), answers).with_state(state)
+    let hosts = Arc::clone(&state.hosts);
+    guarded(routes, hosts, answers).with_state(state)
 }
 
-/// Layers wrap what stands behind them in the list: a panic is caught outside the guard, and what becomes of an
-/// answer that there is no room for is told like every other error.
-fn layered<S: Clone + Send + Sync + 'static>(
+/// An answer that there is no room for becomes an error here, inside of what tells errors.
+fn guarded<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
-    hosts: Hosts,
-    metrics: Metrics,
+    hosts: Arc<Hosts>,
     answers: Answers,
 ) -> Router<S> {
     routes
         .fallback(async |uri: Uri| Error::unknown_path(uri.path()))
         .method_not_allowed_fallback(async || Error::method_not_allowed(None))
         .layer((
-            ToldLayer(metrics),
-            CatchPanicLayer::custom(Error::from_panic),
             MapResponseLayer::new(move |answer| match &answers {
                 Some(answers) => guard::hold(answers, answer),
                 None => answer,
@@ -120,6 +122,14 @@ fn layered<S: Clone + Send + Sync + 'static>(
             // Bodies are bounded where they are read.
             DefaultBodyLimit::disable(),
         ))
+}
+
+/// Adds what holds for all requests. A panic is caught outside everything that may have one.
+fn told(router: Router, metrics: Metrics) -> Router {
+    router.layer((
+        ToldLayer(metrics),
+        CatchPanicLayer::custom(Error::from_panic),
+    ))
 }
 
 #[cfg(test)]
@@ -135,7 +145,8 @@ mod tests {
     async fn a_handler_that_panics_is_answered_in_the_one_shape_and_tells_nothing() {
         let panics = get(async || -> &'static str { panic!("the secret cause") });
         let routes: Router = Router::new().route("/v1/panics", panics);
-        let router = layered(routes, Hosts::new(&[], &[]), Metrics::default(), None);
+        let hosts = Arc::new(Hosts::new(&[], &[]));
+        let router = told(guarded(routes, hosts, None), Metrics::default());
         let request = Request::get("/v1/panics").header("host", "localhost");
         let request = request.body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();

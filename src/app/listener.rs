@@ -25,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
+use crate::api::Peer;
 use crate::shutdown::Tasks;
 
 /// Pause after an error of `accept` that is the machine's (no file descriptor left), so that it is not
@@ -140,33 +141,39 @@ where
                 () = closing.cancelled() => return,
                 accepted = accept(&listener, &places) => accepted,
             };
-            if let Some((stream, place)) = accepted {
-                drop(self.tasks.spawn(self.clone().connection(stream, place)));
+            if let Some((stream, peer, place)) = accepted {
+                drop(
+                    self.tasks
+                        .spawn(self.clone().connection(stream, peer, place)),
+                );
             }
         }
     }
 
     /// The life of one connection. It ends at once when all tasks are told to stop.
-    async fn connection(self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    async fn connection(self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
         let stop = self.tasks.stop_token().clone();
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.serve(stream) => {}
+            () = self.serve(stream, peer) => {}
         }
         drop(place);
     }
 
-    async fn serve(self, stream: TcpStream) {
+    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
         if let Err(error) = prepare(&stream, &self.bounds) {
             tracing::debug!(%error, "a connection was gone before it began");
             return;
         }
         let first_request = CancellationToken::new();
         let seen = first_request.clone();
-        let service = self.service.map_request(move |request: Request<Incoming>| {
-            seen.cancel();
-            request
-        });
+        let service = self
+            .service
+            .map_request(move |mut request: Request<Incoming>| {
+                seen.cancel();
+                request.extensions_mut().insert(Peer(peer));
+                request
+            });
         let builder = builder(&self.bounds, &self.tasks);
         let connection =
             builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
@@ -217,10 +224,10 @@ fn prepare(stream: &TcpStream, bounds: &Bounds) -> io::Result<()> {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, peer)) => Some((stream, peer, place)),
         Err(error) if is_the_clients(&error) => None,
         Err(error) => {
             tracing::warn!(%error, "cannot accept a connection");

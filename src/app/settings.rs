@@ -131,6 +131,7 @@ pub(super) fn api(config: &Config) -> api::Options {
         exports_max: size(limits.exports_max.into()),
         listen: vec![config.listen, config.management_listen],
         allowed_hosts: config.allowed_hosts.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
         runtime_config: match config.runtime_config {
             Switch::On => api::RuntimeConfigApi::On,
             Switch::Off => api::RuntimeConfigApi::Off,

@@ -13,11 +13,12 @@ use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::delivery::Delivery;
 use super::dispatch::Claimed;
-use super::state::{Delivery, Home, Live, Removed, Settling, State, wake_settled};
+use super::state::{Home, Live, Removed, Settling, State, wake_settled};
 use super::uncommitted::Late;
 use super::{CallError, Scheduler};
-use crate::execution::{Event, Policy, Rejected, State as ExecutionState, Stepped, step};
+use crate::execution::{Event, Policy, Rejected, State as ExecutionState, Stepped, Streamed, step};
 use crate::model::{ExecutionId, Fence, Output};
 use crate::store::{self, Applied, AttemptRecord, ExecutionRecord, Guard, Transition};
 
@@ -36,6 +37,8 @@ pub(super) struct Change {
     pub(super) output: Option<Output>,
     /// The run that ended with this event.
     pub(super) attempt: Option<AttemptRecord>,
+    /// What went past, where nothing of it is kept.
+    pub(super) streamed: Option<Streamed>,
     /// The claim whose slot is free now.
     pub(super) release: Option<Release>,
 }
@@ -56,6 +59,7 @@ impl Change {
             event,
             output: None,
             attempt: None,
+            streamed: None,
             release: None,
         }
     }
@@ -147,6 +151,10 @@ impl Scheduler {
         if let Some(attempt) = &attempt {
             live.cold_start = attempt.cold_start;
             live.init_ms = attempt.init_ms;
+        }
+        if let (Some(streamed), Some(direct)) = (change.streamed, &mut live.direct) {
+            live.input_bytes = streamed.input_bytes;
+            direct.output_bytes = Some(streamed.output_bytes);
         }
         let output = change.output.take();
         match live.home {

@@ -11,6 +11,7 @@ mod call;
 mod calls;
 mod control;
 mod decide;
+mod delivery;
 mod dispatch;
 mod drain;
 mod history;
@@ -23,6 +24,7 @@ mod reads;
 mod redrive;
 mod runner;
 mod runtime_config;
+mod serving;
 mod state;
 mod uncommitted;
 mod waits;
@@ -44,6 +46,7 @@ pub use output::classify;
 pub use redrive::{Failed, Mode as RedriveMode, Redrive, Redriven};
 pub use runner::{PlaneRunner, Runner};
 pub use runtime_config::{RuntimeChange, RuntimeConfigError};
+pub use serving::Serving;
 
 use crate::clock::Clock;
 use crate::model::Dice;
@@ -76,6 +79,12 @@ struct Inner {
     timer: Notify,
     /// A claim was released or a decision settled; who waits for the last one looks again.
     calmer: Notify,
+}
+
+impl std::fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scheduler").finish_non_exhaustive()
+    }
 }
 
 impl Scheduler {

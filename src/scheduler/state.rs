@@ -11,13 +11,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, RunTimes};
+use super::delivery::Delivery;
 use super::history::History;
 use super::queue::{Company, Item, Lane, Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
-use crate::execution::{Execution, Policy, Requeued, State as ExecutionState, Status, Stepped};
+use crate::execution::{
+    Execution, Policy, Requeued, State as ExecutionState, Status, Stepped, Streamed,
+};
 use crate::model::{ExecutionId, Fence, FunctionId, FunctionName, Output, Timestamp, Version};
 use crate::observe::FunctionMetrics;
+use crate::runtime::Exchange;
 use crate::store::{EndedExecution, ExecutionRecord, Request};
 
 /// See [`State::take_back`].
@@ -62,6 +66,15 @@ pub(super) struct Run {
     pub(super) stop: CancellationToken,
 }
 
+/// What is particular to an execution whose caller speaks with the function.
+#[derive(Debug)]
+pub(super) struct Direct {
+    /// Taken by the one attempt that there is.
+    pub(super) exchange: Option<Exchange>,
+    /// Bytes that the function sent past us.
+    pub(super) output_bytes: Option<u64>,
+}
+
 /// An execution that has not ended.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -86,6 +99,8 @@ pub(super) struct Live {
     pub(super) ready: Instant,
     pub(super) run: Option<Run>,
     pub(super) waiters: Vec<Waiter>,
+    /// Its caller speaks with the function: it runs once, and only a summary of it is kept.
+    pub(super) direct: Option<Direct>,
     /// Runs of an execution that lives in memory.
     pub(super) attempts: History,
     pub(super) settling: Settling,
@@ -126,6 +141,7 @@ impl Live {
             ready: now,
             run: None,
             waiters: Vec::new(),
+            direct: None,
             attempts: History::default(),
             settling: Settling::No,
             uncommitted_bytes: 0,
@@ -161,7 +177,7 @@ impl Live {
             function: self.function.clone(),
             version: self.version.number,
             execution: self.execution.clone(),
-            output_bytes: output.as_ref().map(|output| output.body.len() as u64),
+            output_bytes: self.output_bytes(output.as_ref()),
             output,
             input_bytes: self.input_bytes,
             input_kept: self.home == Home::Durable,
@@ -185,16 +201,23 @@ impl Live {
         !matches!(self.settling, Settling::Accepting(_))
     }
 
+    fn output_bytes(&self, output: Option<&Output>) -> Option<u64> {
+        let streamed = self.direct.as_ref().and_then(|direct| direct.output_bytes);
+        streamed.or_else(|| output.map(|output| output.body.len() as u64))
+    }
+
     /// The rules it lives under; `jitter` is a random number.
     pub(super) fn policy(&self, faults_max: u32, removed: Removed, jitter: u32) -> Policy {
         let spec = &self.version.spec;
+        // What is said to a caller who listens can be said once.
+        let once = self.direct.is_some();
         Policy {
-            max_attempts: spec.max_attempts(),
+            max_attempts: if once { 1 } else { spec.max_attempts() },
             base_delay_ms: spec.retry_backoff.base_delay_ms,
             max_delay_ms: spec.retry_backoff.max_delay_ms,
-            max_requeues: spec.max_requeues,
+            max_requeues: if once { 0 } else { spec.max_requeues },
             max_age_ms: spec.max_age_ms,
-            max_faults: faults_max,
+            max_faults: if once { 0 } else { faults_max },
             function_removed: removed == Removed::Yes,
             jitter,
         }
@@ -207,6 +230,10 @@ impl Live {
             function: self.function.clone(),
             version: self.version.number,
             execution: self.execution.clone(),
+            streamed: self.direct.is_some().then(|| Streamed {
+                input_bytes: self.input_bytes,
+                output_bytes: self.output_bytes(output.as_ref()).unwrap_or(0),
+            }),
             request,
             output,
             attempts: self.attempts.take(),
@@ -228,29 +255,6 @@ pub(super) struct FunctionState {
     pub(super) metrics: Arc<FunctionMetrics>,
     pub(super) limiter: Limiter,
     pub(super) runs: RunTimes,
-}
-
-/// A result that is final: to be told to those who wait, once the lock is released.
-#[derive(Debug)]
-#[must_use = "waiters hang until it is delivered"]
-pub(super) struct Delivery {
-    pub(super) record: Arc<ExecutionRecord>,
-    pub(super) ended: Option<EndedExecution>,
-    waiters: Vec<Waiter>,
-    stop: Option<CancellationToken>,
-}
-
-impl Delivery {
-    /// Wakes everybody concerned. A waiter that has gone is nobody's problem.
-    pub(super) fn deliver(self) -> Arc<ExecutionRecord> {
-        if let Some(stop) = self.stop {
-            stop.cancel();
-        }
-        for waiter in self.waiters {
-            let _ = waiter.send(Arc::clone(&self.record));
-        }
-        self.record
-    }
 }
 
 /// The structure.

@@ -43,11 +43,11 @@ impl Scheduler {
         &self,
         function: &Function,
         id: ExecutionId,
-        mut result: Coming,
+        result: &mut Coming,
         until: Instant,
         limit: QueueLimit,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
-        if let Ok(ended) = tokio::time::timeout_at(limit.until, &mut result).await {
+        if let Ok(ended) = tokio::time::timeout_at(limit.until, &mut *result).await {
             return ended.map_err(|_| CallError::Stopping);
         }
         let event = Event::QueueTimeout {
@@ -64,10 +64,10 @@ impl Scheduler {
     pub(super) async fn wait_or_expire(
         &self,
         id: ExecutionId,
-        mut result: Coming,
+        result: &mut Coming,
         until: Instant,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
-        if let Some(ended) = self.ended_by(id, until, &mut result).await {
+        if let Some(ended) = self.ended_by(id, until, result).await {
             return ended.map_err(|_| CallError::Stopping);
         }
         match self.decide(id, Change::of(Event::Expire)).await? {
@@ -187,14 +187,20 @@ pub(super) struct CallerGuard<'a> {
 
 impl Drop for CallerGuard<'_> {
     fn drop(&mut self) {
-        let Some(id) = self.id.take() else {
-            return;
-        };
-        let scheduler = self.scheduler.clone();
+        if let Some(id) = self.id.take() {
+            self.scheduler.caller_gone(id);
+        }
+    }
+}
+
+impl Scheduler {
+    /// The caller of an execution that lives in memory has hung up.
+    pub(super) fn caller_gone(&self, id: ExecutionId) {
+        let scheduler = self.clone();
         if tokio::runtime::Handle::try_current().is_err() {
             return;
         }
-        drop(self.scheduler.inner.tasks.spawn(async move {
+        drop(self.inner.tasks.spawn(async move {
             // It lives in memory, so nothing can fail but finding it ended already.
             let _ = scheduler.decide(id, Change::of(Event::CallerGone)).await;
         }));

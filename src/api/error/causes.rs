@@ -67,6 +67,7 @@ impl From<registry::Error> for Error {
             E::NoProvider(message) => Self::unprocessable("NO_PROVIDER", message),
             E::TooManyFunctions(message) => Self::unprocessable("TOO_MANY_FUNCTIONS", message),
             E::TooManyVersions(message) => Self::unprocessable("TOO_MANY_VERSIONS", message),
+            E::HostTaken(message) => Self::new(StatusCode::CONFLICT, "HOST_TAKEN", message),
             E::Refused(refused) => refused.into(),
             E::NotGranted(message) => Self::unprocessable("NOT_GRANTED", message),
             E::Secrets(error) => error.into(),
