@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::told::Told;
-use crate::model::{ExecutionId, FunctionName};
+use crate::model::FunctionName;
 use crate::scheduler::{CallError, Crowded};
 
 const X_QUEUE_REJECT_REASON: HeaderName = HeaderName::from_static("x-queue-reject-reason");
@@ -406,7 +406,8 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::VersionNumber;
+    use crate::api::wire::X_EXECUTION_ID;
+    use crate::model::{ExecutionId, VersionNumber};
     use crate::registry;
     use crate::runtime::Refused;
     use crate::scheduler::Rated;
