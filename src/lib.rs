@@ -34,6 +34,10 @@
 //!    under a guard that names the fence, so a result that comes too late changes nothing.
 //! 7. After the commit the effects happen: waiters wake, the slot goes to the next in line, [`observe`] counts.
 //!
+//! A request for a function itself (`/fn/word-stats/…`, or a host name that the function owns) is taken out in
+//! front of the routes. Its call carries an exchange: the request on the way there, the response on the way back.
+//! It is admitted, claimed, run and recorded like the others, once.
+//!
 //! A synchronous `:invoke` is the same way with somebody waiting at its end; without a key it lives in memory
 //! and is written behind. A drain is step 4 to 7 by hand: it answers when the dispatch is recorded.
 //!

@@ -12,11 +12,11 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::error::Error;
-use super::guard::{self, require_json};
+use super::guard::{self, Hosts, require_json};
 use super::segment::Segment;
 use super::upload::{self, Said, Upload};
 use super::{Shared, invocations::json_response, wire};
-use crate::model::FunctionName;
+use crate::model::{FunctionName, Spec};
 use crate::registry::{Function, SpecEdit};
 
 /// `GET /v1/functions`
@@ -46,6 +46,7 @@ pub(super) async fn versions(state: Shared, segment: Segment) -> Result<Response
 pub(super) async fn create(state: Shared, request: Request) -> Result<Response, Error> {
     let body = guard::json(request, &state.options, &state.orders).await?;
     let wire::NewFunction { name, spec } = wire::NewFunction::parse(&body)?;
+    let spec = with_others_hosts(&state.hosts, spec).map_err(Error::invalid)?;
     let function = state.registry.create(&name, spec).await?;
     state.scheduler.settings_changed(&name);
     Ok(created(&function))
@@ -63,14 +64,17 @@ pub(super) async fn deploy(
     let edit: Option<SpecEdit> = match said {
         Said::Nothing => None,
         Said::Spec(object) => {
-            let spec = wire::full_spec(object, &name).map_err(Error::invalid)?;
+            let spec = wire::full_spec(object, &name);
+            let spec = spec.and_then(|spec| with_others_hosts(&state.hosts, spec));
+            let spec = spec.map_err(Error::invalid)?;
             Some(Box::new(move |_| Ok(spec)))
         }
         // Merged when its turn has come, with the spec that stands then.
         Said::Patch(patch) => {
-            let name = name.clone();
+            let (name, hosts) = (name.clone(), Arc::clone(&state.hosts));
             Some(Box::new(move |base| {
-                wire::merge_patch_with_code(base, patch, &name)
+                let spec = wire::merge_patch_with_code(base, patch, &name)?;
+                with_others_hosts(&hosts, spec)
             }))
         }
     };
@@ -97,8 +101,11 @@ pub(super) async fn patch(
     let shown_now = wire::view(&*found(&state, &name)?);
     patch.retain(|field, value| shown_now.get(field) != Some(value));
     let edit: SpecEdit = {
-        let name = name.clone();
-        Box::new(move |base| wire::merge_patch(base, patch, &name))
+        let (name, hosts) = (name.clone(), Arc::clone(&state.hosts));
+        Box::new(move |base| {
+            let spec = wire::merge_patch(base, patch, &name)?;
+            with_others_hosts(&hosts, spec)
+        })
     };
     let function = state.registry.update(&name, edit).await?;
     state.scheduler.settings_changed(&name);
@@ -131,6 +138,24 @@ pub(super) async fn rollback(
 pub(super) async fn replicas(state: Shared, segment: Segment) -> Result<Response, Error> {
     let function = found(&state, &segment.function()?)?;
     Err(Error::no_replicas(&function.name))
+}
+
+/// The spec, if none of its host names is this server's own.
+fn with_others_hosts(hosts: &Hosts, spec: Spec) -> Result<Spec, Vec<String>> {
+    let own = spec
+        .settings
+        .hosts
+        .iter()
+        .filter(|host| hosts.answers(host.as_str()));
+    let complaints: Vec<_> = own
+        .map(|host| {
+            format!("hosts: {host} is this server's own name, under which its API is reached")
+        })
+        .collect();
+    match complaints.is_empty() {
+        true => Ok(spec),
+        false => Err(complaints),
+    }
 }
 
 fn found(state: &Shared, name: &FunctionName) -> Result<Arc<Function>, Error> {

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** nothing is said here in other words than over HTTP.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
@@ -17,7 +19,7 @@ pub struct Problem {
     /// The HTTP status.
     pub status: u16,
     /// The code.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// For people.
     pub message: String,
     /// Every complaint, if there are several.

@@ -17,6 +17,7 @@ mod health;
 mod invocations;
 pub mod local;
 mod options;
+mod raw;
 mod router;
 mod secrets;
 mod segment;
@@ -25,6 +26,7 @@ mod upload;
 mod wire;
 
 pub use options::{Options, RuntimeConfigApi};
+pub use raw::Peer;
 pub use router::{management_router, router};
 
 use std::fmt;
@@ -50,10 +52,14 @@ pub struct State {
     uploads: guard::Budget,
     /// For calls.
     bodies: guard::Budget,
+    /// Under which names this server answers.
+    hosts: Arc<guard::Hosts>,
     /// Places for exports under way.
     exports: Arc<Semaphore>,
     /// For everything else, so that calls that wait keep nobody from draining, completing and deploying.
     orders: guard::Budget,
+    /// For answers on their way out.
+    answers: Arc<guard::Budget>,
     options: Options,
 }
 
@@ -79,11 +85,13 @@ impl State {
             store,
             uploads: upload::budget(&options),
             bodies: guard::Budget::new(options.body_bytes_in_flight_max, options.body_bytes_max),
+            hosts: Arc::new(guard::Hosts::new(&options.listen, &options.allowed_hosts)),
             exports: Arc::new(Semaphore::new(options.exports_max)),
             orders: guard::Budget::new(
                 options.body_bytes_in_flight_max / ORDERS_PART,
                 options.body_bytes_max,
             ),
+            answers: Arc::new(guard::Budget::new(options.answer_bytes_in_flight_max, 0)),
             options,
         })
     }

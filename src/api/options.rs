@@ -5,6 +5,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 /// Whether `/v1/admin/runtime-config` is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuntimeConfigApi {
@@ -21,6 +23,8 @@ pub struct Options {
     pub body_bytes_max: usize,
     /// Bytes of all JSON bodies that are received or wait with their calls; one more is asked to come back.
     pub body_bytes_in_flight_max: usize,
+    /// Bytes of all answers that clients have not taken yet; one more is asked for again.
+    pub answer_bytes_in_flight_max: usize,
     /// Largest wasm file, in bytes.
     pub upload_bytes_max: usize,
     /// Bytes of all uploads under way together; one more is asked to come back.
@@ -39,6 +43,8 @@ pub struct Options {
     pub exports_max: usize,
     /// Where the server listens: a `Host` that is one of these addresses is answered, on any port.
     pub listen: Vec<SocketAddr>,
+    /// Reverse proxies whose `X-Forwarded-…` headers are believed, beside those on this machine.
+    pub trusted_proxies: Vec<IpNet>,
     /// Whether the runtime config can be seen and changed.
     pub runtime_config: RuntimeConfigApi,
     /// Further hosts that are answered, as `name` or `name:port`. Pages from these may call the API too.
@@ -50,6 +56,7 @@ impl Default for Options {
         Self {
             body_bytes_max: 8 * 1024 * 1024,
             body_bytes_in_flight_max: 256 * 1024 * 1024,
+            answer_bytes_in_flight_max: 256 * 1024 * 1024,
             upload_bytes_max: 64 * 1024 * 1024,
             upload_bytes_in_flight_max: 256 * 1024 * 1024,
             body_timeout: Duration::from_secs(120),
@@ -59,6 +66,7 @@ impl Default for Options {
             list_limit_max: 500,
             exports_max: 8,
             listen: Vec::new(),
+            trusted_proxies: Vec::new(),
             runtime_config: RuntimeConfigApi::On,
             allowed_hosts: Vec::new(),
         }

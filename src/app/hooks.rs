@@ -34,6 +34,7 @@ mod failing {
     use tokio_util::sync::CancellationToken;
 
     use crate::execution::{Attempt, Ran};
+    use crate::runtime::Exchange;
     use crate::scheduler::Runner;
 
     /// Fails at certain inputs, as of a fault in our own code.
@@ -63,6 +64,15 @@ mod failing {
                 "asked to panic\non two lines, \u{1b}[31mone of them red"
             );
             self.runner.run(attempt, stop).await
+        }
+
+        async fn serve(
+            &self,
+            attempt: &Attempt,
+            exchange: Exchange,
+            stop: &CancellationToken,
+        ) -> Ran {
+            self.runner.serve(attempt, exchange, stop).await
         }
     }
 }

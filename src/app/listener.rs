@@ -1,7 +1,8 @@
 //! Serves HTTP/1.1 and HTTP/2 (prior knowledge) on one listener, within bounds.
 //!
 //! A place among the connections is taken *before* one is accepted, so what does not fit waits in the
-//! system's backlog. A connection whose first request does not arrive in time is closed, whatever it sends.
+//! system's backlog. A connection whose first request does not arrive in time is closed, whatever it sends, and
+//! so is one whose client takes nothing of its answers.
 //!
 //! **Invariant:** no client can make this hold more than its limits, and none can keep a stop from ending.
 
@@ -18,11 +19,13 @@ use hyper::body::{Body, Incoming};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
+use crate::api::Peer;
 use crate::shutdown::Tasks;
 
 /// Pause after an error of `accept` that is the machine's (no file descriptor left), so that it is not
@@ -38,6 +41,7 @@ pub(super) struct Bounds {
     pub(super) headers_max: usize,
     pub(super) header_bytes_max: u32,
     pub(super) header_read_timeout: Duration,
+    pub(super) answer_stall_timeout_ms: u32,
 }
 
 /// A listener that serves until it is told to close. A handle; the work is done by tasks.
@@ -137,34 +141,39 @@ where
                 () = closing.cancelled() => return,
                 accepted = accept(&listener, &places) => accepted,
             };
-            if let Some((stream, place)) = accepted {
-                drop(self.tasks.spawn(self.clone().connection(stream, place)));
+            if let Some((stream, peer, place)) = accepted {
+                drop(
+                    self.tasks
+                        .spawn(self.clone().connection(stream, peer, place)),
+                );
             }
         }
     }
 
     /// The life of one connection. It ends at once when all tasks are told to stop.
-    async fn connection(self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    async fn connection(self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
         let stop = self.tasks.stop_token().clone();
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.serve(stream) => {}
+            () = self.serve(stream, peer) => {}
         }
         drop(place);
     }
 
-    async fn serve(self, stream: TcpStream) {
-        // Answers are small and complete: waiting for more to send would only delay them.
-        if let Err(error) = stream.set_nodelay(true) {
+    async fn serve(self, stream: TcpStream, peer: SocketAddr) {
+        if let Err(error) = prepare(&stream, &self.bounds) {
             tracing::debug!(%error, "a connection was gone before it began");
             return;
         }
         let first_request = CancellationToken::new();
         let seen = first_request.clone();
-        let service = self.service.map_request(move |request: Request<Incoming>| {
-            seen.cancel();
-            request
-        });
+        let service = self
+            .service
+            .map_request(move |mut request: Request<Incoming>| {
+                seen.cancel();
+                request.extensions_mut().insert(Peer(peer));
+                request
+            });
         let builder = builder(&self.bounds, &self.tasks);
         let connection =
             builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
@@ -199,14 +208,26 @@ where
     }
 }
 
+/// Sets what the system sees to.
+fn prepare(stream: &TcpStream, bounds: &Bounds) -> io::Result<()> {
+    // Answers are small and complete: waiting for more to send would only delay them.
+    stream.set_nodelay(true)?;
+    // The system knows how much the client has taken; here only full buffers would be seen, and a slow client
+    // that empties them looks for minutes like one that does not read.
+    Ok(set_tcp_user_timeout(
+        stream,
+        bounds.answer_stall_timeout_ms,
+    )?)
+}
+
 /// Takes a place, then a connection; `None` if there was one no more.
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, peer)) => Some((stream, peer, place)),
         Err(error) if is_the_clients(&error) => None,
         Err(error) => {
             tracing::warn!(%error, "cannot accept a connection");

@@ -19,6 +19,8 @@ pub const INSECURE: &str = "PELTON_INSECURE";
 pub const ALLOW_HOST: &str = "PELTON_ALLOW_HOST";
 /// `--allow-private-range`, several with commas between them.
 pub const ALLOW_PRIVATE_RANGE: &str = "PELTON_ALLOW_PRIVATE_RANGE";
+/// `--trust-proxy`, several with commas between them.
+pub const TRUST_PROXY: &str = "PELTON_TRUST_PROXY";
 /// `--secrets-key-file`.
 pub const SECRETS_KEY_FILE: &str = "PELTON_SECRETS_KEY_FILE";
 /// The key that secrets are encrypted with. It has no flag: arguments show in lists of processes.

@@ -68,6 +68,8 @@ pub struct Config {
     pub allowed_hosts: Vec<String>,
     /// Private ranges that functions may call and POOL functions may live in.
     pub private_ranges: Vec<IpNet>,
+    /// Reverse proxies that functions may believe about their callers, beside those on this machine.
+    pub trusted_proxies: Vec<IpNet>,
     /// What secrets are encrypted with, if there may be any.
     pub secrets_key: Option<Key>,
     /// Whether the runtime config can be seen and changed over HTTP.
@@ -119,7 +121,8 @@ impl TryFrom<Options> for Config {
             check.complain("--data-dir is empty: name a folder".to_owned());
         }
         let allowed_hosts = check.take_all(&typed.allow_host, net::host_name);
-        let private_ranges = check.take_all(&typed.allow_private_range, net::range);
+        let private_ranges = check.take_all(&typed.allow_private_range, net::private_range);
+        let trusted_proxies = check.take_all(&typed.trust_proxy, net::proxy_range);
         check.complaints.extend(typed.limits.complaints());
         let secrets_key = check.take(secrets::key(
             typed.secrets_key_file.as_deref(),
@@ -138,6 +141,7 @@ impl TryFrom<Options> for Config {
                 },
                 allowed_hosts,
                 private_ranges,
+                trusted_proxies,
                 secrets_key: secrets_key.flatten(),
                 runtime_config: Switch::on_if(match typed.runtime_config {
                     RuntimeConfigWhen::Auto => listen.ip().is_loopback(),
@@ -242,6 +246,7 @@ mod tests {
             data_dir: PathBuf::new(),
             allow_host: vec!["http://x".to_owned(), "fine.example".to_owned()],
             allow_private_range: vec!["10.1.2.3/8".to_owned()],
+            trust_proxy: vec!["proxy.example".to_owned()],
             idempotency_ttl_ms: Some(1),
             ..Options::default()
         };
@@ -254,6 +259,7 @@ mod tests {
             "--data-dir is empty",
             "--allow-host \"http://x\"",
             "--allow-private-range \"10.1.2.3/8\"",
+            "--trust-proxy \"proxy.example\"",
             "--guests-max 0 is out of range: it may be 1 to 4096",
             "--retention-ms 1 is out of range",
             "--idempotency-ttl-ms 1 is out of range",

@@ -47,14 +47,26 @@ pub(super) fn host_name(text: &str) -> Result<String, String> {
     ))
 }
 
-/// Reads a range of addresses: `10.0.0.0/8`, `fd00::/8`, or one address alone.
+/// Reads the range of `--allow-private-range`; see [`range`].
 ///
 /// # Errors
 /// A sentence for whoever typed it.
-pub(super) fn range(text: &str) -> Result<IpNet, String> {
-    let complaint = |why: &str| {
-        format!("--allow-private-range {text:?} {why}: write it like 10.0.0.0/8 or fd00::/8")
-    };
+pub(super) fn private_range(text: &str) -> Result<IpNet, String> {
+    range("allow-private-range", text)
+}
+
+/// Reads the range of `--trust-proxy`; see [`range`].
+///
+/// # Errors
+/// A sentence for whoever typed it.
+pub(super) fn proxy_range(text: &str) -> Result<IpNet, String> {
+    range("trust-proxy", text)
+}
+
+/// Reads a range of addresses: `10.0.0.0/8`, `fd00::/8`, or one address alone.
+fn range(flag: &str, text: &str) -> Result<IpNet, String> {
+    let complaint =
+        |why: &str| format!("--{flag} {text:?} {why}: write it like 10.0.0.0/8 or fd00::/8");
     let range: IpNet = text
         .parse()
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
@@ -90,10 +102,13 @@ mod tests {
 
     #[test]
     fn ranges_have_a_prefix_that_fits_and_nothing_behind_it() {
-        assert_eq!(range("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
-        assert_eq!(range("fd00::1").unwrap().prefix_len(), 128);
-        assert!(range("0.0.0.0/0").is_ok());
-        assert!(range("::/0").is_ok());
+        assert_eq!(
+            private_range("10.0.0.0/8").unwrap().to_string(),
+            "10.0.0.0/8"
+        );
+        assert_eq!(private_range("fd00::1").unwrap().prefix_len(), 128);
+        assert!(private_range("0.0.0.0/0").is_ok());
+        assert!(private_range("::/0").is_ok());
         for wrong in [
             "10.0.0.1/8",
             "10.0.0.0/33",
@@ -102,7 +117,7 @@ mod tests {
             "10.0.0.0/",
             "::1/0",
         ] {
-            assert!(range(wrong).is_err(), "{wrong:?} was taken");
+            assert!(private_range(wrong).is_err(), "{wrong:?} was taken");
         }
     }
 }

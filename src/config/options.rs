@@ -32,6 +32,10 @@ pub struct Options {
     /// A private range that functions may call and POOL functions may live in, such as 10.0.0.0/8 (repeatable)
     #[arg(long, value_name = "CIDR", env = env::ALLOW_PRIVATE_RANGE, hide_env_values = true, value_delimiter = ',')]
     pub allow_private_range: Vec<String>,
+    /// Addresses of reverse proxies whose X-Forwarded headers functions may believe, such as 10.0.0.0/8,
+    /// beside loopback (repeatable)
+    #[arg(long, value_name = "CIDR", env = env::TRUST_PROXY, hide_env_values = true, value_delimiter = ',')]
+    pub trust_proxy: Vec<String>,
     /// A file with the key that secrets are encrypted with: 32 random bytes in base64 or hexadecimal digits. The
     /// variable PELTON_SECRETS_KEY may hold the key itself instead
     #[arg(long, value_name = "FILE", env = env::SECRETS_KEY_FILE, hide_env_values = true)]
@@ -79,6 +83,7 @@ impl Default for Options {
             insecure: false,
             allow_host: Vec::new(),
             allow_private_range: Vec::new(),
+            trust_proxy: Vec::new(),
             secrets_key_file: None,
             secrets_key: None,
             runtime_config: RuntimeConfigWhen::default(),

@@ -110,6 +110,17 @@ pub struct Ran {
     pub init_duration: Option<Duration>,
     /// Time spent inside the guest (wasm only).
     pub cpu: Option<Duration>,
+    /// What went past, where input and output were streams between a caller and the guest.
+    pub streamed: Option<Streamed>,
+}
+
+/// Sizes of bodies of which nothing is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Streamed {
+    /// Bytes that the guest received.
+    pub input_bytes: u64,
+    /// Bytes that the guest sent.
+    pub output_bytes: u64,
 }
 
 impl Ran {
@@ -121,6 +132,7 @@ impl Ran {
             cold_start: false,
             init_duration: None,
             cpu: None,
+            streamed: None,
         }
     }
 }

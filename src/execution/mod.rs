@@ -16,7 +16,7 @@ mod properties;
 #[cfg(test)]
 mod table;
 
-pub use attempt::{Attempt, Outcome, Ran};
+pub use attempt::{Attempt, Outcome, Ran, Streamed};
 pub use backoff::retry_delay_ms;
 pub use event::{ClaimWhen, Completion, Event, Policy, Rejected, Verdict};
 pub use step::{Effects, Requeued, Stepped, step};

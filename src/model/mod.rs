@@ -3,6 +3,7 @@
 //! **Invariant:** knows nothing but itself. No clock, no serde, no I/O: whoever speaks JSON or SQL converts.
 
 mod dice;
+mod host;
 mod id;
 mod payload;
 mod reach;
@@ -11,6 +12,7 @@ mod secret;
 mod spec;
 
 pub use dice::Dice;
+pub use host::{HostName, InvalidHostName};
 pub use id::{
     Digest, ExecutionId, Fence, FunctionId, FunctionName, IdempotencyKey, InvalidDigest,
     InvalidFunctionName, InvalidIdempotencyKey, Timestamp, VersionNumber,

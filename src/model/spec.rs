@@ -3,9 +3,10 @@
 //! **Invariant:** the defaults and ranges of every field stand here and nowhere else; a value that
 //! exists was checked against them by whoever built it (the API's wire module, the store's record module).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::host::HostName;
 use super::id::{Digest, Timestamp, VersionNumber};
 use super::reach::HostPattern;
 use super::secret::SecretUse;
@@ -62,6 +63,8 @@ pub mod limits {
     pub const QUEUE_SIZE_DEFAULT: u64 = 100;
     /// Calls a second, and calls at once beyond that rate.
     pub const RATE: RangeInclusive<u64> = 1..=1_000_000;
+    /// Host names of one function.
+    pub const HOST_NAMES_MAX: usize = 64;
     /// Entries of `args`, of `env` and of `config`.
     pub const ENTRIES_MAX: usize = 256;
     /// Bytes of all names and values of `args`, of `env` and of `config`, each.
@@ -166,6 +169,8 @@ pub struct FunctionSettings {
     pub rate_per_second: Option<u32>,
     /// Calls at once beyond the rate; the rate itself unless said otherwise.
     pub burst: Option<u32>,
+    /// Host names whose requests are this function's, whatever their path.
+    pub hosts: BTreeSet<HostName>,
 }
 
 impl Default for FunctionSettings {
@@ -175,6 +180,7 @@ impl Default for FunctionSettings {
             queue_size: limits::QUEUE_SIZE_DEFAULT as u32,
             rate_per_second: None,
             burst: None,
+            hosts: BTreeSet::new(),
         }
     }
 }

@@ -180,6 +180,7 @@ impl Registry {
             let function = registry.must_get(&name)?;
             registry.inner.store.delete_function(function.id).await?;
             registry.write().remove(&function);
+            registry.let_hosts_go(&name, &function.settings.hosts);
             log(&function, "a function was deleted");
             Ok(function)
         })
@@ -213,6 +214,7 @@ impl Registry {
                 "there are {functions_max} functions, as many as this server takes: delete some, or raise --functions-max"
             )));
         }
+        let hosts = self.take_hosts(name, &[].into(), &spec.settings.hosts)?;
         let version = self.version(VersionNumber(1), code, spec.version);
         let created = self
             .inner
@@ -228,6 +230,7 @@ impl Registry {
         let function = Function::from_record(record).map(Arc::new);
         let function = function.ok_or_else(|| lost(name))?;
         self.write().insert(Arc::clone(&function));
+        hosts.keep();
         log(&function, "a function was created");
         Ok(function)
     }
@@ -246,6 +249,8 @@ impl Registry {
                 function.name
             )));
         }
+        let before = &function.settings.hosts;
+        let hosts = self.take_hosts(&function.name, before, &spec.settings.hosts)?;
         let last = function
             .versions
             .last()
@@ -268,6 +273,7 @@ impl Registry {
             created_at: function.created_at,
         });
         self.write().insert(Arc::clone(&function));
+        hosts.keep();
         log(&function, "a new version is active");
         Ok(function)
     }
@@ -279,6 +285,8 @@ impl Registry {
         settings: crate::model::FunctionSettings,
         active: VersionNumber,
     ) -> Result<Arc<Function>, Error> {
+        let before = &function.settings.hosts;
+        let hosts = self.take_hosts(&function.name, before, &settings.hosts)?;
         let now = self.inner.clock.now();
         let store = &self.inner.store;
         store
@@ -292,6 +300,7 @@ impl Registry {
             ..function.clone()
         });
         self.write().insert(Arc::clone(&function));
+        hosts.keep();
         log(
             &function,
             "a function's settings or active version were set",

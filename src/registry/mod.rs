@@ -8,6 +8,7 @@
 mod change;
 mod code;
 mod grants;
+mod hosts;
 
 pub use code::{CodeSource, PlaneCode};
 
@@ -18,8 +19,8 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::clock::Clock;
 use crate::model::{
-    Code, Digest, FunctionId, FunctionName, FunctionSettings, SecretName, Spec, Timestamp, Version,
-    VersionNumber,
+    Code, Digest, FunctionId, FunctionName, FunctionSettings, HostName, SecretName, Spec,
+    Timestamp, Version, VersionNumber,
 };
 use crate::secrets::{self, Vault};
 use crate::shutdown::Tasks;
@@ -89,6 +90,9 @@ pub enum Error {
     /// The function has as many versions as are kept (the limit is named).
     #[error("{0}")]
     TooManyVersions(String),
+    /// Host names that other functions own; the text names both.
+    #[error("{0}")]
+    HostTaken(String),
     /// The code asks for something that the spec does not grant; the text names the field.
     #[error("{0}")]
     NotGranted(String),
@@ -166,21 +170,37 @@ struct Inner {
     tasks: Tasks,
     table: RwLock<Table>,
     changing: Mutex<HashMap<FunctionName, Arc<AsyncMutex<()>>>>,
+    /// Host names that are owned, or about to be: looked at before a change is committed.
+    hosts: Mutex<HashMap<HostName, FunctionName>>,
 }
 
 #[derive(Default)]
 struct Table {
     by_name: HashMap<FunctionName, Arc<Function>>,
     by_id: HashMap<FunctionId, Arc<Function>>,
+    by_host: HashMap<HostName, Arc<Function>>,
 }
 
 impl Table {
     fn insert(&mut self, function: Arc<Function>) {
+        self.let_hosts_go(function.id);
+        for host in &function.settings.hosts {
+            self.by_host.insert(host.clone(), Arc::clone(&function));
+        }
         self.by_id.insert(function.id, Arc::clone(&function));
         self.by_name.insert(function.name.clone(), function);
     }
 
+    fn let_hosts_go(&mut self, id: FunctionId) {
+        if let Some(before) = self.by_id.get(&id) {
+            for host in &before.settings.hosts {
+                self.by_host.remove(host);
+            }
+        }
+    }
+
     fn remove(&mut self, function: &Function) {
+        self.let_hosts_go(function.id);
         self.by_id.remove(&function.id);
         self.by_name.remove(&function.name);
     }
@@ -201,10 +221,15 @@ impl Registry {
         let secrets = options.secrets.clone();
         let vault = Vault::open(secrets, Arc::clone(&store), clock.clone(), tasks.clone()).await?;
         let mut table = Table::default();
+        let mut hosts = HashMap::new();
         for record in store.functions().await? {
             let name = record.name.clone();
             match Function::from_record(record) {
-                Some(function) => table.insert(Arc::new(function)),
+                Some(function) => {
+                    let owned = function.settings.hosts.iter().cloned();
+                    hosts.extend(owned.map(|host| (host, name.clone())));
+                    table.insert(Arc::new(function));
+                }
                 None => {
                     tracing::error!(function.name = %name, "its active version is not in the store: it cannot be called")
                 }
@@ -220,6 +245,7 @@ impl Registry {
                 tasks,
                 table: RwLock::new(table),
                 changing: Mutex::default(),
+                hosts: Mutex::new(hosts),
             }),
         })
     }
@@ -258,6 +284,16 @@ impl Registry {
     /// One function by identity.
     pub fn get_by_id(&self, id: FunctionId) -> Option<Arc<Function>> {
         self.read().by_id.get(&id).cloned()
+    }
+
+    /// The function that owns a host name, if one does.
+    pub fn get_by_host(&self, host: &str) -> Option<Arc<Function>> {
+        self.read().by_host.get(host).cloned()
+    }
+
+    /// Whether any function owns a host name.
+    pub fn owns_hosts(&self) -> bool {
+        !self.read().by_host.is_empty()
     }
 
     /// All functions, by name.

@@ -23,9 +23,12 @@ const LAST_WORDS_BYTES_MAX: usize = 1024;
 /// The media type of an output whose own is not one.
 const OCTETS: &str = "application/octet-stream";
 
+/// The code of a guest that trapped.
+pub(super) const TRAP: &str = "TRAP";
+
 /// Codes of failures that the runtime gives.
 mod code {
-    pub(super) const TRAP: &str = "TRAP";
+    pub(super) use super::TRAP;
     pub(super) const TIMEOUT: &str = "TIMEOUT";
     pub(super) const MEMORY_LIMIT: &str = "MEMORY_LIMIT";
     pub(super) const CPU_LIMIT: &str = "CPU_LIMIT";

@@ -29,6 +29,12 @@ pub(super) const FIELDS_BYTES_MAX: usize = 64 * 1024;
 /// Header fields of a guest's response.
 pub(super) const RESPONSE_HEADERS_MAX: usize = 100;
 
+/// Trailers of a guest's response.
+pub(super) const RESPONSE_TRAILERS_MAX: usize = 100;
+
+/// Bytes of a response's body that are held for a caller who speaks HTTP, before the guest first waits: 64 KiB.
+pub(super) const GATHERED_BYTES_MAX: usize = 64 * 1024;
+
 /// Names and values of the header fields of a guest's response, in bytes together: 32 KiB.
 pub(super) const RESPONSE_HEADER_BYTES_MAX: usize = 32 * 1024;
 

@@ -13,6 +13,7 @@ mod ending;
 mod engine;
 mod engines;
 mod epoch;
+mod exchange;
 mod extras;
 mod given;
 mod handler;
@@ -39,8 +40,10 @@ mod worker;
 pub use child::ChildCompiler;
 pub use compile::{Compiled, Compiler, InProcessCompiler};
 pub use engine::{Flavor, NoPool, PoolReport, PoolUse, Wipe, probe};
+pub use exchange::{Answer, Ending, Exchange, Teller};
 pub use kept::{CodeFolder, Kept, KeyState};
 pub use times::{COMPILATION_MS_BUCKETS, CompilationTimes};
+pub use web::{BrokenOff, Outflow};
 pub use wire::Needs;
 pub use worker::{WORKER_COMMAND, worker_main};
 
@@ -59,6 +62,7 @@ use tokio_util::sync::CancellationToken;
 use self::cache::{Cache, EngineKeys};
 use self::code::{Codes, Loaded, Temperature};
 use self::engines::{Engines, NoEngine};
+use self::exchange::Opened;
 use self::run::Runner;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{Code, Digest, Failure, Shape};
@@ -314,6 +318,25 @@ impl Runtime {
     /// (outcome `Interrupted`), within two epoch ticks, in a host call too. The attempt's time counts from
     /// the call, so waiting for code or for a free slot is part of it.
     pub async fn run(&self, attempt: &Attempt, stop: &CancellationToken) -> Ran {
+        self.run_for(attempt, None, stop).await
+    }
+
+    /// [`Runtime::run`] for a caller who speaks HTTP with the function, where the function does.
+    pub async fn serve(
+        &self,
+        attempt: &Attempt,
+        exchange: Exchange,
+        stop: &CancellationToken,
+    ) -> Ran {
+        self.run_for(attempt, exchange.open(), stop).await
+    }
+
+    async fn run_for(
+        &self,
+        attempt: &Attempt,
+        exchange: Option<Opened>,
+        stop: &CancellationToken,
+    ) -> Ran {
         let Code::Wasm { digest, .. } = &attempt.version.code else {
             return Ran::bare(Outcome::Fault("this version has no wasm to run".to_owned()));
         };
@@ -345,7 +368,8 @@ impl Runtime {
         };
         let attempt = shortened.as_ref().unwrap_or(attempt);
         let runner = &self.inner.runner;
-        let mut ran = runner.run(&ready.loaded.runnable, attempt, stop).await;
+        let runnable = &ready.loaded.runnable;
+        let mut ran = runner.serve(runnable, attempt, exchange, stop).await;
         if ready.init_duration.is_some() {
             ran.cold_start = true;
             ran.init_duration = ready.init_duration;

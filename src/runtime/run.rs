@@ -15,6 +15,7 @@ use wasmtime::{Engine, Store};
 
 use super::ending::{Ending, Failed};
 use super::epoch::Epochs;
+use super::exchange::Opened;
 use super::given::Given;
 use super::host::Ctx;
 use super::host_limits::{HANDLES_MAX, HOST_COPY_BYTES_MAX};
@@ -46,11 +47,24 @@ impl Runner {
         }
     }
 
-    /// Runs `attempt` to its end, its limits, or `stop`. What the guest did is in the answer.
+    /// [`Runner::serve`] for a caller who waits for the outcome.
+    #[cfg(test)]
     pub(super) async fn run(
         &self,
         runnable: &Runnable,
         attempt: &Attempt,
+        stop: &CancellationToken,
+    ) -> Ran {
+        self.serve(runnable, attempt, None, stop).await
+    }
+
+    /// Runs `attempt` to its end, its limits, or `stop`. What the guest did is in the answer; a caller who
+    /// speaks HTTP gets the guest's response through `exchange`.
+    pub(super) async fn serve(
+        &self,
+        runnable: &Runnable,
+        attempt: &Attempt,
+        exchange: Option<Opened>,
         stop: &CancellationToken,
     ) -> Ran {
         if stop.is_cancelled() {
@@ -64,8 +78,8 @@ impl Runner {
         };
         match runnable {
             Runnable::Handler(code) => handler::run(code, attempt, reins).await,
-            Runnable::Http02(code) => web::run_02(code, attempt, reins).await,
-            Runnable::Http03(code) => web::run_03(code, attempt, reins).await,
+            Runnable::Http02(code) => web::run_02(code, attempt, exchange, reins).await,
+            Runnable::Http03(code) => web::run_03(code, attempt, exchange, reins).await,
             Runnable::Command02(code) => command::run_02(code, attempt, reins).await,
             Runnable::Command03(code) => command::run_03(code, attempt, reins).await,
             Runnable::Core(code) => command::run_core(code, attempt, reins).await,

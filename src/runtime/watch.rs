@@ -103,6 +103,11 @@ impl Watch {
         UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
     }
 
+    /// Whether the guest only gave others a turn and waits for nothing.
+    pub(super) fn has_yielded(&self) -> bool {
+        self.yielded.load(Ordering::Relaxed)
+    }
+
     fn due(&self) -> Option<Cut> {
         if self.stop.is_cancelled() {
             Some(Cut::Stopped)

@@ -15,7 +15,7 @@ use super::admission::{Entry, QueueLimit, RunTimes};
 use super::decide::store_panicked;
 use super::queue::{Bounds, Lane};
 use super::rate::Limiter;
-use super::state::{FunctionState, Home, Live, Settling, State, Waiter};
+use super::state::{FunctionState, Home, Live, Settling, State};
 use super::waits::CallerGuard;
 use super::{Call, CallError, Enqueued, Invoked, Scheduler};
 use crate::execution::Execution;
@@ -82,14 +82,17 @@ impl Scheduler {
         }
         let now = self.inner.clock.now();
         let id = self.inner.dice.execution_id(now);
-        let (waiter, result) = oneshot::channel();
+        let (waiter, mut result) = oneshot::channel();
         let until = Instant::now() + wait;
-        let queue_limit =
-            self.start_in_memory(&function, call, (id, now), waiter, (wait, until))?;
+        let mut live = new_live(&function, call, id, now, Home::Memory);
+        live.waiters.push(waiter);
+        live.caller_until = Some(until);
+        let queue_limit = self.start_in_memory(&function, live, (wait, until))?;
         let mut gone = CallerGuard {
             scheduler: self,
             id: Some(id),
         };
+        let result = &mut result;
         let execution = match queue_limit {
             None => self.wait_or_expire(id, result, until).await,
             Some(limit) => {
@@ -104,18 +107,14 @@ impl Scheduler {
         })
     }
 
-    fn start_in_memory(
+    /// Queues an execution that lives in memory.
+    pub(super) fn start_in_memory(
         &self,
         function: &Arc<Function>,
-        call: Call,
-        // Lists by time go by the id, so it has to be of the very time that the record shows.
-        (id, now): (ExecutionId, Timestamp),
-        waiter: Waiter,
+        live: Live,
         (wait, until): (Duration, Instant),
     ) -> Result<Option<QueueLimit>, CallError> {
-        let mut live = new_live(function, call, id, now, Home::Memory);
-        live.waiters.push(waiter);
-        live.caller_until = Some(until);
+        let (id, now) = (live.id, live.execution.created_at);
         let (queue_limit, claims) = {
             let mut state = self.lock();
             self.check_entry(&mut state, function, Entry::Caller(wait))?;
@@ -190,13 +189,18 @@ impl Scheduler {
     fn admit(&self, call: &Call) -> Result<Arc<Function>, CallError> {
         let found = self.inner.registry.get(&call.function);
         let function = found.ok_or_else(|| CallError::UnknownFunction(call.function.clone()))?;
+        self.admit_found(&function)?;
+        Ok(function)
+    }
+
+    /// Asks the rate of a function that was looked up.
+    pub(super) fn admit_found(&self, function: &Function) -> Result<(), CallError> {
         let mut state = self.lock();
-        self.ensure_function(&mut state, &function)?;
+        self.ensure_function(&mut state, function)?;
         // It may have seen raised bounds before whoever raised them says so.
         let claims = self.claim_ready(&mut state);
         self.spawn_dispatches(claims);
-        self.check_rates(&state, &function)?;
-        Ok(Arc::clone(&function))
+        self.check_rates(&state, function)
     }
 
     /// Makes the scheduler's side of a function, with its present settings.
@@ -239,6 +243,11 @@ impl Scheduler {
         call: Call,
         caller: Option<Caller>,
     ) -> Result<Taken, CallError> {
+        // Until this ends, others with the same key wait, and then find what was made.
+        let _turn = match &call.key {
+            Some((key, _)) => Some(self.inner.keys.turn(function.id, key).await),
+            None => None,
+        };
         let now = self.inner.clock.now();
         if let Some((key, _)) = &call.key
             && let Some(holder) = self.inner.store.key_holder(function.id, key, now).await?
@@ -302,7 +311,7 @@ impl Scheduler {
                             known.metrics.sync_queue().admitted();
                         }
                     }
-                    let live = state.live.get(&id).ok_or(CallError::Stopping);
+                    let live = state.live.get(&id).ok_or(CallError::StoppingFirst(id));
                     live.map(|live| Taken::New(Arc::new(live.record(None))))
                 }
                 Ok(Accepted::Existing(holder)) => {
@@ -326,7 +335,14 @@ impl Scheduler {
     }
 }
 
-fn new_live(function: &Function, call: Call, id: ExecutionId, now: Timestamp, home: Home) -> Live {
+/// The live entry of a new call.
+pub(super) fn new_live(
+    function: &Function,
+    call: Call,
+    id: ExecutionId,
+    now: Timestamp,
+    home: Home,
+) -> Live {
     let input_bytes = call.input.body.len() as u64;
     let request = Request {
         input: call.input,

@@ -21,8 +21,9 @@ use super::{CallError, Finalized, Scheduler};
 use crate::execution::{
     Attempt, ClaimWhen, Event, Outcome, Ran, Rejected, State as ExecutionState, Status, step,
 };
-use crate::model::{ExecutionId, Fence, FunctionName, Timestamp, Version};
+use crate::model::{ExecutionId, Failure, Fence, FunctionName, Timestamp, Version};
 use crate::observe::FunctionMetrics;
+use crate::runtime::Exchange;
 use crate::store::{self, AttemptRecord, ClaimRecord, Request};
 
 /// A claim that has a slot and waits to be dispatched.
@@ -43,6 +44,15 @@ pub(super) struct Claimed {
     began: Instant,
     metrics: Option<Arc<FunctionMetrics>>,
     kind: ClaimKind,
+    caller: Speaks,
+}
+
+/// Whether a claim's caller speaks with the function.
+#[derive(Debug)]
+enum Speaks {
+    No,
+    /// The way there; taken by the run.
+    Directly(Option<Exchange>),
 }
 
 /// What a claim is for.
@@ -166,6 +176,10 @@ impl Scheduler {
                 true => ClaimKind::AgeOut,
                 false => ClaimKind::Run,
             },
+            caller: match &mut live.direct {
+                None => Speaks::No,
+                Some(direct) => Speaks::Directly(direct.exchange.take()),
+            },
         };
         if too_old {
             return Some(claimed);
@@ -202,7 +216,7 @@ impl Scheduler {
             .spawn(async move { scheduler.dispatch(claimed).await })
     }
 
-    async fn dispatch(&self, claimed: Claimed) -> Finalized {
+    async fn dispatch(&self, mut claimed: Claimed) -> Finalized {
         if claimed.kind == ClaimKind::AgeOut {
             let decided = self.decide(claimed.id, Change::of(Event::AgeOut)).await;
             if let Ok(Decided::Rejected(_)) = decided {
@@ -215,7 +229,10 @@ impl Scheduler {
             id: claimed.id,
             claim: Some((claimed.fence, claimed.began)),
         };
-        let ran = match AssertUnwindSafe(self.run(&claimed)).catch_unwind().await {
+        let ran = match AssertUnwindSafe(self.run(&mut claimed))
+            .catch_unwind()
+            .await
+        {
             Ok(ran) => ran,
             Err(panic) => Ran::bare(Outcome::Fault(format!(
                 "the dispatch panicked: {}",
@@ -243,7 +260,7 @@ impl Scheduler {
         }
     }
 
-    async fn run(&self, claimed: &Claimed) -> Ran {
+    async fn run(&self, claimed: &mut Claimed) -> Ran {
         if claimed.claim_log == ClaimLog::Ahead
             && let Err(error) = self.inner.store.flush().await
         {
@@ -275,7 +292,10 @@ impl Scheduler {
             function: claimed.function.clone(),
             version: Arc::clone(&claimed.version),
             number: claimed.number,
-            max_attempts: spec.max_attempts(),
+            max_attempts: match claimed.caller {
+                Speaks::No => spec.max_attempts(),
+                Speaks::Directly(_) => 1,
+            },
             requeues: claimed.requeues,
             fence: claimed.fence,
             time_limit,
@@ -287,7 +307,14 @@ impl Scheduler {
             // Whoever runs it opens them.
             secrets: Arc::default(),
         };
-        self.inner.runner.run(&attempt, &claimed.stop).await
+        let runner = &self.inner.runner;
+        match &mut claimed.caller {
+            Speaks::No => runner.run(&attempt, &claimed.stop).await,
+            Speaks::Directly(exchange) => match exchange.take() {
+                Some(exchange) => runner.serve(&attempt, exchange, &claimed.stop).await,
+                None => Ran::bare(Outcome::Fault("its caller was answered before".to_owned())),
+            },
+        }
     }
 
     /// Turns what a run came to into the execution's next state, durably. The only writer of results.
@@ -315,6 +342,8 @@ impl Scheduler {
             cpu_us: ran.cpu.map(|cpu| as_u64(cpu.as_micros())),
         };
         let output = match ran.outcome {
+            // What went to the caller is the caller's.
+            Outcome::Success { .. } if ran.streamed.is_some() => None,
             Outcome::Success { content_type, body } => Some(classify(content_type, body)),
             Outcome::Error(_)
             | Outcome::Retry(_)
@@ -328,6 +357,7 @@ impl Scheduler {
             event,
             output,
             attempt: Some(attempt),
+            streamed: ran.streamed,
             release: Some(Release {
                 fence: claimed.fence,
                 began: claimed.began,
@@ -364,6 +394,14 @@ impl Scheduler {
                 fence: claimed.fence,
                 cause: "the attempt was interrupted though nobody asked for it".to_owned(),
             };
+        }
+        // There is no later for a caller who listens now.
+        if let (Outcome::Requeue(_), Speaks::Directly(_)) = (outcome, &claimed.caller) {
+            let failure = Failure::new(
+                "REQUEUE",
+                "the function asked to be run later, which a direct call cannot be: enqueue it",
+            );
+            return Event::of_outcome(claimed.fence, &Outcome::Error(failure));
         }
         Event::of_outcome(claimed.fence, outcome)
     }

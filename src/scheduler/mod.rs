@@ -11,8 +11,11 @@ mod call;
 mod calls;
 mod control;
 mod decide;
+mod delivery;
 mod dispatch;
 mod drain;
+mod history;
+mod keys;
 mod lifecycle;
 mod output;
 mod queue;
@@ -21,7 +24,9 @@ mod reads;
 mod redrive;
 mod runner;
 mod runtime_config;
+mod serving;
 mod state;
+mod uncommitted;
 mod waits;
 
 #[cfg(test)]
@@ -41,6 +46,7 @@ pub use output::classify;
 pub use redrive::{Failed, Mode as RedriveMode, Redrive, Redriven};
 pub use runner::{PlaneRunner, Runner};
 pub use runtime_config::{RuntimeChange, RuntimeConfigError};
+pub use serving::Serving;
 
 use crate::clock::Clock;
 use crate::model::Dice;
@@ -48,6 +54,7 @@ use crate::observe::Metrics;
 use crate::registry::Registry;
 use crate::shutdown::Tasks;
 use crate::store::{self, Store};
+use keys::Keys;
 use state::State;
 
 /// A cheap handle on the scheduler.
@@ -66,10 +73,18 @@ struct Inner {
     metrics: Metrics,
     tasks: Tasks,
     state: Mutex<State>,
+    /// Who makes an execution under which key.
+    keys: Keys,
     /// The earliest due time may have changed.
     timer: Notify,
     /// A claim was released or a decision settled; who waits for the last one looks again.
     calmer: Notify,
+}
+
+impl std::fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scheduler").finish_non_exhaustive()
+    }
 }
 
 impl Scheduler {

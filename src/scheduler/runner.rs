@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** the scheduler sees one trait; what it gets back is an outcome, whoever ran it.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
@@ -9,7 +11,7 @@ use super::queue::Class;
 use crate::endpoint::Endpoint;
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::Code;
-use crate::runtime::Runtime;
+use crate::runtime::{Exchange, Runtime};
 use crate::secrets::Vault;
 
 /// Runs one attempt. Implementations stop within milliseconds once `stop` is cancelled.
@@ -17,6 +19,15 @@ use crate::secrets::Vault;
 pub trait Runner: Send + Sync + 'static {
     /// Runs it to its outcome. A panic in here is caught and counts as a fault.
     async fn run(&self, attempt: &Attempt, stop: &CancellationToken) -> Ran;
+
+    /// Runs it for a caller who speaks with the function through `exchange`. Unless the runner knows better,
+    /// the function is run as always, and the caller told how it ended.
+    async fn serve(&self, attempt: &Attempt, exchange: Exchange, stop: &CancellationToken) -> Ran {
+        let teller = exchange.teller();
+        let ran = self.run(attempt, stop).await;
+        teller.tell(&ran.outcome);
+        ran
+    }
 }
 
 /// The runner of a real plane.
@@ -34,7 +45,10 @@ pub struct PlaneRunner {
 impl Runner for PlaneRunner {
     async fn run(&self, attempt: &Attempt, stop: &CancellationToken) -> Ran {
         match attempt.version.code {
-            Code::Wasm { .. } => self.run_wasm(attempt, stop).await,
+            Code::Wasm { .. } => match self.opened(attempt) {
+                Ok(attempt) => self.runtime.run(&attempt, stop).await,
+                Err(ran) => *ran,
+            },
             Code::Endpoint { .. } => self.endpoint.run(attempt, stop).await,
             Code::Echo => Ran::bare(Outcome::Success {
                 content_type: Some(attempt.input.content_type.clone()),
@@ -42,24 +56,35 @@ impl Runner for PlaneRunner {
             }),
         }
     }
+
+    async fn serve(&self, attempt: &Attempt, exchange: Exchange, stop: &CancellationToken) -> Ran {
+        let teller = exchange.teller();
+        let ran = match attempt.version.code {
+            Code::Wasm { .. } => match self.opened(attempt) {
+                Ok(attempt) => self.runtime.serve(&attempt, exchange, stop).await,
+                Err(ran) => *ran,
+            },
+            Code::Endpoint { .. } | Code::Echo => self.run(attempt, stop).await,
+        };
+        teller.tell(&ran.outcome);
+        ran
+    }
 }
 
 impl PlaneRunner {
-    async fn run_wasm(&self, attempt: &Attempt, stop: &CancellationToken) -> Ran {
+    /// The attempt with its secrets, or what it came to without them.
+    fn opened<'a>(&self, attempt: &'a Attempt) -> Result<Cow<'a, Attempt>, Box<Ran>> {
         let uses = &attempt.version.spec.secrets;
         if uses.is_empty() {
-            return self.runtime.run(attempt, stop).await;
+            return Ok(Cow::Borrowed(attempt));
         }
         match self.vault.open_for(uses) {
             // Another try would not find them either; whoever sets them right can redrive.
-            Err(failure) => Ran::bare(Outcome::Error(failure)),
-            Ok(secrets) => {
-                let given = Attempt {
-                    secrets,
-                    ..attempt.clone()
-                };
-                self.runtime.run(&given, stop).await
-            }
+            Err(failure) => Err(Box::new(Ran::bare(Outcome::Error(failure)))),
+            Ok(secrets) => Ok(Cow::Owned(Attempt {
+                secrets,
+                ..attempt.clone()
+            })),
         }
     }
 }

@@ -11,13 +11,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, RunTimes};
+use super::delivery::Delivery;
+use super::history::History;
 use super::queue::{Company, Item, Lane, Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
-use crate::execution::{Execution, Policy, Requeued, State as ExecutionState, Status, Stepped};
+use crate::execution::{
+    Execution, Policy, Requeued, State as ExecutionState, Status, Stepped, Streamed,
+};
 use crate::model::{ExecutionId, Fence, FunctionId, FunctionName, Output, Timestamp, Version};
 use crate::observe::FunctionMetrics;
-use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
+use crate::runtime::Exchange;
+use crate::store::{EndedExecution, ExecutionRecord, Request};
 
 /// See [`State::take_back`].
 const TAKE_BACK_DELAY_MS: u64 = 1_000;
@@ -61,6 +66,15 @@ pub(super) struct Run {
     pub(super) stop: CancellationToken,
 }
 
+/// What is particular to an execution whose caller speaks with the function.
+#[derive(Debug)]
+pub(super) struct Direct {
+    /// Taken by the one attempt that there is.
+    pub(super) exchange: Option<Exchange>,
+    /// Bytes that the function sent past us.
+    pub(super) output_bytes: Option<u64>,
+}
+
 /// An execution that has not ended.
 #[derive(Debug)]
 pub(super) struct Live {
@@ -85,9 +99,13 @@ pub(super) struct Live {
     pub(super) ready: Instant,
     pub(super) run: Option<Run>,
     pub(super) waiters: Vec<Waiter>,
+    /// Its caller speaks with the function: it runs once, and only a summary of it is kept.
+    pub(super) direct: Option<Direct>,
     /// Runs of an execution that lives in memory.
-    pub(super) attempts: Vec<AttemptRecord>,
+    pub(super) attempts: History,
     pub(super) settling: Settling,
+    /// Bytes of its result while that is on its way to disk.
+    pub(super) uncommitted_bytes: u64,
     /// It is queued again without having spent an attempt (a requeue or a fault).
     pub(super) unspent: bool,
     pub(super) cold_start: bool,
@@ -123,8 +141,10 @@ impl Live {
             ready: now,
             run: None,
             waiters: Vec::new(),
-            attempts: Vec::new(),
+            direct: None,
+            attempts: History::default(),
             settling: Settling::No,
+            uncommitted_bytes: 0,
             unspent: false,
             cold_start: false,
             init_ms: None,
@@ -157,7 +177,7 @@ impl Live {
             function: self.function.clone(),
             version: self.version.number,
             execution: self.execution.clone(),
-            output_bytes: output.as_ref().map(|output| output.body.len() as u64),
+            output_bytes: self.output_bytes(output.as_ref()),
             output,
             input_bytes: self.input_bytes,
             input_kept: self.home == Home::Durable,
@@ -181,16 +201,23 @@ impl Live {
         !matches!(self.settling, Settling::Accepting(_))
     }
 
+    fn output_bytes(&self, output: Option<&Output>) -> Option<u64> {
+        let streamed = self.direct.as_ref().and_then(|direct| direct.output_bytes);
+        streamed.or_else(|| output.map(|output| output.body.len() as u64))
+    }
+
     /// The rules it lives under; `jitter` is a random number.
     pub(super) fn policy(&self, faults_max: u32, removed: Removed, jitter: u32) -> Policy {
         let spec = &self.version.spec;
+        // What is said to a caller who listens can be said once.
+        let once = self.direct.is_some();
         Policy {
-            max_attempts: spec.max_attempts(),
+            max_attempts: if once { 1 } else { spec.max_attempts() },
             base_delay_ms: spec.retry_backoff.base_delay_ms,
             max_delay_ms: spec.retry_backoff.max_delay_ms,
-            max_requeues: spec.max_requeues,
+            max_requeues: if once { 0 } else { spec.max_requeues },
             max_age_ms: spec.max_age_ms,
-            max_faults: faults_max,
+            max_faults: if once { 0 } else { faults_max },
             function_removed: removed == Removed::Yes,
             jitter,
         }
@@ -203,9 +230,13 @@ impl Live {
             function: self.function.clone(),
             version: self.version.number,
             execution: self.execution.clone(),
+            streamed: self.direct.is_some().then(|| Streamed {
+                input_bytes: self.input_bytes,
+                output_bytes: self.output_bytes(output.as_ref()).unwrap_or(0),
+            }),
             request,
             output,
-            attempts: std::mem::take(&mut self.attempts),
+            attempts: self.attempts.take(),
             record: self.version.spec.record,
         }
     }
@@ -226,29 +257,6 @@ pub(super) struct FunctionState {
     pub(super) runs: RunTimes,
 }
 
-/// A result that is final: to be told to those who wait, once the lock is released.
-#[derive(Debug)]
-#[must_use = "waiters hang until it is delivered"]
-pub(super) struct Delivery {
-    pub(super) record: Arc<ExecutionRecord>,
-    pub(super) ended: Option<EndedExecution>,
-    waiters: Vec<Waiter>,
-    stop: Option<CancellationToken>,
-}
-
-impl Delivery {
-    /// Wakes everybody concerned. A waiter that has gone is nobody's problem.
-    pub(super) fn deliver(self) -> Arc<ExecutionRecord> {
-        if let Some(stop) = self.stop {
-            stop.cancel();
-        }
-        for waiter in self.waiters {
-            let _ = waiter.send(Arc::clone(&self.record));
-        }
-        self.record
-    }
-}
-
 /// The structure.
 #[derive(Debug)]
 pub(super) struct State {
@@ -262,6 +270,8 @@ pub(super) struct State {
     claims: u64,
     pub(super) queued_input_bytes: u64,
     queued_input_bytes_max: u64,
+    /// Bytes of all results that are on their way to disk.
+    pub(super) uncommitted_bytes: u64,
     pub(super) stopping: bool,
 }
 
@@ -282,6 +292,7 @@ impl State {
             claims: 0,
             queued_input_bytes: 0,
             queued_input_bytes_max,
+            uncommitted_bytes: 0,
             stopping: false,
         }
     }
@@ -324,6 +335,7 @@ impl State {
         if live.home == Home::Durable && live.request.is_some() {
             self.queued_input_bytes = self.queued_input_bytes.saturating_sub(live.input_bytes);
         }
+        self.committed(std::mem::take(&mut live.uncommitted_bytes));
         self.gauges(live.function_id);
         Some(live)
     }
@@ -428,6 +440,8 @@ impl State {
     pub(super) fn settled(&mut self, id: ExecutionId) {
         if let Some(live) = self.live.get_mut(&id) {
             wake_settled(std::mem::replace(&mut live.settling, Settling::No));
+            let bytes = std::mem::take(&mut live.uncommitted_bytes);
+            self.committed(bytes);
         }
     }
 

@@ -43,11 +43,11 @@ impl Scheduler {
         &self,
         function: &Function,
         id: ExecutionId,
-        mut result: Coming,
+        result: &mut Coming,
         until: Instant,
         limit: QueueLimit,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
-        if let Ok(ended) = tokio::time::timeout_at(limit.until, &mut result).await {
+        if let Ok(ended) = tokio::time::timeout_at(limit.until, &mut *result).await {
             return ended.map_err(|_| CallError::Stopping);
         }
         let event = Event::QueueTimeout {
@@ -64,10 +64,10 @@ impl Scheduler {
     pub(super) async fn wait_or_expire(
         &self,
         id: ExecutionId,
-        mut result: Coming,
+        result: &mut Coming,
         until: Instant,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
-        if let Some(ended) = self.ended_by(id, until, &mut result).await {
+        if let Some(ended) = self.ended_by(id, until, result).await {
             return ended.map_err(|_| CallError::Stopping);
         }
         match self.decide(id, Change::of(Event::Expire)).await? {
@@ -116,17 +116,17 @@ impl Scheduler {
         until: Instant,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
         let mut result = match self.subscribe(id) {
-            Subscribed::Stopping => return Err(CallError::Stopping),
+            Subscribed::Stopping => return Err(CallError::StoppingFirst(id)),
             Subscribed::Ended => return self.must_exist(id).await,
             Subscribed::Waits(result) => result,
         };
         // A stop ends the wait only: a decision that has begun is seen through.
         tokio::select! {
             biased;
-            () = self.inner.tasks.stop_token().cancelled() => return Err(CallError::Stopping),
+            () = self.inner.tasks.stop_token().cancelled() => return Err(CallError::StoppingFirst(id)),
             ended = self.ended_by(id, until, &mut result) => match ended {
                 Some(Ok(execution)) => return Ok(execution),
-                Some(Err(_)) if !self.is_accepting() => return Err(CallError::Stopping),
+                Some(Err(_)) if !self.is_accepting() => return Err(CallError::StoppingFirst(id)),
                 Some(Err(_)) => return self.must_exist(id).await,
                 None => {}
             },
@@ -187,14 +187,20 @@ pub(super) struct CallerGuard<'a> {
 
 impl Drop for CallerGuard<'_> {
     fn drop(&mut self) {
-        let Some(id) = self.id.take() else {
-            return;
-        };
-        let scheduler = self.scheduler.clone();
+        if let Some(id) = self.id.take() {
+            self.scheduler.caller_gone(id);
+        }
+    }
+}
+
+impl Scheduler {
+    /// The caller of an execution that lives in memory has hung up.
+    pub(super) fn caller_gone(&self, id: ExecutionId) {
+        let scheduler = self.clone();
         if tokio::runtime::Handle::try_current().is_err() {
             return;
         }
-        drop(self.scheduler.inner.tasks.spawn(async move {
+        drop(self.inner.tasks.spawn(async move {
             // It lives in memory, so nothing can fail but finding it ended already.
             let _ = scheduler.decide(id, Change::of(Event::CallerGone)).await;
         }));

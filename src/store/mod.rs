@@ -6,6 +6,7 @@
 //! **Invariant:** nothing outside this folder knows which database it is, and nothing in it knows HTTP,
 //! wasm or queues.
 
+mod ended;
 mod lock;
 pub mod memory;
 mod record;
@@ -14,6 +15,8 @@ pub mod sqlite;
 #[cfg(test)]
 mod conformance;
 
+pub use ended::EndedExecution;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -21,7 +24,7 @@ use async_trait::async_trait;
 use crate::execution::{Execution, Status};
 use crate::model::{
     ExecutionId, Failure, Fence, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, Input,
-    Logs, Output, RecordMode, RuntimeRevision, SecretName, Timestamp, Version, VersionNumber,
+    Logs, Output, RuntimeRevision, SecretName, Timestamp, Version, VersionNumber,
 };
 
 /// What went wrong with a store.
@@ -221,29 +224,6 @@ pub struct ClaimRecord {
     pub attempt: u32,
     /// When.
     pub at: Timestamp,
-}
-
-/// An execution that lived in memory and has ended: written behind, never waited for.
-#[derive(Debug, Clone)]
-pub struct EndedExecution {
-    /// Its id.
-    pub id: ExecutionId,
-    /// Whose.
-    pub function_id: FunctionId,
-    /// The function's name.
-    pub function: FunctionName,
-    /// The version it ran.
-    pub version: VersionNumber,
-    /// Its final record.
-    pub execution: Execution,
-    /// What the caller sent.
-    pub request: Arc<Request>,
-    /// The result.
-    pub output: Option<Output>,
-    /// Its runs.
-    pub attempts: Vec<AttemptRecord>,
-    /// How much of it to keep.
-    pub record: RecordMode,
 }
 
 /// An execution as it is read back.

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::execution::Status;
 use crate::model::{
-    Backoff, Code, Digest, Encoding, ExecutionMode, FunctionSettings, RecordMode, Shape, Timestamp,
-    Version, VersionNumber, VersionSpec, limits,
+    Backoff, Code, Digest, Encoding, ExecutionMode, FunctionSettings, InvalidHostName, RecordMode,
+    Shape, Timestamp, Version, VersionNumber, VersionSpec, limits,
 };
 
 mod logs;
@@ -40,7 +40,7 @@ impl Unreadable {
 
 /// The format of settings and versions that this build writes; it reads every one up to it.
 ///
-/// Format 2 added what is optional and absent in format 1: `invoke_path`, `allow_hosts`, `secrets`.
+/// Format 2 added what is optional and absent in format 1: `hosts`, `invoke_path`, `allow_hosts`, `secrets`.
 const FORMAT: u32 = 2;
 
 #[derive(Deserialize)]
@@ -55,6 +55,8 @@ struct StoredSettings {
     queue_size: u32,
     rate_per_second: Option<u32>,
     burst: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    hosts: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -175,6 +177,7 @@ pub(crate) fn encode_settings(settings: &FunctionSettings) -> Result<String, Unr
         queue_size: settings.queue_size,
         rate_per_second: settings.rate_per_second,
         burst: settings.burst,
+        hosts: settings.hosts.iter().map(ToString::to_string).collect(),
     };
     print("settings", &stored)
 }
@@ -196,7 +199,11 @@ pub(crate) fn decode_settings(text: &str) -> Result<FunctionSettings, Unreadable
     if let Some(burst) = stored.burst {
         in_range(WHAT, "burst", burst, &limits::RATE)?;
     }
+    let hosts = stored.hosts.iter().map(|host| host.parse());
     Ok(FunctionSettings {
+        hosts: hosts
+            .collect::<Result<_, _>>()
+            .map_err(|error: InvalidHostName| Unreadable::of(WHAT, error))?,
         concurrency: stored.concurrency,
         queue_size: stored.queue_size,
         rate_per_second: stored.rate_per_second,

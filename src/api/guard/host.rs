@@ -52,7 +52,7 @@ impl Hosts {
     }
 
     /// Whether a request for this `host[:port]` is one for us.
-    pub(super) fn answers(&self, authority: &str) -> bool {
+    pub(in crate::api) fn answers(&self, authority: &str) -> bool {
         // What nearly every request says, without taking it apart.
         if authority == "localhost" || authority == "127.0.0.1" {
             return true;
@@ -62,6 +62,15 @@ impl Hosts {
         };
         let listened = matches!(&host, Host::Address(address) if self.listen.contains(address));
         host.is_loopback() || listened || self.allows(&host, port)
+    }
+
+    /// The name that a request for this `host[:port]` asks for, comparable; none where that is an address, or
+    /// cannot be read.
+    pub(in crate::api) fn name_in(authority: &str) -> Option<String> {
+        match parse(authority)? {
+            (Host::Name(name), _) => Some(name),
+            (Host::Address(_), _) => None,
+        }
     }
 
     /// Whether a page from `origin` may make a request for `authority`: one that came from there, or one

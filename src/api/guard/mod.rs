@@ -2,13 +2,16 @@
 //! `Origin`. A web page in the operator's browser must not reach a plane on loopback, neither by a plain
 //! cross-site request nor by a name that suddenly resolves to 127.0.0.1.
 //!
-//! **Invariant:** every path is guarded but those under `/fn/`, which are the functions' own.
+//! **Invariant:** every path is guarded but those under `/fn/`, which are the functions' own. (Requests for a
+//! host name that a function owns never come here: see [`super::raw`].)
 
+mod answers;
 mod body;
 mod budget;
 mod host;
 mod reading;
 
+pub(super) use answers::hold;
 pub(super) use body::{body, content_type, json, optional_json, require_json, stated_length};
 pub(super) use budget::{Budget, NoRoom, Room};
 pub(super) use host::Hosts;
@@ -32,8 +35,8 @@ use super::error::Error;
 pub(super) struct GuardLayer(Arc<Hosts>);
 
 impl GuardLayer {
-    pub(super) fn new(hosts: Hosts) -> Self {
-        Self(Arc::new(hosts))
+    pub(super) fn new(hosts: Arc<Hosts>) -> Self {
+        Self(hosts)
     }
 }
 

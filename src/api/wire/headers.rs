@@ -66,6 +66,14 @@ impl CallHeaders {
         }
         Ok(Self {
             key,
+            ..Self::labels(headers)
+        })
+    }
+
+    /// What only labels a call. Of a request that is a function's own nothing else is ours to read.
+    pub(in crate::api) fn labels(headers: &HeaderMap) -> Self {
+        Self {
+            key: None,
             wait: None,
             trace_id: label(headers, &X_TRACE_ID)
                 .filter(is_trace_id)
@@ -73,7 +81,7 @@ impl CallHeaders {
             traceparent: label(headers, &TRACEPARENT)
                 .filter(is_traceparent)
                 .map(Arc::from),
-        })
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! **Invariant:** what [`to_object`] writes, [`read`] reads back as the same spec. Ranges and defaults are
 //! those of [`limits`]; none is repeated here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::uri::PathAndQuery;
 use bytes::Bytes;
@@ -14,7 +14,8 @@ use super::fields::{Bounds, Fields, shown};
 use super::{reach, spec_names};
 use crate::api::error::Error;
 use crate::model::{
-    Backoff, ExecutionMode, FunctionName, FunctionSettings, RecordMode, Spec, VersionSpec, limits,
+    Backoff, ExecutionMode, FunctionName, FunctionSettings, HostName, RecordMode, Spec,
+    VersionSpec, limits,
 };
 
 pub(super) const ENTRIES: Bounds = Bounds {
@@ -266,7 +267,28 @@ fn settings(fields: &mut Fields<'_>) -> FunctionSettings {
             .unwrap_or(default.queue_size),
         rate_per_second,
         burst,
+        hosts: hosts(fields),
     }
+}
+
+fn hosts(fields: &mut Fields<'_>) -> BTreeSet<HostName> {
+    let bounds = Bounds {
+        entries_max: limits::HOST_NAMES_MAX,
+        ..ENTRIES
+    };
+    let mut hosts = BTreeSet::new();
+    for text in fields.texts("hosts", bounds).unwrap_or_default() {
+        match text.parse() {
+            Ok(host) => {
+                hosts.insert(host);
+            }
+            Err(error) => {
+                let shown = crate::api::error::quoted(&text);
+                fields.complain("hosts", format_args!("{shown} is none: {error}"));
+            }
+        }
+    }
+    hosts
 }
 
 fn version(fields: &mut Fields<'_>) -> VersionSpec {
@@ -431,6 +453,7 @@ pub(super) fn to_object(spec: &Spec) -> Map<String, Value> {
         "queueSize": settings.queue_size,
         "ratePerSecond": settings.rate_per_second,
         "burst": settings.burst,
+        "hosts": settings.hosts.iter().map(HostName::as_str).collect::<Vec<_>>(),
         "executionMode": version.execution_mode.map(mode_word),
         "endpointUrl": version.endpoint_url,
         "image": version.image,

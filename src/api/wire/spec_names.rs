@@ -31,6 +31,7 @@ const MEANT: &[&str] = &[
     "queueSize",
     "ratePerSecond",
     "burst",
+    "hosts",
     "executionMode",
     "endpointUrl",
     "image",
@@ -62,7 +63,7 @@ pub(super) const IGNORED: &[&str] = &[
 ];
 
 /// Fields that are going to mean something.
-const RESERVED: &[&str] = &["entry", "hosts", "reuse", "files"];
+const RESERVED: &[&str] = &["entry", "reuse", "files"];
 
 /// How alike a name has to be to be suggested, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;

@@ -49,7 +49,7 @@ fn every_field_is_read() {
         "maxRetries": 10, "retryBackoff": {"baseDelayMs": 0, "maxDelayMs": 12}, "maxRequeues": 13,
         "maxAgeMs": 14, "args": ["a", ""], "env": {"A": "1"}, "config": {"k": "v"}, "record": "full",
         "invokePath": "/in?a=b",
-        "concurrency": 15, "queueSize": 16, "ratePerSecond": 17, "burst": 18, "executionMode": "POOL",
+        "concurrency": 15, "queueSize": 16, "ratePerSecond": 17, "burst": 18, "hosts": ["b.example", "a.example"], "executionMode": "POOL",
         "endpointUrl": "http://x/", "image": "any", "runtimeMode": "STDIO", "command": ["sh"],
         "resources": {"cpu": "1"}, "scalingConfig": null, "version": 3, "createdAt": "long ago",
         "allowHosts": ["*.example.org:8443"],
@@ -65,6 +65,9 @@ fn every_field_is_read() {
             queue_size: 16,
             rate_per_second: Some(17),
             burst: Some(18),
+            hosts: ["a.example", "b.example"]
+                .map(|host| host.parse().unwrap())
+                .into(),
         },
         version: VersionSpec {
             timeout_ms: 5,

@@ -289,7 +289,7 @@ fn refused(problem: local::Problem) -> Failure {
     Failure::Answered(Box::new(Answered {
         status: problem.status,
         problem: Problem {
-            error: problem.code.to_owned(),
+            error: problem.code.into_owned(),
             message: problem.message,
             details: problem.details.into(),
         },

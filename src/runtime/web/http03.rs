@@ -3,15 +3,15 @@
 //! **Invariant:** the store's event loop runs until the answer's body has ended and no task of the guest is
 //! left, for it is what moves them.
 
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
 
 use http::Request;
 use wasmtime::Store;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::{WasiBody, WasiHttpView as _, p3};
 
-use super::reply::{Gathered, Reply};
+use super::reply::Reply;
 use crate::runtime::host::Ctx;
 
 /// One call in a fresh instance. Returns when nothing of the guest runs any more.
@@ -35,16 +35,8 @@ pub(super) async fn call(
                 }
                 Err(code) => reply.refuse(&code.to_string()),
             }
-            std::future::poll_fn(|cx| {
-                if reply.gather(cx) == Gathered::TooMuch {
-                    return Poll::Ready(());
-                }
-                match reply.has_ended() {
-                    true => accessor.poll_no_interesting_tasks(cx),
-                    false => Poll::Pending,
-                }
-            })
-            .await;
+            poll_fn(|cx| reply.poll_ended(cx)).await;
+            poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
             Ok(())
         })
         .await?

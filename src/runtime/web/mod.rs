@@ -1,60 +1,124 @@
 //! Runs HTTP functions: a request in, a response out, and the status says how it went.
 //!
-//! wasmtime's own handler would do most of this, and hide why a guest failed; here the trap, the cut and the
-//! mistake in a body each get their name.
+//! A call through the API becomes a request, and its whole response an outcome. An [`Exchange`](super::Exchange)
+//! brings a request of its own and takes the response as it comes. wasmtime's own handler would do most of
+//! this, and hide why a guest failed; here the trap, the cut and the mistake in a body each get their name.
 //!
 //! **Invariant:** whatever a guest answers is held in memory up to a limit and no further: a guest that is not
 //! listened to waits.
 
 mod http02;
 mod http03;
+mod measure;
+mod nudge;
 mod outcome;
+mod outflow;
 mod reply;
 mod request;
 
+pub use outflow::{BrokenOff, Outflow};
+
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::Response;
+use http::response::Parts;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-use self::reply::{Gathered, Reply};
+use self::nudge::Nudge;
+use self::reply::{Gathered, HandingOver, Reply};
+use super::ending::{Ending, Failed};
+use super::exchange::{Desk, Opened};
 use super::host::Ctx;
 use super::output::Capture;
 use super::run::{Life, usize_of};
-use super::watch::Reins;
-use crate::execution::{Attempt, Ran};
+use super::watch::{Cut, Reins, Watch};
+use crate::execution::{Attempt, Ran, Streamed};
+
+/// Codes of what only HTTP functions do wrong.
+mod code {
+    pub(super) const NO_RESPONSE: &str = "NO_RESPONSE";
+    pub(super) const RESPONSE_ERROR: &str = "RESPONSE_ERROR";
+    pub(super) const RESPONSE_SET_TWICE: &str = "RESPONSE_SET_TWICE";
+    pub(super) const HEADERS_TOO_LARGE: &str = "RESPONSE_HEADERS_TOO_LARGE";
+    pub(super) const UNEXPECTED_STATUS: &str = "UNEXPECTED_STATUS";
+    pub(super) const BODY_TOO_LONG: &str = "BODY_TOO_LONG";
+    pub(super) const BODY_TOO_SHORT: &str = "BODY_TOO_SHORT";
+    pub(super) const BODY_ABORTED: &str = "BODY_ABORTED";
+    pub(super) const ALL: [&str; 8] = [
+        NO_RESPONSE,
+        RESPONSE_ERROR,
+        RESPONSE_SET_TWICE,
+        HEADERS_TOO_LARGE,
+        UNEXPECTED_STATUS,
+        BODY_TOO_LONG,
+        BODY_TOO_SHORT,
+        BODY_ABORTED,
+    ];
+}
+
+/// Whether a failure of this code means that there is no answer of the function's, not even one that says no.
+pub(super) fn is_broken_answer(failure_code: &str) -> bool {
+    failure_code == super::ending::TRAP || code::ALL.contains(&failure_code)
+}
+
+/// What of a response somebody wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// All of it at the end, at most so many bytes of body.
+    All(usize),
+    /// The body as it comes.
+    AsItComes,
+    /// No body.
+    Head,
+}
+
+/// How often a guest is asked again within one turn.
+const ASKED_AGAIN_MAX: u32 = 64;
+
+/// Epochs for which a guest may compute between its response's head and whatever comes next before the caller
+/// gets the head: what goes wrong until then can still be answered with an error.
+const YIELDS_MAX: u32 = 8;
 
 /// Runs one attempt of a `wasi:http/incoming-handler@0.2` component.
-pub(super) async fn run_02(code: &ProxyPre<Ctx>, attempt: &Attempt, reins: &Reins<'_>) -> Ran {
-    let request = match request::of_attempt(attempt) {
-        Ok(request) => request,
-        Err(outcome) => return Ran::bare(outcome),
+pub(super) async fn run_02(
+    code: &ProxyPre<Ctx>,
+    attempt: &Attempt,
+    exchange: Option<Opened>,
+    reins: &Reins<'_>,
+) -> Ran {
+    let (request, conversation) = match Conversation::begin(attempt, exchange) {
+        Ok(begun) => begun,
+        Err(ran) => return *ran,
     };
     let mut life = begin(code.engine(), attempt, reins);
-    let reply = Arc::new(Reply::new(usize_of(attempt.version.spec.output_bytes_max)));
-    let guest = http02::call(code, &mut life.store, request, &reply);
-    let lived = life.watch.live(drive(guest, &reply)).await;
-    life.end(lived).judge_all(attempt, |result, witness| {
-        outcome::of(result, reply.take(), witness)
-    })
+    let guest = http02::call(code, &mut life.store, request, &conversation.reply);
+    let lived = life
+        .watch
+        .live(conversation.drive(guest, &life.watch, None))
+        .await;
+    conversation.conclude(attempt, life, lived)
 }
 
 /// Runs one attempt of a `wasi:http/handler@0.3` component.
-pub(super) async fn run_03(code: &ServicePre<Ctx>, attempt: &Attempt, reins: &Reins<'_>) -> Ran {
-    let request = match request::of_attempt(attempt) {
-        Ok(request) => request,
-        Err(outcome) => return Ran::bare(outcome),
+pub(super) async fn run_03(
+    code: &ServicePre<Ctx>,
+    attempt: &Attempt,
+    exchange: Option<Opened>,
+    reins: &Reins<'_>,
+) -> Ran {
+    let (request, conversation) = match Conversation::begin(attempt, exchange) {
+        Ok(begun) => begun,
+        Err(ran) => return *ran,
     };
     let mut life = begin(code.engine(), attempt, reins);
-    let reply = Arc::new(Reply::new(usize_of(attempt.version.spec.output_bytes_max)));
-    let guest = http03::call(code, &mut life.store, request, &reply);
-    let lived = life.watch.live(drive(guest, &reply)).await;
-    life.end(lived).judge_all(attempt, |result, witness| {
-        outcome::of(result, reply.take(), witness)
-    })
+    let guest = http03::call(code, &mut life.store, request, &conversation.reply);
+    let driven = conversation.drive(guest, &life.watch, Some(Nudge::new()));
+    let lived = life.watch.live(driven).await;
+    conversation.conclude(attempt, life, lived)
 }
 
 fn begin(engine: &wasmtime::Engine, attempt: &Attempt, reins: &Reins<'_>) -> Life {
@@ -62,30 +126,149 @@ fn begin(engine: &wasmtime::Engine, attempt: &Attempt, reins: &Reins<'_>) -> Lif
     Life::begin(engine, attempt, reins, Bytes::new(), capture)
 }
 
-/// Runs the guest and takes what it answers as it comes, so that it never waits for room that there is. Ends
-/// early when the guest answers with more than is wanted.
-async fn drive(
-    guest: impl Future<Output = wasmtime::Result<()>>,
-    reply: &Reply,
-) -> wasmtime::Result<()> {
-    let mut guest = pin!(guest);
-    std::future::poll_fn(|cx| {
-        loop {
-            let polled = guest.as_mut().poll(cx);
-            // While the store lives: what a body's end means can be told only then.
-            let gathered = reply.gather(cx);
-            if let Poll::Ready(result) = polled {
-                if result.is_ok() {
-                    reply.guest_returned();
-                }
-                return Poll::Ready(result);
+/// One attempt's answer and whoever waits for it.
+struct Conversation {
+    reply: Arc<Reply>,
+    caller: Option<Caller>,
+}
+
+/// A caller who speaks HTTP.
+struct Caller {
+    desk: Arc<Desk>,
+    received: super::exchange::Received,
+}
+
+type Request = http::Request<wasmtime_wasi_http::WasiBody>;
+
+impl Conversation {
+    /// The request, and what its answer goes to.
+    fn begin(attempt: &Attempt, exchange: Option<Opened>) -> Result<(Request, Self), Box<Ran>> {
+        let (request, wanted, caller) = match exchange {
+            None => {
+                let request = request::of_attempt(attempt);
+                let request = request.map_err(|outcome| Box::new(Ran::bare(outcome)))?;
+                let bytes_max = usize_of(attempt.version.spec.output_bytes_max);
+                (request, Wanted::All(bytes_max), None)
             }
-            match gathered {
-                Gathered::Some => {}
-                Gathered::Nothing => return Poll::Pending,
-                Gathered::TooMuch => return Poll::Ready(Ok(())),
+            Some(Opened {
+                mut request,
+                received,
+                desk,
+            }) => {
+                request::label(request.headers_mut(), attempt);
+                let wanted = match *request.method() == http::Method::HEAD {
+                    true => Wanted::Head,
+                    false => Wanted::AsItComes,
+                };
+                (request, wanted, Some(Caller { desk, received }))
+            }
+        };
+        let reply = Arc::new(Reply::new(wanted));
+        Ok((request, Self { reply, caller }))
+    }
+
+    /// Runs the guest and takes what it answers as it comes, so that it never waits for room that there is.
+    /// Ends early when nobody wants more. With a `nudge` a guest that only has to be asked again is.
+    async fn drive(
+        &self,
+        guest: impl Future<Output = wasmtime::Result<()>>,
+        watch: &Watch,
+        nudge: Option<Arc<Nudge>>,
+    ) -> wasmtime::Result<()> {
+        let mut guest = pin!(guest);
+        let nudged = nudge.as_ref().map(|nudge| Waker::from(Arc::clone(nudge)));
+        let mut yields = 0;
+        std::future::poll_fn(|cx| {
+            let mut asked_again = 0;
+            loop {
+                let polled = match (&nudge, &nudged) {
+                    (Some(nudge), Some(nudged)) => {
+                        nudge.listen(cx);
+                        guest.as_mut().poll(&mut Context::from_waker(nudged))
+                    }
+                    _ => guest.as_mut().poll(cx),
+                };
+                if let Poll::Ready(result) = polled {
+                    // While the store lives: what a body's end means can be told only then.
+                    self.reply.guest_ended(cx, result.is_ok());
+                    return Poll::Ready(result);
+                }
+                match self.reply.gather(cx) {
+                    Gathered::Some => continue,
+                    Gathered::Enough => return Poll::Ready(Ok(())),
+                    Gathered::Nothing => {}
+                }
+                let was_woken = nudge.as_ref().is_some_and(|nudge| nudge.was_woken());
+                if was_woken && asked_again < ASKED_AGAIN_MAX {
+                    asked_again += 1;
+                    continue;
+                }
+                if watch.has_yielded() && yields < YIELDS_MAX {
+                    yields += 1;
+                    return Poll::Pending;
+                }
+                return match self.hand_over() {
+                    true => Poll::Ready(Ok(())),
+                    false => Poll::Pending,
+                };
+            }
+        })
+        .await
+    }
+
+    /// Gives the caller what there is, now that the guest waits for something. Returns whether that is all
+    /// that the caller wants.
+    fn hand_over(&self) -> bool {
+        let Some(Caller { desk, .. }) = &self.caller else {
+            return false;
+        };
+        match self.reply.handing_over() {
+            None => {}
+            Some(HandingOver::HeadIsAll) => return true,
+            Some(HandingOver::Whole(head, body, trailers)) => {
+                desk.put_and_wake(Response::from_parts(head, Outflow::whole(body, trailers)));
+            }
+            Some(HandingOver::Flowing(head)) => {
+                let body = Outflow::flowing(Arc::clone(&self.reply));
+                desk.put_and_wake(Response::from_parts(head, body));
             }
         }
-    })
-    .await
+        false
+    }
+
+    /// What the run came to, once its store is gone; a response that came whole is handed over.
+    fn conclude(
+        self,
+        attempt: &Attempt,
+        life: Life,
+        lived: Result<wasmtime::Result<()>, Cut>,
+    ) -> Ran {
+        // Before the store goes: a body whose guest is gone looks as if it had ended.
+        self.reply.guest_cut();
+        let ending: Ending<()> = life.end(lived);
+        let taken = self.reply.take();
+        let Some(Caller { desk, received }) = self.caller else {
+            return ending.judge_all(attempt, |result, witness| {
+                outcome::of_call(result, taken, witness)
+            });
+        };
+        let streamed = Streamed {
+            input_bytes: received.bytes(),
+            output_bytes: taken.sent_bytes,
+        };
+        let mut complete = None;
+        let ran = ending.judge_all(attempt, |result: Result<(), Failed>, witness| {
+            outcome::of_exchange(result, taken, witness, &mut complete)
+        });
+        if let Some((head, body)) = complete {
+            desk.put_complete(Response::from_parts(head, body));
+        }
+        Ran {
+            streamed: Some(streamed),
+            ..ran
+        }
+    }
 }
+
+/// A response that its caller has not got yet.
+type Complete = Option<(Parts, Outflow)>;

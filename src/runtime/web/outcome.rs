@@ -7,8 +7,10 @@ use std::borrow::Cow;
 
 use http::header::CONTENT_TYPE;
 use http::response::Parts;
+use http::{HeaderMap, StatusCode};
 
-use super::reply::{Taken, code};
+use super::reply::Taken;
+use super::{Complete, Outflow, code};
 use crate::answer::{self, Meaning};
 use crate::execution::Outcome;
 use crate::model::Failure;
@@ -21,7 +23,7 @@ const FUNCTION: &str = "the function";
 const UNKNOWN_HANDLE: &str = "unknown handle index";
 
 /// The outcome of a call through the API.
-pub(super) fn of(result: Result<(), Failed>, taken: Taken, witness: &Witness<'_>) -> Outcome {
+pub(super) fn of_call(result: Result<(), Failed>, taken: Taken, witness: &Witness<'_>) -> Outcome {
     if taken.is_too_large {
         return witness.output_too_large(witness.output_bytes_max());
     }
@@ -37,7 +39,55 @@ pub(super) fn of(result: Result<(), Failed>, taken: Taken, witness: &Witness<'_>
             }
             by_status(&head, taken.body)
         }
-        _ => broken(result, taken.mistake, witness),
+        _ => broken(result, taken.mistake, taken.status, witness),
+    }
+}
+
+/// The outcome of an exchange: the response goes to its caller as it is, and is only recorded. One that was not
+/// handed over yet and came whole is put into `complete`.
+pub(super) fn of_exchange(
+    result: Result<(), Failed>,
+    taken: Taken,
+    witness: &Witness<'_>,
+    complete: &mut Complete,
+) -> Outcome {
+    if taken.caller_left {
+        // With the scheduler's own code for it, whichever of the two is first.
+        let message = "the caller hung up before it had all of the response";
+        return Outcome::TimedOut(Failure::new("CALLER_GONE", message));
+    }
+    if taken.head.is_some()
+        && let Some(outcome) = set_twice(&result, witness)
+    {
+        return outcome;
+    }
+    let Some(status) = taken.status.filter(|_| taken.is_whole) else {
+        return broken(result, taken.mistake, taken.status, witness);
+    };
+    if let Err(failed) = &result {
+        witness.note(failed);
+    }
+    let retry_after = taken.head.as_ref().map(|head| &head.headers);
+    let meaning = answer::meaning(status, retry_after.unwrap_or(&HeaderMap::new()));
+    if let Some(head) = taken.head {
+        let body = match taken.has_body {
+            true => Outflow::whole(taken.body, taken.trailers),
+            false => Outflow::none(),
+        };
+        *complete = Some((head, body));
+    }
+    let failure = || Failure {
+        code: Cow::Owned(format!("HTTP_{}", status.as_u16())),
+        message: format!("{FUNCTION} answered {status}"),
+    };
+    match meaning {
+        // Redirects are for the caller to follow.
+        Meaning::Success | Meaning::Unexpected => Outcome::Success {
+            content_type: None,
+            body: bytes::Bytes::new(),
+        },
+        Meaning::Error | Meaning::Requeue => Outcome::Error(failure()),
+        Meaning::Retry => Outcome::Retry(failure()),
     }
 }
 
@@ -87,18 +137,32 @@ fn by_status(head: &Parts, body: bytes::Bytes) -> Outcome {
     }
 }
 
+/// The mistake of a guest that ended before its response did.
+fn unfinished(status: Option<StatusCode>) -> Failure {
+    match status {
+        None => Failure::new(code::NO_RESPONSE, "the function ended without a response"),
+        Some(status) => {
+            let message =
+                format!("the function answered {status} and ended before its response's body did");
+            Failure::new(code::BODY_ABORTED, message)
+        }
+    }
+}
+
 /// What it means that there is no whole response.
-fn broken(result: Result<(), Failed>, mistake: Option<Failure>, witness: &Witness<'_>) -> Outcome {
+fn broken(
+    result: Result<(), Failed>,
+    mistake: Option<Failure>,
+    status: Option<StatusCode>,
+    witness: &Witness<'_>,
+) -> Outcome {
     let outcome = match result {
         Ok(()) => None,
         Err(Failed::Cut(cut)) => return witness.cut(cut),
         Err(Failed::Error(error)) => Some(witness.error(&error)),
     };
     match (mistake, outcome) {
-        (None, None) => Outcome::Retry(Failure::new(
-            code::NO_RESPONSE,
-            "the function ended without a response",
-        )),
+        (None, None) => Outcome::Retry(unfinished(status)),
         (Some(mistake), None) => Outcome::Retry(mistake),
         (Some(mut mistake), Some(Outcome::Retry(trap))) => {
             mistake.message.push_str("; then the function trapped: ");

@@ -1,83 +1,129 @@
 //! What a guest answers, as far as it has come: head, body, and how the body ended.
 //!
+//! Whoever drives the guest [gathers](Reply::gather) what it says. A call through the API wants all of it. A
+//! caller who speaks HTTP wants it as it comes: what the guest says before it first waits is gathered (most
+//! answers are complete by then), the rest flows straight from the guest to the caller.
+//!
 //! **Invariant:** a body counts as whole only if the guest finished it and it is as long as its head says.
 
-use std::pin::Pin;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
 use http::response::Parts;
+use http::{HeaderMap, StatusCode};
 use hyper::body::Body as _;
+use tokio::task::coop::unconstrained;
 use wasmtime_wasi_http::WasiBody;
 
+use super::measure::{Measure, no_final_status, too_many_headers};
+use super::{Wanted, code};
 use crate::answer::{FAILURE_BODY_BYTES_MAX, Meaning, meaning};
 use crate::model::Failure;
-use crate::runtime::host_limits::{RESPONSE_HEADER_BYTES_MAX, RESPONSE_HEADERS_MAX};
+use crate::runtime::host_limits::{GATHERED_BYTES_MAX, RESPONSE_TRAILERS_MAX};
 
-/// Codes of mistakes that only HTTP functions make.
-pub(super) mod code {
-    pub(in crate::runtime::web) const NO_RESPONSE: &str = "NO_RESPONSE";
-    pub(in crate::runtime::web) const RESPONSE_ERROR: &str = "RESPONSE_ERROR";
-    pub(in crate::runtime::web) const RESPONSE_SET_TWICE: &str = "RESPONSE_SET_TWICE";
-    pub(in crate::runtime::web) const HEADERS_TOO_LARGE: &str = "RESPONSE_HEADERS_TOO_LARGE";
-    pub(in crate::runtime::web) const BODY_TOO_LONG: &str = "BODY_TOO_LONG";
-    pub(in crate::runtime::web) const BODY_TOO_SHORT: &str = "BODY_TOO_SHORT";
-    pub(in crate::runtime::web) const BODY_ABORTED: &str = "BODY_ABORTED";
-}
-
-/// The answer of one attempt's guest, shared by the guest's host calls and whoever drives it.
+/// The answer of one attempt's guest, shared by the guest's host calls, whoever drives it, and the caller's
+/// end of a body that flows.
+#[derive(Debug)]
 pub(super) struct Reply(Mutex<State>);
 
+#[derive(Debug)]
 struct State {
-    bytes_max: usize,
+    wanted: Wanted,
     head: Option<Parts>,
+    /// Kept when the head has been handed over.
+    status: Option<StatusCode>,
     mistake: Option<Failure>,
     body: Option<WasiBody>,
     measure: Measure,
-    kept: Vec<Bytes>,
-    kept_bytes: usize,
+    gathered: VecDeque<Bytes>,
+    gathered_bytes: usize,
+    trailers: Option<HeaderMap>,
+    stage: Stage,
     is_whole: bool,
+    /// Who waits for the guest's next piece.
+    caller: Option<Waker>,
+    /// Who waits for the body's end.
+    driver: Option<Waker>,
+}
+
+/// Where the body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It is gathered here.
+    Gathering,
+    /// It flows to the caller.
+    Flowing,
+    /// The caller has gone with all that the head promised: what else comes is taken, so that the guest can end.
+    Draining,
+    /// The caller has gone before that: the guest is told so.
+    Cut,
 }
 
 /// An answer as it stands when the guest has ended.
 pub(super) struct Taken {
-    /// Status and headers, if the guest got that far.
+    /// Status and headers, if the guest got that far and they were not handed over.
     pub(super) head: Option<Parts>,
+    /// The status, if the guest got that far.
+    pub(super) status: Option<StatusCode>,
     /// The body, or the beginning of one that is no success.
     pub(super) body: Bytes,
+    /// Whether there is to be one.
+    pub(super) has_body: bool,
+    /// What came behind it.
+    pub(super) trailers: Option<HeaderMap>,
     /// Whether the body was finished, and as long as the head says.
     pub(super) is_whole: bool,
     /// What the guest did wrong in answering.
     pub(super) mistake: Option<Failure>,
     /// Whether the body is larger than the spec allows.
     pub(super) is_too_large: bool,
+    /// Whether the caller left before the end.
+    pub(super) caller_left: bool,
+    /// Bytes of body that the guest sent.
+    pub(super) sent_bytes: u64,
 }
 
 /// What there was to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Gathered {
-    /// Nothing, for now.
+    /// Nothing, for now; or there is no room for more.
     Nothing,
     /// A piece of the body, or its end.
     Some,
-    /// More than is wanted.
-    TooMuch,
+    /// Nobody wants more.
+    Enough,
+}
+
+/// A piece of a flowing body.
+pub(super) enum Flow {
+    Data(Bytes),
+    Trailers(HeaderMap),
+    End,
+    /// The guest did not finish it.
+    Broken,
 }
 
 impl Reply {
-    /// An answer that is awaited, whose body may have so many bytes.
-    pub(super) fn new(bytes_max: usize) -> Self {
+    /// An answer that is awaited.
+    pub(super) fn new(wanted: Wanted) -> Self {
         Self(Mutex::new(State {
-            bytes_max,
+            wanted,
             head: None,
+            status: None,
             mistake: None,
             body: None,
             measure: Measure::default(),
-            kept: Vec::new(),
-            kept_bytes: 0,
+            gathered: VecDeque::new(),
+            gathered_bytes: 0,
+            trailers: None,
+            stage: Stage::Gathering,
             is_whole: false,
+            caller: None,
+            driver: None,
         }))
     }
 
@@ -89,11 +135,18 @@ impl Reply {
     pub(super) fn answer(&self, response: http::Response<WasiBody>) {
         let (head, body) = response.into_parts();
         let mut state = self.lock();
-        if let Some(mistake) = too_many_headers(&head) {
-            state.mistake = Some(mistake);
+        let mistake = too_many_headers(&head.headers).or_else(|| match state.wanted {
+            Wanted::All(_) => None,
+            Wanted::AsItComes | Wanted::Head => no_final_status(head.status),
+        });
+        if mistake.is_some() {
+            state.mistake = mistake;
             return;
         }
-        state.measure.stated = stated_length(&head);
+        state.status = Some(head.status);
+        if state.wants_body(&head) {
+            state.measure = Measure::of(&head.headers);
+        }
         state.head = Some(head);
         state.body = Some(body);
     }
@@ -104,66 +157,188 @@ impl Reply {
         self.lock().mistake = Some(Failure::new(code::RESPONSE_ERROR, message));
     }
 
-    /// Takes what there is of the body.
+    /// Takes what there is of the body, as far as it is to be gathered.
     pub(super) fn gather(&self, cx: &mut Context<'_>) -> Gathered {
         let mut state = self.lock();
-        let mut gathered = Gathered::Nothing;
-        while let Some(body) = &mut state.body {
-            let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
-                break;
-            };
-            gathered = Gathered::Some;
-            let result = match frame {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => state.keep(data),
-                    // Trailers: the end, and nobody wants them.
-                    Err(_) => state.end(),
-                },
-                Some(Err(error)) => Err(state.measure.aborted(&error)),
-                None => state.end(),
-            };
-            if let Err(mistake) = result {
-                state.body = None;
-                state.mistake = Some(mistake);
-            }
-            if state.is_too_large() {
-                return Gathered::TooMuch;
-            }
+        let gathered = state.gather(cx, Reach::Room);
+        if state.stage == Stage::Flowing {
+            state.await_caller(cx);
         }
         gathered
     }
 
-    /// Whether there is nothing more to come: no body, or its end.
-    pub(super) fn has_ended(&self) -> bool {
-        self.lock().body.is_none()
-    }
-
-    /// The guest returned and did not trap: a body that it never finished is finished now. (Some guests leave
-    /// that to the end of their instance.)
-    pub(super) fn guest_returned(&self) {
+    /// The guest has returned, or trapped, and its store still lives: what is left of the body is taken. A
+    /// body that it never finished is finished now, if it returned (some guests leave that to the end of
+    /// their instance), else it is broken.
+    pub(super) fn guest_ended(&self, cx: &mut Context<'_>, returned: bool) {
         let mut state = self.lock();
-        if state.body.is_some()
-            && let Err(mistake) = state.end()
+        // Unconstrained: what a task that has used up its turn does not see would be lost.
+        let taking = unconstrained(poll_fn(|cx| Poll::Ready(state.gather(cx, Reach::All))));
+        let _ = pin!(taking).poll(cx);
+        if returned
+            && state.body.is_some()
+            && let Err(mistake) = state.end(None)
         {
             state.mistake = Some(mistake);
         }
+        state.close();
+    }
+
+    /// The guest was cut: nothing more will come.
+    pub(super) fn guest_cut(&self) {
+        self.lock().close();
+    }
+
+    /// Returns once the body has come to its end, or nobody wants the rest. Gathers meanwhile.
+    pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.gather(cx, Reach::Room) == Gathered::Enough || state.body.is_none() {
+            return Poll::Ready(());
+        }
+        state.await_caller(cx);
+        Poll::Pending
+    }
+
+    /// What is to be done with the answer now that the guest waits for something, if it is the caller's turn.
+    pub(super) fn handing_over(&self) -> Option<HandingOver> {
+        let mut state = self.lock();
+        if matches!(state.wanted, Wanted::All(_)) || state.mistake.is_some() {
+            return None;
+        }
+        let head = state.head.as_ref()?;
+        if !state.wants_body(head) {
+            state.body = None;
+            state.is_whole = true;
+            return Some(HandingOver::HeadIsAll);
+        }
+        let head = state.head.take()?;
+        if state.is_whole {
+            let (body, trailers) = (state.joined(), state.trailers.take());
+            return Some(HandingOver::Whole(head, body, trailers));
+        }
+        state.stage = Stage::Flowing;
+        Some(HandingOver::Flowing(head))
+    }
+
+    /// The next piece of a body that flows.
+    pub(super) fn poll_flow(&self, cx: &mut Context<'_>) -> Poll<Flow> {
+        let mut state = self.lock();
+        if let Some(data) = state.gathered.pop_front() {
+            state.gathered_bytes -= data.len();
+            return Poll::Ready(Flow::Data(data));
+        }
+        if state.body.is_none() {
+            let trailers = state.trailers.take();
+            return Poll::Ready(match (trailers, state.is_whole) {
+                (Some(trailers), _) => Flow::Trailers(trailers),
+                (None, true) => Flow::End,
+                (None, false) => Flow::Broken,
+            });
+        }
+        match state.poll_body(cx) {
+            Poll::Pending => {
+                state.caller = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Poll::Ready(Piece::Data(data)) => Poll::Ready(Flow::Data(data)),
+            Poll::Ready(Piece::End) => {
+                state.wake_driver();
+                let trailers = state.trailers.take();
+                Poll::Ready(trailers.map_or(Flow::End, Flow::Trailers))
+            }
+            Poll::Ready(Piece::Broken) => {
+                state.wake_driver();
+                Poll::Ready(Flow::Broken)
+            }
+        }
+    }
+
+    /// Whether the caller has got all that there will be.
+    pub(super) fn has_flowed(&self) -> bool {
+        self.lock().has_flowed()
+    }
+
+    /// The caller does not want the rest: a guest that goes on writing is told so.
+    pub(super) fn caller_gone(&self) {
+        let mut state = self.lock();
+        if state.has_flowed() {
+            state.stage = Stage::Draining;
+        } else {
+            state.stage = Stage::Cut;
+            state.body = None;
+        }
+        state.gathered.clear();
+        state.gathered_bytes = 0;
+        state.wake_driver();
     }
 
     /// All of it. To be called once, when the guest is gone.
     pub(super) fn take(&self) -> Taken {
         let mut state = self.lock();
         let is_too_large = state.is_too_large();
+        // Of one that flows the rest is the caller's.
+        let (body, trailers) = match state.stage {
+            Stage::Gathering => (state.joined(), state.trailers.take()),
+            Stage::Flowing | Stage::Draining | Stage::Cut => (Bytes::new(), None),
+        };
+        let has_body = state
+            .head
+            .as_ref()
+            .is_some_and(|head| state.wants_body(head));
         Taken {
+            has_body,
             head: state.head.take(),
-            body: joined(std::mem::take(&mut state.kept), state.kept_bytes),
+            status: state.status,
+            body,
+            trailers,
             is_whole: state.is_whole,
             mistake: state.mistake.take(),
             is_too_large,
+            caller_left: state.stage == Stage::Cut,
+            sent_bytes: state.measure.seen(),
         }
     }
 }
 
+/// An answer that is ready for its caller.
+pub(super) enum HandingOver {
+    /// The body flows from here on.
+    Flowing(Parts),
+    /// It is complete already; the guest only works on.
+    Whole(Parts, Bytes, Option<HeaderMap>),
+    /// There is to be no body, so there is nothing more to wait for.
+    HeadIsAll,
+}
+
+/// How far to gather.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// As long as there is room.
+    Room,
+    /// Everything: the guest has ended, so there is little.
+    All,
+}
+
+enum Piece {
+    Data(Bytes),
+    End,
+    Broken,
+}
+
 impl State {
+    /// Whether anybody wants the body of this response.
+    fn wants_body(&self, head: &Parts) -> bool {
+        match self.wanted {
+            Wanted::All(_) => true,
+            Wanted::Head => false,
+            // Of these a client expects none, whatever the head says.
+            Wanted::AsItComes => !matches!(
+                head.status,
+                StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+            ),
+        }
+    }
+
     fn is_success(&self) -> bool {
         self.head
             .as_ref()
@@ -171,117 +346,143 @@ impl State {
     }
 
     fn is_too_large(&self) -> bool {
-        self.kept_bytes > self.bytes_max && self.is_success()
-    }
-
-    fn keep(&mut self, data: Bytes) -> Result<(), Failure> {
-        self.measure.add(data.len())?;
-        // Of what is no success the beginning is enough; the rest is taken so that the guest can end.
-        if self.is_success() || self.kept_bytes < FAILURE_BODY_BYTES_MAX {
-            self.kept_bytes += data.len();
-            self.kept.push(data);
+        match self.wanted {
+            Wanted::All(bytes_max) => self.gathered_bytes > bytes_max && self.is_success(),
+            Wanted::AsItComes | Wanted::Head => false,
         }
-        Ok(())
     }
 
-    fn end(&mut self) -> Result<(), Failure> {
+    fn has_flowed(&self) -> bool {
+        let nothing_left = self.gathered.is_empty() && self.trailers.is_none();
+        nothing_left && (self.is_whole || self.measure.is_reached())
+    }
+
+    fn has_room(&self) -> bool {
+        match self.wanted {
+            Wanted::All(_) => true,
+            Wanted::AsItComes | Wanted::Head => self.gathered_bytes < GATHERED_BYTES_MAX,
+        }
+    }
+
+    fn gather(&mut self, cx: &mut Context<'_>, reach: Reach) -> Gathered {
+        if self.stage == Stage::Cut && reach == Reach::Room {
+            return Gathered::Enough;
+        }
+        let mut found = Gathered::Nothing;
+        while self.body.is_some() && (reach == Reach::All || self.is_gathering()) {
+            let Poll::Ready(piece) = self.poll_body(cx) else {
+                break;
+            };
+            found = Gathered::Some;
+            if let Piece::Data(data) = piece {
+                self.keep(data);
+            }
+            if self.is_too_large() {
+                return Gathered::Enough;
+            }
+        }
+        found
+    }
+
+    fn is_gathering(&self) -> bool {
+        match self.stage {
+            Stage::Gathering => self.has_room(),
+            Stage::Draining => true,
+            Stage::Flowing | Stage::Cut => false,
+        }
+    }
+
+    /// Whoever drives the guest is woken when the caller has got the body's end, or leaves.
+    fn await_caller(&mut self, cx: &mut Context<'_>) {
+        self.driver = Some(cx.waker().clone());
+    }
+
+    /// The next piece of the body; at its end the body is gone.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(Piece::End);
+        };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+            return Poll::Pending;
+        };
+        let ended = match frame {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => match self.measure.add(data.len()) {
+                    Ok(()) => return Poll::Ready(Piece::Data(data)),
+                    Err(mistake) => Err(mistake),
+                },
+                Err(frame) => self.end(frame.into_trailers().ok()),
+            },
+            Some(Err(error)) => Err(self.measure.aborted(&error)),
+            None => self.end(None),
+        };
+        Poll::Ready(match ended {
+            Ok(()) => Piece::End,
+            Err(mistake) => {
+                self.body = None;
+                self.mistake = Some(mistake);
+                Piece::Broken
+            }
+        })
+    }
+
+    fn keep(&mut self, data: Bytes) {
+        let is_wanted = match self.wanted {
+            // Of what is no success the beginning is enough; the rest is taken so that the guest can end.
+            Wanted::All(_) => self.is_success() || self.gathered_bytes < FAILURE_BODY_BYTES_MAX,
+            Wanted::AsItComes => self.head.as_ref().is_none_or(|head| self.wants_body(head)),
+            Wanted::Head => false,
+        };
+        if is_wanted && matches!(self.stage, Stage::Gathering | Stage::Flowing) {
+            self.gathered_bytes += data.len();
+            self.gathered.push_back(data);
+        }
+    }
+
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Failure> {
         self.body = None;
         self.measure.end()?;
+        if let Some(trailers) = trailers {
+            if trailers.len() > RESPONSE_TRAILERS_MAX {
+                let message = format!(
+                    "the response has {} trailers, and may have {RESPONSE_TRAILERS_MAX}",
+                    trailers.len()
+                );
+                return Err(Failure::new(code::HEADERS_TOO_LARGE, message));
+            }
+            self.trailers = Some(trailers);
+        }
         self.is_whole = true;
         Ok(())
     }
-}
 
-/// Compares a body with the length that its head states.
-#[derive(Debug, Clone, Copy, Default)]
-struct Measure {
-    stated: Option<u64>,
-    seen: u64,
-}
-
-impl Measure {
-    fn add(&mut self, bytes: usize) -> Result<(), Failure> {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.seen = self.seen.saturating_add(bytes);
-        match self.stated {
-            Some(stated) if self.seen > stated => Err(self.too_long(stated)),
-            Some(_) | None => Ok(()),
+    /// Nothing more comes; whoever waits for it is told.
+    fn close(&mut self) {
+        self.body = None;
+        if let Some(waker) = self.caller.take() {
+            waker.wake();
         }
     }
 
-    fn end(&self) -> Result<(), Failure> {
-        match self.stated {
-            Some(stated) if self.seen < stated => Err(self.too_short(stated)),
-            Some(_) | None => Ok(()),
+    fn wake_driver(&mut self) {
+        if let Some(waker) = self.driver.take() {
+            waker.wake();
         }
     }
 
-    /// What an error of the body says: the guest's host calls check the length too, and tell only the guest.
-    fn aborted(&self, error: &wasmtime_wasi_http::Error) -> Failure {
-        use wasmtime_wasi_http::Error;
-        match (self.stated, error) {
-            (Some(stated), Error::HttpResponseBodySize(Some(size))) if *size > stated => Self {
-                seen: *size,
-                ..*self
-            }
-            .too_long(stated),
-            (Some(stated), _) if self.seen < stated => self.too_short(stated),
-            _ => Failure::new(
-                code::BODY_ABORTED,
-                "the function gave up its response's body before it was finished",
-            ),
+    /// What was gathered, as one; a single piece is not copied.
+    fn joined(&mut self) -> Bytes {
+        let mut pieces = std::mem::take(&mut self.gathered);
+        let bytes = std::mem::take(&mut self.gathered_bytes);
+        if pieces.len() == 1
+            && let Some(piece) = pieces.pop_front()
+        {
+            return piece;
         }
+        let mut whole = BytesMut::with_capacity(bytes);
+        for piece in pieces {
+            whole.extend_from_slice(&piece);
+        }
+        whole.freeze()
     }
-
-    fn too_long(&self, stated: u64) -> Failure {
-        let message = format!(
-            "the response's body is longer than its Content-Length of {stated} bytes: at least {} bytes",
-            self.seen
-        );
-        Failure::new(code::BODY_TOO_LONG, message)
-    }
-
-    fn too_short(&self, stated: u64) -> Failure {
-        let message = format!(
-            "the response's body is shorter than its Content-Length of {stated} bytes: it ended after {} bytes",
-            self.seen
-        );
-        Failure::new(code::BODY_TOO_SHORT, message)
-    }
-}
-
-fn stated_length(head: &Parts) -> Option<u64> {
-    let length = head.headers.get(CONTENT_LENGTH)?.to_str().ok()?;
-    length.parse().ok()
-}
-
-fn too_many_headers(head: &Parts) -> Option<Failure> {
-    let count = head.headers.len();
-    let bytes: usize = head
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum();
-    if count <= RESPONSE_HEADERS_MAX && bytes <= RESPONSE_HEADER_BYTES_MAX {
-        return None;
-    }
-    let message = format!(
-        "the response has {count} header fields of {bytes} bytes, and may have {RESPONSE_HEADERS_MAX} of \
-         {RESPONSE_HEADER_BYTES_MAX} bytes together"
-    );
-    Some(Failure::new(code::HEADERS_TOO_LARGE, message))
-}
-
-/// Pieces as one; a single one is not copied.
-fn joined(mut pieces: Vec<Bytes>, bytes: usize) -> Bytes {
-    if pieces.len() == 1
-        && let Some(piece) = pieces.pop()
-    {
-        return piece;
-    }
-    let mut whole = BytesMut::with_capacity(bytes);
-    for piece in pieces {
-        whole.extend_from_slice(&piece);
-    }
-    whole.freeze()
 }

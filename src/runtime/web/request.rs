@@ -36,14 +36,21 @@ pub(super) fn of_attempt(attempt: &Attempt) -> Result<Request<WasiBody>, Outcome
     headers.insert(CONTENT_LENGTH, length.into());
     headers.insert(HOST, HeaderValue::from_static(AUTHORITY));
     label(headers, attempt);
+    describe(headers, attempt);
     Ok(request)
 }
 
-/// What says which execution this is.
-fn label(headers: &mut HeaderMap, attempt: &Attempt) {
+/// Says which execution this is.
+pub(super) fn label(headers: &mut HeaderMap, attempt: &Attempt) {
+    if let Ok(id) = HeaderValue::try_from(attempt.execution_id.to_string()) {
+        headers.insert(HeaderName::from_static("x-execution-id"), id);
+    }
+}
+
+/// Says what there is to know of a call.
+fn describe(headers: &mut HeaderMap, attempt: &Attempt) {
     let key = attempt.idempotency_key.as_ref();
     let values = [
-        ("x-execution-id", Some(attempt.execution_id.to_string())),
         ("x-dispatch-attempt", Some(attempt.fence.to_string())),
         ("x-attempt", Some(attempt.number.to_string())),
         ("x-trace-id", attempt.trace_id.as_deref().map(str::to_owned)),

@@ -22,6 +22,7 @@ pub(crate) async fn keeps_functions_with_versions_and_settings(mut world: World)
         queue_size: 7,
         rate_per_second: Some(5),
         burst: Some(6),
+        hosts: ["shop.example".parse().unwrap()].into(),
     };
     world
         .add_version(made.id, &faster, version(2))

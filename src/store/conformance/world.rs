@@ -257,6 +257,7 @@ pub(crate) fn ended_in_memory(
         version: new.version,
         request: new.request,
         output: Some(output()),
+        streamed: None,
         attempts: vec![attempt(Fence::new(1, ms + 1))],
         record,
     }

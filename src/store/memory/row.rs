@@ -69,14 +69,17 @@ impl Row {
     }
 
     pub(super) fn of_ended(ended: EndedExecution) -> Self {
-        let keeps_bodies = match ended.record {
+        let ended = ended.without_streams();
+        let (input_bytes, output_bytes) = (ended.input_bytes(), ended.output_bytes());
+        let keeps_attempts = match ended.record {
             RecordMode::Auto | RecordMode::Full => true,
             RecordMode::Summary => false,
         };
+        let keeps_bodies = keeps_attempts && ended.streamed.is_none();
         let mut attempts = ended.attempts;
         let last = attempts.last().map(LastRun::of).unwrap_or_default();
         let claimed = attempts.last().map_or(Fence(0), |attempt| attempt.fence);
-        if !keeps_bodies {
+        if !keeps_attempts {
             attempts.clear();
         }
         Self {
@@ -86,11 +89,11 @@ impl Row {
             claimed,
             last,
             execution: ended.execution,
-            input_bytes: ended.request.input.body.len() as u64,
+            input_bytes,
             trace_id: ended.request.trace_id.clone(),
             parent: ended.request.parent,
             request: keeps_bodies.then_some(ended.request),
-            output_bytes: ended.output.as_ref().map(|output| output.body.len() as u64),
+            output_bytes,
             output: ended.output.filter(|_| keeps_bodies),
             attempts,
             deadline: None,

@@ -21,6 +21,10 @@ fn version() -> Version {
     }
 }
 
+fn host(name: &str) -> crate::model::HostName {
+    name.parse().unwrap()
+}
+
 fn decode(text: &str) -> Result<Version, Unreadable> {
     decode_version(VersionNumber(4), Timestamp(5), text)
 }
@@ -64,6 +68,7 @@ fn settings_are_written_in_format_2_and_read_in_both() {
         queue_size: 100,
         rate_per_second: Some(50),
         burst: None,
+        hosts: [].into(),
     };
     let in_1 = r#"{"format":1,"concurrency":4,"queue_size":100,"rate_per_second":50,"burst":null}"#;
     let in_2 = r#"{"format":2,"concurrency":4,"queue_size":100,"rate_per_second":50,"burst":null}"#;
@@ -71,6 +76,20 @@ fn settings_are_written_in_format_2_and_read_in_both() {
     for text in [in_1, in_2] {
         assert_eq!(decode_settings(text).unwrap(), settings);
     }
+    let settings = FunctionSettings {
+        hosts: [host("a.example"), host("b.example")].into(),
+        ..settings
+    };
+    let text = encode_settings(&settings).unwrap();
+    assert!(
+        text.ends_with(r#""burst":null,"hosts":["a.example","b.example"]}"#),
+        "{text}"
+    );
+    assert_eq!(decode_settings(&text).unwrap(), settings);
+    refused(
+        decode_settings(&text.replace("a.example", "127.0.0.1")),
+        "host name",
+    );
 }
 
 #[track_caller]

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::model::{ExecutionId, Output, RecordMode};
+use crate::model::{ExecutionId, RecordMode};
 use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
 
 /// What a record without bodies is counted as, beside its error text.
@@ -30,7 +30,8 @@ pub(super) struct Ended {
 /// What a summary leaves out, the output apart.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    pub(super) request: Arc<Request>,
+    /// Absent where the input went past us.
+    pub(super) request: Option<Arc<Request>>,
     pub(super) attempts: Vec<AttemptRecord>,
 }
 
@@ -85,6 +86,7 @@ impl Buffer {
 
     /// Takes in as much of an ended execution as its mode and the room left allow.
     pub(super) fn push(&self, ended: EndedExecution) -> Urgency {
+        let ended = ended.without_streams();
         let summary_bytes = summary_bytes(&ended);
         let full_bytes = summary_bytes + body_bytes(&ended);
         let wants = ended.record;
@@ -180,6 +182,10 @@ fn summary_bytes(ended: &EndedExecution) -> u64 {
 }
 
 fn body_bytes(ended: &EndedExecution) -> u64 {
+    let attempts: u64 = ended.attempts.iter().map(attempt_bytes).sum();
+    if ended.streamed.is_some() {
+        return attempts;
+    }
     let request = &ended.request;
     let metadata: usize = request
         .metadata
@@ -187,7 +193,6 @@ fn body_bytes(ended: &EndedExecution) -> u64 {
         .map(|(k, v)| k.len() + v.len())
         .sum();
     let output = ended.output.as_ref().map_or(0, |output| output.body.len());
-    let attempts: u64 = ended.attempts.iter().map(attempt_bytes).sum();
     len(request.input.body.len() + metadata + output).saturating_add(attempts)
 }
 
@@ -199,17 +204,18 @@ pub(super) fn attempt_bytes(attempt: &AttemptRecord) -> u64 {
 }
 
 fn trim(ended: EndedExecution, kept: Kept, bytes: u64) -> Ended {
-    let keeps_bodies = kept == Kept::All;
+    let keeps_attempts = kept == Kept::All;
+    let keeps_bodies = keeps_attempts && ended.streamed.is_none();
+    let (input_bytes, output_bytes) = (ended.input_bytes(), ended.output_bytes());
     let last = ended.attempts.last();
-    let output_len = |output: &Output| len(output.body.len());
     let record = ExecutionRecord {
         id: ended.id,
         function_id: ended.function_id,
         function: ended.function,
         version: ended.version,
         execution: ended.execution,
-        input_bytes: len(ended.request.input.body.len()),
-        output_bytes: ended.output.as_ref().map(output_len),
+        input_bytes,
+        output_bytes,
         input_kept: keeps_bodies,
         cold_start: last.is_some_and(|attempt| attempt.cold_start),
         init_ms: last.and_then(|attempt| attempt.init_ms),
@@ -217,8 +223,8 @@ fn trim(ended: EndedExecution, kept: Kept, bytes: u64) -> Ended {
         parent: ended.request.parent,
         output: ended.output.filter(|_| keeps_bodies),
     };
-    let bodies = keeps_bodies.then_some(Bodies {
-        request: ended.request,
+    let bodies = keeps_attempts.then_some(Bodies {
+        request: keeps_bodies.then_some(ended.request),
         attempts: ended.attempts,
     });
     Ended {

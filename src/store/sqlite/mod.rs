@@ -318,7 +318,8 @@ impl Store for SqliteStore {
     async fn request(&self, id: ExecutionId) -> Result<Option<Request>> {
         if let Some(ended) = self.buffered(id)? {
             let bodies = ended.bodies.as_ref();
-            return Ok(bodies.map(|bodies| Request::clone(&bodies.request)));
+            let request = bodies.and_then(|bodies| bodies.request.as_deref());
+            return Ok(request.cloned());
         }
         self.readers
             .run(move |connection| read::request(connection, id))

@@ -383,7 +383,9 @@ impl Writes<'_> {
             self.replace_output(seq, output)?;
         }
         if let Some(bodies) = &ended.bodies {
-            self.insert_input(seq, &bodies.request)?;
+            if let Some(request) = &bodies.request {
+                self.insert_input(seq, request)?;
+            }
             for attempt in &bodies.attempts {
                 self.replace_attempt(seq, attempt)?;
             }

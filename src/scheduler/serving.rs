@@ -1,0 +1,115 @@
+//! Calls whose caller speaks with the function while it runs: one attempt, no retry, no requeue.
+//!
+//! **Invariant:** what happens to such a call ends with its caller: nothing of it waits, is tried again or is
+//! kept but a summary.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::admission::QueueLimit;
+use super::state::{Direct, Home};
+use super::{Call, CallError, Scheduler};
+use crate::model::ExecutionId;
+use crate::registry::Function;
+use crate::runtime::Exchange;
+use crate::store::ExecutionRecord;
+
+/// A call under way whose caller speaks with the function. Dropping it means that the caller hung up: the
+/// execution ends as `timeout` `CALLER_GONE` and its guest is stopped.
+#[derive(Debug)]
+pub struct Serving {
+    scheduler: Scheduler,
+    function: Arc<Function>,
+    id: ExecutionId,
+    until: Instant,
+    /// Until when it may wait in its queue, if that comes first.
+    queue_limit: Option<QueueLimit>,
+    /// Taken when there is nothing to wait for any more.
+    result: Option<oneshot::Receiver<Arc<ExecutionRecord>>>,
+}
+
+impl Scheduler {
+    /// Calls the active version of `function`, as it stands in this snapshot, for a caller who speaks with it
+    /// through `exchange`. The version's `timeoutMs` bounds the whole of it, queueing included.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn serve(
+        &self,
+        function: &Arc<Function>,
+        call: Call,
+        exchange: Exchange,
+    ) -> Result<Serving, CallError> {
+        self.admit_found(function)?;
+        let timeout = Duration::from_millis(function.active.spec.timeout_ms);
+        let wait = call.wait.unwrap_or(timeout);
+        let until = Instant::now() + wait;
+        let now = self.inner.clock.now();
+        let id = self.inner.dice.execution_id(now);
+        let (waiter, result) = oneshot::channel();
+        let mut live = super::calls::new_live(function, call, id, now, Home::Memory);
+        live.waiters.push(waiter);
+        live.caller_until = Some(until);
+        live.direct = Some(Direct {
+            exchange: Some(exchange),
+            output_bytes: None,
+        });
+        let queue_limit = self.start_in_memory(function, live, (wait, until))?;
+        Ok(Serving {
+            scheduler: self.clone(),
+            function: Arc::clone(function),
+            id,
+            until,
+            queue_limit,
+            result: Some(result),
+        })
+    }
+}
+
+impl Serving {
+    /// The execution.
+    pub fn id(&self) -> ExecutionId {
+        self.id
+    }
+
+    /// How the execution ended; when time is over, it ends as `timeout`. Can be given up and asked again.
+    ///
+    /// # Errors
+    /// [`CallError::Stopping`]: it will not end before the restart. [`CallError::QueueFull`]: it waited too
+    /// long in its queue and never began.
+    pub async fn ended(&mut self) -> Result<Arc<ExecutionRecord>, CallError> {
+        let Some(result) = &mut self.result else {
+            return Err(CallError::Stopping);
+        };
+        let (scheduler, until) = (&self.scheduler, self.until);
+        let ended = match self.queue_limit {
+            None => scheduler.wait_or_expire(self.id, result, until).await,
+            Some(limit) => {
+                scheduler
+                    .wait_in_queue_first(&self.function, self.id, result, until, limit)
+                    .await
+            }
+        };
+        self.result = None;
+        ended
+    }
+
+    /// The caller has all that it wanted; the function may work on.
+    pub fn leave(mut self) {
+        self.result = None;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Of one that has ended nobody can hang up any more.
+        if let Some(mut result) = self.result.take()
+            && result.try_recv().is_err()
+        {
+            self.scheduler.caller_gone(self.id);
+        }
+    }
+}
