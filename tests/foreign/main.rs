@@ -4,8 +4,8 @@
 //! It needs a network, Node, Python, Debian's C compiler for wasm and a few minutes, so it is no part of `cargo test`;
 //! `.ci/run` brings what is missing and runs it: `cargo test --test foreign`.
 //!
-//! **Invariant:** every server here has its default settings; nothing that was fetched or built is kept in the
-//! repository; a tool that is missing is a failure.
+//! **Invariant:** every server here has its default settings, but for the time of the compiler; nothing that was fetched
+//! or built is kept in the repository; a tool that is missing is a failure.
 
 #![expect(
     clippy::unwrap_used,

@@ -10,6 +10,10 @@ use crate::binary::Server;
 /// The function's name.
 pub(crate) const NAME: &str = "foreign";
 
+/// The compiler's time is the one setting that is not the default: the compiler itself is not optimised here, and
+/// takes several times as long as in a release, for an interpreter minutes where others are at work.
+const FLAGS: [&str; 2] = ["--compile-timeout-s", "600"];
+
 /// A running server with the function [`NAME`].
 pub(crate) struct Plane {
     server: Server,
@@ -21,7 +25,7 @@ impl Plane {
     #[track_caller]
     pub(crate) fn with(file: &Path, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::start(&folder.path().join("data"), &[]);
+        let server = Server::start(&folder.path().join("data"), &FLAGS);
         server.deploy(NAME, file, settings);
         Self {
             server,
@@ -94,7 +98,7 @@ impl Plane {
 #[track_caller]
 pub(crate) fn refusal(file: &Path) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&folder.path().join("data"), &[]);
+    let server = Server::start(&folder.path().join("data"), &FLAGS);
     let deploy = ["deploy", NAME, file.to_str().unwrap()];
     server.run(&deploy).code(3).stderr
 }
