@@ -10,7 +10,8 @@ use crate::binary::Server;
 /// The function's name.
 pub(crate) const NAME: &str = "foreign";
 
-/// Compiling an interpreter takes long where the compiler itself is not optimised and others are at work.
+/// The compiler's time is the one setting that is not the default: the compiler itself is not optimised here, and
+/// takes several times as long as in a release, for an interpreter minutes where others are at work.
 const FLAGS: [&str; 2] = ["--compile-timeout-s", "600"];
 
 /// A running server with the function [`NAME`].
@@ -37,6 +38,13 @@ impl Plane {
     pub(crate) fn shape(&self) -> Value {
         let function = ["functions", "get", NAME, "--json"];
         self.server.run(&function).code(0).json()["shape"].clone()
+    }
+
+    /// Changes a setting.
+    #[track_caller]
+    pub(crate) fn set(&self, setting: &str) {
+        let change = ["deploy", NAME, "--set", setting];
+        self.server.run(&change).code(0);
     }
 
     /// Calls it; the whole execution.
@@ -72,11 +80,6 @@ impl Plane {
         self.server.run(&["logs", id]).code(0).stdout
     }
 
-    /// Where it listens.
-    pub(crate) fn url(&self) -> &str {
-        self.server.url()
-    }
-
     /// Calls it many times at once, so that every slot is used and used again.
     #[track_caller]
     pub(crate) fn calls_at_once(&self, count: usize, input: &str, expected: &Value) {
@@ -89,4 +92,13 @@ impl Plane {
             }
         });
     }
+}
+
+/// What a server says that refuses a file.
+#[track_caller]
+pub(crate) fn refusal(file: &Path) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &FLAGS);
+    let deploy = ["deploy", NAME, file.to_str().unwrap()];
+    server.run(&deploy).code(3).stderr
 }

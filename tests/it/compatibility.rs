@@ -10,6 +10,7 @@ use std::path::Path;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::support::origin::{Origin, ok};
 use crate::support::probes::Probe;
 use crate::support::world::World;
 
@@ -61,7 +62,7 @@ const COLUMNS: [Column; 6] = [
 ];
 
 /// What the guests are asked, and in which order.
-const PROBES: [&str; 11] = [
+const PROBES: [&str; 14] = [
     "args",
     "env",
     "clocks",
@@ -71,6 +72,9 @@ const PROBES: [&str; 11] = [
     "terminals",
     "threads",
     "logs",
+    "calls",
+    "config",
+    "logging",
     "panic",
     "exit",
 ];
@@ -79,6 +83,8 @@ const PROBES: [&str; 11] = [
 struct Seen {
     execution: Value,
     attempt: Value,
+    /// The requests that arrived at the server that it may call, each as it was written.
+    requests: Vec<String>,
 }
 
 impl Seen {
@@ -106,7 +112,7 @@ type Answers = BTreeMap<&'static str, Seen>;
 /// A row of the page: what it is about, and what is to be said of a shape.
 type Row = (&'static str, fn(&Answers) -> String);
 
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 18] = [
     ("arguments of the spec (`args`)", |seen| {
         yes(seen["args"].text().lines().skip(1).eq(["--loud", "a b"]))
     }),
@@ -143,6 +149,36 @@ const ROWS: [Row; 13] = [
     }),
     ("files and folders", |seen| none(seen, "files")),
     ("sockets and name lookup", |seen| none(seen, "sockets")),
+    ("requests to hosts of the spec (`allowHosts`)", |seen| {
+        let arrived = !seen["calls"].requests.is_empty();
+        one_of(&[
+            (arrived && seen["calls"].text() == "status 200\n", "yes"),
+            (!arrived, "none"),
+        ])
+    }),
+    ("with the `Host` of the URL", |seen| {
+        carried(seen, "host: 127.0.0.1:")
+    }),
+    ("with the caller's `traceparent`", |seen| {
+        carried(seen, &format!("traceparent: {TRACEPARENT}\r\n"))
+    }),
+    (
+        "`config` of the spec (`wasi:config/store`)",
+        |seen| match seen["config"].text() {
+            "Some(\"green\") None 2\n" => "yes".to_owned(),
+            text if text.starts_with("there is no probe") => "none".to_owned(),
+            text => text.to_owned(),
+        },
+    ),
+    ("log with levels (`wasi:logging/logging`)", |seen| {
+        one_of(&[
+            (seen["logging"].logged("logging") == ["it turns"], "yes"),
+            (
+                seen["logging"].text().starts_with("there is no probe"),
+                "none",
+            ),
+        ])
+    }),
     ("threads", |seen| none(seen, "threads")),
     ("terminals", |seen| {
         one_of(&[(seen["terminals"].text() == "a terminal: false\n", "none")])
@@ -173,15 +209,31 @@ fn all(seen: &Answers, probe: &str, end: &str) -> String {
     yes(!text.is_empty() && text.lines().all(|line| line.ends_with(end)))
 }
 
+/// Whether the request carried this, where there was one.
+fn carried(seen: &Answers, line: &str) -> String {
+    match seen["calls"].requests.as_slice() {
+        [] => "none".to_owned(),
+        requests => yes(requests
+            .iter()
+            .all(|request| request.matches(line).count() == 1)),
+    }
+}
+
 fn none(seen: &Answers, probe: &str) -> String {
     let refused = all(seen, probe, ": refused") == "yes";
     one_of(&[(refused, "none")])
 }
 
+/// The trace of every call.
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
 async fn ask(column: &Column) -> Answers {
+    let origin = Origin::answering(|_| ok("hello")).await;
     let spec = json!({
         "args": ["--loud", "a b"],
         "env": {"COLOUR": "grün"},
+        "config": {"colour": "green", "call": format!("{}/path", origin.url())},
+        "allowHosts": [origin.url()],
         "maxRetries": 1,
     });
     let world = World::new()
@@ -192,14 +244,20 @@ async fn ask(column: &Column) -> Answers {
     assert_eq!(function["shape"], column.shape);
     let mut answers = Answers::new();
     for probe in PROBES {
-        let headers = [("x-trace-id", "trace-1")];
+        let headers = [("x-trace-id", "trace-1"), ("traceparent", TRACEPARENT)];
+        let before = origin.seen().len();
         let input = json!({ "probe": probe });
         let answer = world.enqueue_with("probe", &headers, input).await;
         let id = answer.id();
         world.drain("probe").await;
         let attempt = world.attempts(&id).await.remove(0);
         let execution = world.execution(&id).await;
-        answers.insert(probe, Seen { execution, attempt });
+        let seen = Seen {
+            execution,
+            attempt,
+            requests: origin.seen().split_off(before),
+        };
+        answers.insert(probe, seen);
     }
     answers
 }
@@ -388,7 +446,10 @@ async fn no_instance_repeats_the_random_numbers_of_another() {
 #[tokio::test]
 async fn standard_input_ends_once_and_for_all() {
     for probe in [Probe::Core, Probe::Command02] {
-        let world = World::new().function("probe", probe.wasm()).await;
+        let world = World::new()
+            .function("probe", probe.wasm())
+            .spec(json!({"allowHosts": []}))
+            .await;
         let answer = world
             .invoke("probe", json!({"probe": "end of input"}))
             .await;

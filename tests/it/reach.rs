@@ -7,6 +7,7 @@ use pelton::net::Loopback;
 use pelton::runtime::{InProcessCompiler, Options, Runtime};
 use serde_json::{Value, json};
 
+use crate::support::guests;
 use crate::support::origin::{Origin, Reply, ok};
 use crate::support::web_guests::{http02, http03, probe_calls};
 use crate::support::world::World;
@@ -137,6 +138,60 @@ async fn functions_of_wasi_http_are_deployed_without_a_grant_and_call_nobody_unt
         assert_eq!(origin.seen().len(), seen + 1);
     }
     assert_eq!(origin.connections(), 2);
+}
+
+#[tokio::test]
+async fn the_link_check_asks_a_server_of_this_machine() {
+    let origin = Origin::answering(|request| match request {
+        request if request.starts_with("HEAD /gone") => {
+            Reply::Send("HTTP/1.1 410 Gone\r\ncontent-length: 0\r\n\r\n".to_owned())
+        }
+        request if request.starts_with("HEAD /moved") => Reply::Send(
+            "HTTP/1.1 301 Moved Permanently\r\nlocation: /new\r\ncontent-length: 0\r\n\r\n"
+                .to_owned(),
+        ),
+        request if request.starts_with("HEAD /no-head") => Reply::Send(
+            "HTTP/1.1 405 Method Not Allowed\r\nallow: GET\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        ),
+        request if request.starts_with("HEAD") => {
+            Reply::Send("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n".to_owned())
+        }
+        _ => ok("hello"),
+    })
+    .await;
+    let url = origin.url();
+    let spec = json!({"maxRetries": 1, "allowHosts": [url]});
+    let world = World::new()
+        .background()
+        .function("links", guests::wasm("link-check"))
+        .spec(spec)
+        .await;
+    let at = |path: &str| format!("{url}{path}");
+    let elsewhere = format!("http://localhost:{}/", origin.port());
+    let urls = [
+        at("/fine"),
+        at("/gone"),
+        at("/moved"),
+        at("/no-head"),
+        elsewhere.clone(),
+    ];
+    let answer = world.invoke("links", json!({"urls": urls})).await;
+    let notes = notes(&world, &answer.id()).await;
+    let report = answer.expect(200)["output"].clone();
+    assert_eq!(
+        report,
+        json!({"checked": 5, "broken": 2, "links": [
+            {"url": at("/fine"), "ok": true, "status": 200},
+            {"url": at("/gone"), "ok": false, "status": 410},
+            {"url": at("/moved"), "ok": true, "status": 301, "location": "/new"},
+            {"url": at("/no-head"), "ok": true, "status": 200},
+            {"url": elsewhere, "ok": false, "error": report["links"][4]["error"]},
+        ]})
+    );
+    let error = report["links"][4]["error"].as_str().unwrap();
+    assert!(error.contains("HttpRequestDenied"), "{error}");
+    assert!(notes.contains("allowHosts does not list http://localhost"));
+    assert_eq!(origin.seen().len(), 5, "four with HEAD and one with GET");
 }
 
 #[tokio::test]
@@ -287,17 +342,22 @@ async fn connections_are_kept_from_attempt_to_attempt_and_never_given_to_another
 
 #[tokio::test]
 async fn a_request_under_way_ends_with_its_attempt() {
-    let origin = Origin::answering(|_| Reply::Stall(String::new())).await;
+    let origin = Origin::answering(|request| match request {
+        request if request.starts_with("GET /trickle") => Reply::Trickle,
+        _ => Reply::Stall(String::new()),
+    })
+    .await;
     let world = probing(&[origin.url()]).await;
     world
         .patch("/v1/functions/probe", json!({"timeoutMs": 300}))
         .await
         .expect(200);
-    let answer = world
-        .invoke("probe", json!(format!("GET {}/", origin.url())))
-        .await;
-    assert_eq!(answer.expect(200)["status"], "timeout");
-    origin.left_alone().await;
+    for path in ["/", "/trickle"] {
+        let script = format!("GET {}{path}", origin.url());
+        let answer = world.invoke("probe", json!(script)).await;
+        assert_eq!(answer.expect(200)["status"], "timeout");
+        origin.left_alone().await;
+    }
 
     // The guest's own patience may be shorter.
     world

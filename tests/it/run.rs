@@ -1,7 +1,8 @@
 //! `pelton run`: a file, once, with the real binary and without a server.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -385,4 +386,54 @@ fn the_exit_code_says_whether_it_ended_well() {
         };
         assert_eq!((answer["status"].as_str().unwrap(), ran.code), expected);
     }
+}
+
+/// A web server that answers three requests, and the URL of a page on it.
+fn three_answers() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/page", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for connection in listener.incoming().take(3) {
+            let mut connection = connection.unwrap();
+            let mut asked = [0; 1024];
+            let _ = connection.read(&mut asked);
+            let _ = connection.write_all(
+                b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            );
+        }
+    });
+    url
+}
+
+#[test]
+fn services_of_this_machine_are_called_if_the_spec_names_them() {
+    let bench = Bench::new();
+    let file = bench.file("link-check.wasm", guests::wasm("link-check"));
+    let url = three_answers();
+    let origin = url.trim_end_matches("/page");
+    let input = json!({"urls": [url]}).to_string();
+    let allowed = format!("allowHosts={}", json!([origin]));
+    let ran = bench.run(&file, &["-d", &input, "--set", &allowed]).code(0);
+    assert_eq!(
+        ran.json(),
+        json!({"checked": 1, "broken": 1, "links": [{"url": url, "ok": false, "status": 404}]})
+    );
+    // Nobody named it.
+    let ran = bench.run(&file, &["-d", &input]).code(0);
+    assert_eq!(ran.json()["links"][0]["status"], Value::Null);
+    let hint = format!("the function has no allowHosts: add \"{origin}\"");
+    assert!(ran.stderr.contains(&hint), "{}", ran.stderr);
+    // Other private addresses are as closed as on a server.
+    let anywhere = [
+        "-d",
+        r#"{"urls": ["http://10.0.0.1/"]}"#,
+        "--set",
+        r#"allowHosts=["http://*"]"#,
+    ];
+    let ran = bench.run(&file, &anywhere).code(0);
+    assert!(
+        ran.stderr.contains("10.0.0.1 is a private address"),
+        "{}",
+        ran.stderr
+    );
 }

@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::config::{Limits, LogOptions, env};
 use crate::execution::{State, Status};
 use crate::model::{Code, ContentType, Encoding, FunctionName, Input, JSON, Shape};
+use crate::net;
 use crate::registry::{Function, SpecEdit};
 use crate::runtime::{self, ChildCompiler, Runtime};
 use crate::scheduler::Call;
@@ -42,7 +43,8 @@ const OCTETS: &str = "application/octet-stream";
 ///
 /// No server is needed. The file is checked, compiled, limited and judged as by a deploy and its first attempt; a retry or
 /// a requeue is told and not waited for. What the function logs goes to standard error once it has ended. Standard input
-/// is read unless it is a terminal.
+/// is read unless it is a terminal. As on a server that listens on loopback, services of this machine may be called by a
+/// function whose allowHosts names them.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Args {
     /// The wasm file
@@ -131,6 +133,11 @@ impl Args {
     ) -> Result<Once, Failure> {
         let options = runtime::Options {
             guests_max: 1,
+            outgoing: net::Options {
+                // Whoever runs a file here is on this machine, and reaches its services without it.
+                loopback: net::Loopback::Allowed,
+                ..net::Options::default()
+            },
             ..runtime::Options::new(folder.path())
         };
         let compiler = ChildCompiler::of_this_program(&options);

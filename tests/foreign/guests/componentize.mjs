@@ -1,6 +1,6 @@
-// Makes a component of a JavaScript file: SOURCE WIT WORLD OUTPUT.
-import { componentize } from "@bytecodealliance/componentize-js";
+// Makes a component of a JavaScript file: PACKAGE SOURCE WIT WORLD OUTPUT.
 import { readFile, writeFile } from "node:fs/promises";
-const [source, wit, world, out] = process.argv.slice(2);
+const [tool, source, wit, world, out] = process.argv.slice(2);
+const { componentize } = await import(tool);
 const { component } = await componentize(await readFile(source, "utf8"), { witPath: wit, worldName: world });
 await writeFile(out, component);

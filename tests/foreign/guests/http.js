@@ -7,7 +7,6 @@ async function answer(request) {
   if (url.pathname === "/refuse") {
     return Response.json({ error: "JS_REFUSED", message: "as asked" }, { status: 422 });
   }
-  const said = await request.text();
-  const body = { madeBy: "javascript", method: request.method, said: JSON.parse(said), execution: request.headers.get("x-execution-id") };
+  const body = { madeBy: "javascript", said: await request.json() };
   return new Response(JSON.stringify(body), { headers: { "content-type": "application/json" } });
 }

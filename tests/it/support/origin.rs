@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -9,6 +10,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::world::within;
+
+/// How slow a slow answer is.
+const BETWEEN_BYTES: Duration = Duration::from_millis(10);
 
 /// What becomes of a connection after an answer.
 #[derive(Debug, Clone)]
@@ -19,6 +23,8 @@ pub(crate) enum Reply {
     Stall(String),
     /// Sends chunks for ever.
     Endless,
+    /// Sends a byte now and then, for ever.
+    Trickle,
 }
 
 /// `200 OK` with this body.
@@ -120,6 +126,14 @@ async fn serve(mut connection: TcpStream, script: &Script, all: &watch::Sender<V
                 let _ = connection.write_all(text.as_bytes()).await;
                 // Until the other side closes.
                 let _ = connection.read_to_end(&mut Vec::new()).await;
+                return;
+            }
+            Reply::Trickle => {
+                let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+                let _ = connection.write_all(head).await;
+                while connection.write_all(b"1\r\nt\r\n").await.is_ok() {
+                    tokio::time::sleep(BETWEEN_BYTES).await;
+                }
                 return;
             }
             Reply::Endless => {

@@ -78,3 +78,9 @@ impl Probe {
 pub(crate) fn rules_http02() -> Bytes {
     wasm(COMPONENT_TARGET, "rules_http02")
 }
+
+/// What a host of `wasi:http` 0.3 must allow and refuse.
+#[track_caller]
+pub(crate) fn rules_http03() -> Bytes {
+    wasm(COMPONENT_TARGET, "rules_http03")
+}

@@ -14,6 +14,32 @@ fn main() -> io::Result<()> {
             println!("read after the end: {read} bytes");
             Ok(())
         }
-        _ => io::stdout().write_all(probe::answer(&input).as_bytes()),
+        _ => io::stdout().write_all(answer(&input).as_bytes()),
     }
+}
+
+#[cfg(target_env = "p2")]
+fn answer(input: &[u8]) -> String {
+    let probe = probe::asked(input);
+    if probe == "calls" {
+        return called(&reach::value("call"));
+    }
+    reach::answer(&probe).unwrap_or_else(|| probe::answer(input))
+}
+
+#[cfg(not(target_env = "p2"))]
+fn answer(input: &[u8]) -> String {
+    probe::answer(input)
+}
+
+#[cfg(target_env = "p2")]
+fn called(url: &str) -> String {
+    let urls: Vec<_> = pelton_guest_http::Url::parse(url).into_iter().collect();
+    let heads = pelton_guest_http::outgoing::heads("GET", &urls, 1).into_iter();
+    heads
+        .map(|head| match head {
+            Ok(head) => format!("status {}\n", head.status),
+            Err(error) => format!("{error}\n"),
+        })
+        .collect()
 }

@@ -1,8 +1,28 @@
 //! The probe as a typed handler.
 
 use pelton_guest::{Payload, handler};
+use pelton_guest_http::{Url, outgoing};
 
 #[handler]
 fn handle(input: Payload) -> Payload {
-    Payload::new("text/plain; charset=utf-8", probe::answer(&input.body))
+    Payload::new("text/plain; charset=utf-8", answer_to(&input.body))
+}
+
+fn answer_to(input: &[u8]) -> String {
+    let probe = probe::asked(input);
+    if probe == "calls" {
+        return called(&reach::value("call"));
+    }
+    reach::answer(&probe).unwrap_or_else(|| probe::answer(input))
+}
+
+fn called(url: &str) -> String {
+    let urls: Vec<_> = Url::parse(url).into_iter().collect();
+    let heads = outgoing::heads("GET", &urls, 1).into_iter();
+    heads
+        .map(|head| match head {
+            Ok(head) => format!("status {}\n", head.status),
+            Err(error) => format!("{error}\n"),
+        })
+        .collect()
 }
