@@ -347,7 +347,7 @@ fn execution_record(row: &Row<'_>) -> Read<ExecutionRecord> {
         output: None,
         input_bytes: unsigned(row, "input_bytes")?,
         output_bytes: optional_unsigned(row, "output_bytes")?,
-        input_kept: row.get("input_kept")?,
+        input_kept: row.get::<_, i64>("input_kept")? == 1,
         cold_start: row.get("cold_start")?,
         init_ms: optional_unsigned(row, "init_ms")?,
         trace_id: row.get("trace_id")?,

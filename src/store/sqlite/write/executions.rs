@@ -161,7 +161,7 @@ impl Writes<'_> {
     ) -> Done<Applied> {
         let seq: Option<i64> = self
             .connection
-            .prepare_cached("SELECT seq FROM executions WHERE id = ?1 AND input_kept = 1")?
+            .prepare_cached("SELECT seq FROM executions WHERE id = ?1 AND input_kept > 0")?
             .query_row([id.as_bytes()], |row| row.get(0))
             .optional()?;
         let Some(seq) = seq else {
@@ -369,7 +369,11 @@ impl Writes<'_> {
             execution: &record.execution,
             deadline: None,
             input_bytes: int(record.input_bytes)?,
-            input_kept: record.input_kept.into(),
+            input_kept: match &ended.bodies {
+                None => 0,
+                Some(_) if record.input_kept => 1,
+                Some(_) => 2,
+            },
             output_bytes: record.output_bytes.map(int).transpose()?,
             cold_start: record.cold_start.into(),
             init_ms: record.init_ms.map(int).transpose()?,
@@ -457,6 +461,7 @@ struct NewRow<'e> {
     execution: &'e Execution,
     deadline: Option<Timestamp>,
     input_bytes: i64,
+    /// 0: a summary; 1: everything; 2: the runs, of one whose bodies went past us.
     input_kept: i64,
     output_bytes: Option<i64>,
     cold_start: i64,
