@@ -26,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
-use self::line::{Lost, ends};
+use self::line::ends;
 use crate::api::{Attention, Peer};
 use crate::shutdown::Tasks;
 
@@ -43,8 +43,6 @@ pub(super) struct Bounds {
     pub(super) headers_max: usize,
     pub(super) header_bytes_max: u32,
     pub(super) header_read_timeout: Duration,
-    /// Between two pieces of an answer that the client takes.
-    pub(super) write_timeout: Duration,
 }
 
 /// A listener that serves until it is told to close. A handle; the work is done by tasks.
@@ -172,7 +170,7 @@ where
         let first_request = CancellationToken::new();
         let seen = first_request.clone();
         let attention = Attention::default();
-        let (stream, mut line) = ends(stream, attention.clone(), self.bounds.write_timeout);
+        let (stream, mut line) = ends(stream, attention.clone());
         let (service, headers_max) = (self.service, self.bounds.headers_max);
         let service = service_fn(move |mut request: Request<Incoming>| {
             seen.cancel();
@@ -196,8 +194,8 @@ where
             }
         };
         tokio::pin!(too_late);
-        let lost = line.lost();
-        tokio::pin!(lost);
+        let left = line.left();
+        tokio::pin!(left);
         let mut closing = false;
         loop {
             tokio::select! {
@@ -209,11 +207,8 @@ where
                     }
                     return;
                 }
-                lost = lost.as_mut() => {
-                    match lost {
-                        Lost::Left => tracing::debug!("a client left in the middle of a call"),
-                        Lost::DoesNotRead => tracing::debug!("closed a connection whose client takes nothing"),
-                    }
+                () = left.as_mut() => {
+                    tracing::debug!("a client left in the middle of a call");
                     return;
                 }
                 () = too_late.as_mut() => {

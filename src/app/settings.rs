@@ -144,7 +144,6 @@ pub(super) fn api_bounds(config: &Config) -> Bounds {
         headers_max: size(limits.headers_max.into()),
         header_bytes_max: limits.header_bytes_max,
         header_read_timeout: Duration::from_millis(limits.header_read_timeout_ms),
-        write_timeout: Duration::from_millis(limits.write_timeout_ms),
     }
 }
 

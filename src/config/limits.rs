@@ -91,8 +91,6 @@ limits! {
     header_bytes_max: u32 = 65_536, 8192..=1_048_576, "PELTON_HEADER_BYTES_MAX";
     /// Time for a request's head to arrive, which also ends idle connections, in ms
     header_read_timeout_ms: u64 = 30_000, 100..=600_000, "PELTON_HEADER_READ_TIMEOUT_MS";
-    /// Time that a client may take between two pieces of an answer, in ms; then its connection is closed
-    write_timeout_ms: u64 = 60_000, 100..=600_000, "PELTON_WRITE_TIMEOUT_MS";
     /// Bytes of one request's body; more are answered 413
     body_bytes_max: u64 = 8_388_608, 1024..=1_073_741_824, "PELTON_BODY_BYTES_MAX";
     /// Bytes of all request bodies under way, those of waiting synchronous calls included; one more is answered 503

@@ -152,6 +152,26 @@ async fn http_1_trailers_come_to_who_asks_for_them() {
     site.app.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_owns_its_host_names_after_a_restart_too() {
+    let site = Site::start().await;
+    let patch = async |site: &Site, name: &str| {
+        let body = full(r#"{"hosts": ["shop.example"]}"#);
+        let request = request(Method::PATCH, &format!("/v1/functions/{name}"))
+            .header("content-type", "application/json")
+            .body(body);
+        site.once(request.unwrap()).await.status()
+    };
+    assert_eq!(patch(&site, "http03").await, 200);
+    let site = site.restarted().await;
+    let request = Request::get("/with?body=open")
+        .header("host", "shop.example")
+        .body(empty());
+    assert_eq!(text(site.once(request.unwrap()).await).await, "open");
+    assert_eq!(patch(&site, "http02").await, 409);
+    site.app.stop().await.unwrap();
+}
+
 /// This process's memory in use, in MiB.
 fn resident_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -263,21 +283,6 @@ async fn a_hang_up_is_noticed_while_the_function_neither_reads_nor_writes() {
             );
             assert_eq!(execution["status"], "timeout", "{shown}");
         }
-    }
-    site.app.stop().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_takes_nothing_loses_its_connection() {
-    let site = Site::with(|options| options.limits.write_timeout_ms = 200).await;
-    for name in BOTH {
-        let down =
-            format!("GET /fn/{name}/down?bytes=1000000000 HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        let stream = sent(&site, down.as_bytes()).await;
-        let id = running(&site, name).await;
-        let execution = site.ended(&id).await;
-        assert_eq!(execution["error"]["code"], "CALLER_GONE", "{execution}");
-        drop(stream);
     }
     site.app.stop().await.unwrap();
 }

@@ -12,7 +12,6 @@ const BOUNDS: Bounds = Bounds {
     headers_max: 10,
     header_bytes_max: 8192,
     header_read_timeout: Duration::from_secs(60),
-    write_timeout: Duration::from_secs(60),
 };
 
 /// A server whose one route says when a request is in and answers when it is told to.

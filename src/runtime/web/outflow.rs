@@ -102,11 +102,30 @@ impl Body for Outflow {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole { body, .. } => {
-                SizeHint::with_exact(u64::try_from(body.len()).unwrap_or(u64::MAX))
-            }
+            Kind::Whole {
+                body,
+                trailers: None,
+            } => SizeHint::with_exact(u64::try_from(body.len()).unwrap_or(u64::MAX)),
+            // What states its length is sent without trailers.
+            Kind::Whole {
+                trailers: Some(_), ..
+            } => SizeHint::default(),
             // Of none nothing is said, so that nothing is added to what the head says.
             Kind::None | Kind::Flowing(_) => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_states_its_length_unless_trailers_follow() {
+        let body = || Bytes::from_static(b"body");
+        let alone = Outflow::whole(body(), None);
+        assert_eq!(alone.size_hint().exact(), Some(4));
+        let followed = Outflow::whole(body(), Some(HeaderMap::new()));
+        assert_eq!(followed.size_hint().exact(), None);
     }
 }

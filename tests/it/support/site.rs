@@ -24,30 +24,12 @@ pub(crate) type Body = BoxBody<Bytes, Infallible>;
 /// A plane with both versions of the function.
 pub(crate) struct Site {
     pub(crate) app: App,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Site {
     pub(crate) async fn start() -> Self {
-        Self::with(|_| {}).await
-    }
-
-    /// One with other settings.
-    pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut options = Options {
-            listen: "127.0.0.1:0".to_owned(),
-            management_listen: "127.0.0.1:0".to_owned(),
-            data_dir: folder.path().to_owned(),
-            ..Options::default()
-        };
-        change(&mut options);
-        let compiler = CompilerProgram::At(PathBuf::from(env!("CARGO_BIN_EXE_pelton")));
-        let app = App::start_with(Config::try_from(options).unwrap(), compiler);
-        let site = Self {
-            app: app.await.unwrap(),
-            _folder: folder,
-        };
+        let site = Self::on(tempfile::tempdir().unwrap()).await;
         for (name, wasm) in [("http02", http02()), ("http03", http03())] {
             let request = request(Method::PUT, &format!("/v1/functions/{name}"))
                 .header("content-type", "application/wasm")
@@ -56,6 +38,27 @@ impl Site {
             assert_eq!(response.status(), 201);
         }
         site
+    }
+
+    async fn on(folder: tempfile::TempDir) -> Self {
+        let options = Options {
+            listen: "127.0.0.1:0".to_owned(),
+            management_listen: "127.0.0.1:0".to_owned(),
+            data_dir: folder.path().to_owned(),
+            ..Options::default()
+        };
+        let compiler = CompilerProgram::At(PathBuf::from(env!("CARGO_BIN_EXE_pelton")));
+        let app = App::start_with(Config::try_from(options).unwrap(), compiler);
+        Self {
+            app: app.await.unwrap(),
+            folder,
+        }
+    }
+
+    /// The same, after a restart.
+    pub(crate) async fn restarted(self) -> Self {
+        self.app.stop().await.unwrap();
+        Self::on(self.folder).await
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
