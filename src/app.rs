@@ -147,8 +147,8 @@ impl App {
             runtime,
             scheduler: scheduler.clone(),
             metrics: metrics.clone(),
-            retention_ms: config.limits.retention_ms,
-            loop_deadline_ms: config.limits.loop_deadline_ms,
+            retention_ms: settings::retention_ms(config),
+            loop_deadline_ms: settings::loop_deadline_ms(config),
         };
         maintenance::start(upkeep, tasks);
         let state = api::State::new(
@@ -165,7 +165,7 @@ impl App {
             scheduler,
             store,
             tasks: tasks.clone(),
-            shutdown_grace: Duration::from_millis(config.limits.shutdown_grace_ms),
+            shutdown_grace: settings::shutdown_grace(config),
         })
     }
 

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::told::Told;
-use crate::model::{ExecutionId, FunctionName};
+use crate::model::FunctionName;
 use crate::scheduler::{CallError, Crowded};
 
 const X_QUEUE_REJECT_REASON: HeaderName = HeaderName::from_static("x-queue-reject-reason");
@@ -295,6 +295,13 @@ impl Error {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(BUSY_RETRY_AFTER_S)
     }
 
+    /// 503: the answers that clients have not taken yet fill the memory that the server has for them.
+    pub(super) fn answers_busy() -> Self {
+        let message = "answers that their clients have not taken yet fill the memory that the server has for them: \
+                       ask again in a moment; what became of a call is kept at /v1/executions/ and its X-Execution-Id";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", message).retry_after(BUSY_RETRY_AFTER_S)
+    }
+
     fn internal(inside: impl Display) -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -322,13 +329,9 @@ impl Error {
         }
     }
 
-    fn key_reused(message: String, first: ExecutionId) -> Self {
-        let error = Self::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "IDEMPOTENCY_KEY_REUSED",
-            message,
-        );
-        error.about(first)
+    fn stopping(error: &CallError) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        Self::new(status, "STOPPING", error.to_string()).retry_after(BUSY_RETRY_AFTER_S)
     }
 
     fn unprocessable(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
@@ -403,7 +406,8 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::VersionNumber;
+    use crate::api::wire::X_EXECUTION_ID;
+    use crate::model::{ExecutionId, VersionNumber};
     use crate::registry;
     use crate::runtime::Refused;
     use crate::scheduler::Rated;
@@ -485,15 +489,18 @@ mod tests {
             Error::uploads_busy(),
             Error::bodies_busy(),
             Error::exports_busy(8),
+            Error::answers_busy(),
             Error::no_replicas(&name()),
             CallError::UnknownFunction(name()).into(),
             CallError::KeyReused(id).into(),
             CallError::Forgotten(id).into(),
             CallError::NotRedrivable(id).into(),
+            CallError::FunctionReplaced(id, name()).into(),
             CallError::InputNotKept(id).into(),
             CallError::UnknownVersion(unknown_version).into(),
             CallError::CodeGone(text()).into(),
             CallError::Stopping.into(),
+            CallError::StoppingFirst(id).into(),
             CallError::Store(store::Error::Closed).into(),
             R::UnknownFunction(name()).into(),
             R::NameTaken(name()).into(),
@@ -540,6 +547,26 @@ mod tests {
             )
         });
         insta::assert_snapshot!(rows.collect::<Vec<_>>().join("\n"));
+    }
+
+    #[test]
+    fn an_error_about_an_execution_names_it_in_its_header() {
+        let id = ExecutionId::from_bytes([1; 16]);
+        for error in [
+            CallError::KeyReused(id),
+            CallError::Forgotten(id),
+            CallError::NotRedrivable(id),
+            CallError::FunctionReplaced(id, "echo".parse().unwrap()),
+            CallError::InputNotKept(id),
+            CallError::StoppingFirst(id),
+        ] {
+            let response = Error::from(error.clone()).into_response();
+            assert_eq!(
+                response.headers()[X_EXECUTION_ID],
+                id.to_string(),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub struct State {
     exports: Arc<Semaphore>,
     /// For everything else, so that calls that wait keep nobody from draining, completing and deploying.
     orders: guard::Budget,
+    /// For answers on their way out.
+    answers: Arc<guard::Budget>,
     options: Options,
 }
 
@@ -89,6 +91,7 @@ impl State {
                 options.body_bytes_in_flight_max / ORDERS_PART,
                 options.body_bytes_max,
             ),
+            answers: Arc::new(guard::Budget::new(options.answer_bytes_in_flight_max, 0)),
             options,
         })
     }

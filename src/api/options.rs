@@ -23,6 +23,8 @@ pub struct Options {
     pub body_bytes_max: usize,
     /// Bytes of all JSON bodies that are received or wait with their calls; one more is asked to come back.
     pub body_bytes_in_flight_max: usize,
+    /// Bytes of all answers that clients have not taken yet; one more is asked for again.
+    pub answer_bytes_in_flight_max: usize,
     /// Largest wasm file, in bytes.
     pub upload_bytes_max: usize,
     /// Bytes of all uploads under way together; one more is asked to come back.
@@ -54,6 +56,7 @@ impl Default for Options {
         Self {
             body_bytes_max: 8 * 1024 * 1024,
             body_bytes_in_flight_max: 256 * 1024 * 1024,
+            answer_bytes_in_flight_max: 256 * 1024 * 1024,
             upload_bytes_max: 64 * 1024 * 1024,
             upload_bytes_in_flight_max: 256 * 1024 * 1024,
             body_timeout: Duration::from_secs(120),

@@ -12,16 +12,20 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::Uri;
 use axum::routing::{get, post, put};
+use tower::util::MapResponseLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Error;
-use super::guard::GuardLayer;
+use super::guard::{self, Budget, GuardLayer, Hosts};
 use super::segment::Segment;
 use super::told::ToldLayer;
 use super::{
     State, admin, drain, executions, export, functions, health, invocations, raw, secrets,
 };
 use crate::observe::Metrics;
+
+/// What answers are counted in, where they are.
+type Answers = Option<Arc<Budget>>;
 
 /// The API.
 pub fn router(state: Arc<State>) -> Router {
@@ -74,14 +78,16 @@ pub fn router(state: Arc<State>) -> Router {
         .merge(observed());
     let metrics = state.metrics.clone();
     let functions = raw::FunctionsLayer::new(Arc::clone(&state));
+    let answers = Some(Arc::clone(&state.answers));
     // Outside the guard: requests for functions are the functions' own.
-    told(guarded(routes, state).layer(functions), metrics)
+    told(finished(routes, state, answers).layer(functions), metrics)
 }
 
-/// Health and metrics alone, for the management port.
+/// Health and metrics alone, for the management port. Its answers are not counted, so that clients who take none of
+/// theirs keep nobody from seeing that.
 pub fn management_router(state: Arc<State>) -> Router {
     let metrics = state.metrics.clone();
-    told(guarded(observed(), state), metrics)
+    told(finished(observed(), state, None), metrics)
 }
 
 fn observed() -> Router<Arc<State>> {
@@ -93,17 +99,29 @@ fn observed() -> Router<Arc<State>> {
 }
 
 /// Adds what holds for all routes.
-fn guarded(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
+fn finished(routes: Router<Arc<State>>, state: Arc<State>, answers: Answers) -> Router {
     let hosts = Arc::clone(&state.hosts);
+    guarded(routes, hosts, answers).with_state(state)
+}
+
+/// An answer that there is no room for becomes an error here, inside of what tells errors.
+fn guarded<S: Clone + Send + Sync + 'static>(
+    routes: Router<S>,
+    hosts: Arc<Hosts>,
+    answers: Answers,
+) -> Router<S> {
     routes
         .fallback(async |uri: Uri| Error::unknown_path(uri.path()))
         .method_not_allowed_fallback(async || Error::method_not_allowed(None))
         .layer((
+            MapResponseLayer::new(move |answer| match &answers {
+                Some(answers) => guard::hold(answers, answer),
+                None => answer,
+            }),
             GuardLayer::new(hosts),
             // Bodies are bounded where they are read.
             DefaultBodyLimit::disable(),
         ))
-        .with_state(state)
 }
 
 /// Adds what holds for all requests. A panic is caught outside everything that may have one.
@@ -112,4 +130,30 @@ fn told(router: Router, metrics: Metrics) -> Router {
         ToldLayer(metrics),
         CatchPanicLayer::custom(Error::from_panic),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::extract::Request;
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_in_the_one_shape_and_tells_nothing() {
+        let panics = get(async || -> &'static str { panic!("the secret cause") });
+        let routes: Router = Router::new().route("/v1/panics", panics);
+        let hosts = Arc::new(Hosts::new(&[], &[]));
+        let router = told(guarded(routes, hosts, None), Metrics::default());
+        let request = Request::get("/v1/panics").header("host", "localhost");
+        let request = request.body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 500);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["error"], "INTERNAL_ERROR");
+        assert!(!body.to_string().contains("secret"), "{body}");
+    }
 }

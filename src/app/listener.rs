@@ -1,7 +1,8 @@
 //! Serves HTTP/1.1 and HTTP/2 (prior knowledge) on one listener, within bounds.
 //!
 //! A place among the connections is taken *before* one is accepted, so what does not fit waits in the
-//! system's backlog. A connection whose first request does not arrive in time is closed, whatever it sends.
+//! system's backlog. A connection whose first request does not arrive in time is closed, whatever it sends, and
+//! so is one whose client takes nothing of its answers.
 //!
 //! **Invariant:** no client can make this hold more than its limits, and none can keep a stop from ending.
 
@@ -21,6 +22,7 @@ use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +45,7 @@ pub(super) struct Bounds {
     pub(super) headers_max: usize,
     pub(super) header_bytes_max: u32,
     pub(super) header_read_timeout: Duration,
+    pub(super) answer_stall_timeout_ms: u32,
 }
 
 /// A listener that serves until it is told to close. A handle; the work is done by tasks.
@@ -162,8 +165,7 @@ where
     }
 
     async fn serve(self, stream: TcpStream, peer: SocketAddr) {
-        // Answers are small and complete: waiting for more to send would only delay them.
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = prepare(&stream, &self.bounds) {
             tracing::debug!(%error, "a connection was gone before it began");
             return;
         }
@@ -222,6 +224,18 @@ where
             }
         }
     }
+}
+
+/// Sets what the system sees to.
+fn prepare(stream: &TcpStream, bounds: &Bounds) -> io::Result<()> {
+    // Answers are small and complete: waiting for more to send would only delay them.
+    stream.set_nodelay(true)?;
+    // The system knows how much the client has taken; here only full buffers would be seen, and a slow client
+    // that empties them looks for minutes like one that does not read.
+    Ok(set_tcp_user_timeout(
+        stream,
+        bounds.answer_stall_timeout_ms,
+    )?)
 }
 
 /// Takes a place, then a connection; `None` if there was one no more.

@@ -177,8 +177,9 @@ impl Upkeep {
         let load = self.parts.scheduler.load();
         let figures = [
             (Gauge::Functions, count(self.parts.registry.list().len())),
-            (Gauge::LiveExecutions, count(load.queued + load.running)),
+            (Gauge::LiveExecutions, count(load.live)),
             (Gauge::QueuedInputBytes, load.queued_input_bytes),
+            (Gauge::UncommittedResultBytes, load.uncommitted_result_bytes),
             (
                 Gauge::GuestsRunning,
                 count(load.running - load.endpoint_calls),

@@ -94,6 +94,8 @@ pub(super) fn scheduler(config: &Config, guests_max: u32) -> scheduler::Options 
         idempotency_ttl_ms: config.idempotency_ttl_ms,
         queued_input_bytes_max: limits.queued_input_bytes_max,
         running_input_bytes_max: limits.running_input_bytes_max,
+        uncommitted_result_bytes_max: limits.uncommitted_result_bytes_max,
+        waiting_call_log_bytes_max: limits.waiting_call_log_bytes_max,
         start_ramp_ms: limits.start_ramp_ms,
         suspect_faults: limits.suspect_faults,
         runtime_config: runtime_config(config),
@@ -121,6 +123,7 @@ pub(super) fn api(config: &Config) -> api::Options {
     let limits = &config.limits;
     api::Options {
         body_bytes_max: size(limits.body_bytes_max),
+        answer_bytes_in_flight_max: size(limits.answer_bytes_in_flight_max),
         upload_bytes_max: size(limits.upload_bytes_max),
         body_bytes_in_flight_max: size(limits.body_bytes_in_flight_max),
         upload_bytes_in_flight_max: size(limits.upload_bytes_in_flight_max),
@@ -143,6 +146,7 @@ pub(super) fn api_bounds(config: &Config) -> Bounds {
         connections_max: limits.connections_max,
         headers_max: size(limits.headers_max.into()),
         header_bytes_max: limits.header_bytes_max,
+        answer_stall_timeout_ms: limits.answer_stall_timeout_ms,
         header_read_timeout: Duration::from_millis(limits.header_read_timeout_ms),
     }
 }
@@ -154,6 +158,24 @@ pub(super) fn management_bounds(config: &Config) -> Bounds {
     }
 }
 
+/// Age after its end at which an execution is forgotten, in ms.
+pub(super) fn retention_ms(config: &Config) -> u64 {
+    config.limits.retention_ms
+}
+
+/// How long a loop of ours may take for a step, in ms.
+pub(super) fn loop_deadline_ms(config: &Config) -> u64 {
+    config.limits.loop_deadline_ms
+}
+
+/// Time that a stop leaves to running calls.
+pub(super) fn shutdown_grace(config: &Config) -> Duration {
+    Duration::from_millis(config.limits.shutdown_grace_ms)
+}
+
 fn size(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;

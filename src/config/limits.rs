@@ -95,6 +95,10 @@ limits! {
     body_bytes_max: u64 = 8_388_608, 1024..=1_073_741_824, "PELTON_BODY_BYTES_MAX";
     /// Bytes of all request bodies under way, those of waiting synchronous calls included; one more is answered 503
     body_bytes_in_flight_max: u64 = 268_435_456, 1024..=68_719_476_736, "PELTON_BODY_BYTES_IN_FLIGHT_MAX";
+    /// Bytes of all answers that clients have not taken yet; one more is answered 503
+    answer_bytes_in_flight_max: u64 = 268_435_456, 65_536..=68_719_476_736, "PELTON_ANSWER_BYTES_IN_FLIGHT_MAX";
+    /// Time that a client may take nothing of what is sent to it before its connection is closed, in ms
+    answer_stall_timeout_ms: u32 = 30_000, 100..=3_600_000, "PELTON_ANSWER_STALL_TIMEOUT_MS";
     /// Bytes of one uploaded wasm file; more are answered 413
     upload_bytes_max: u64 = 67_108_864, 1024..=1_073_741_824, "PELTON_UPLOAD_BYTES_MAX";
     /// Bytes of all uploads that are received at once; one more is answered 503
@@ -113,6 +117,10 @@ limits! {
     loaded_code_bytes_max: u64 = 536_870_912, 1_048_576..=1_099_511_627_776, "PELTON_LOADED_CODE_BYTES_MAX";
     /// Inputs of waiting executions kept in memory, in bytes; the rest is read back at its turn
     queued_input_bytes_max: u64 = 268_435_456, 0..=1_099_511_627_776, "PELTON_QUEUED_INPUT_BYTES_MAX";
+    /// Bytes of results on their way to disk; beyond it nothing new is started until some have arrived
+    uncommitted_result_bytes_max: u64 = 268_435_456, 65_536..=68_719_476_736, "PELTON_UNCOMMITTED_RESULT_BYTES_MAX";
+    /// Bytes of the logs that a synchronous call without a key keeps of its attempts until it ends; the oldest go first
+    waiting_call_log_bytes_max: u64 = 1_048_576, 4096..=1_073_741_824, "PELTON_WAITING_CALL_LOG_BYTES_MAX";
     /// Inputs of attempts that run, in bytes, of wasm and of POOL each; a larger one runs alone of its kind
     running_input_bytes_max: u64 = 268_435_456, 1024..=1_099_511_627_776, "PELTON_RUNNING_INPUT_BYTES_MAX";
     /// Time after a start with a backlog in which the attempts at once grow from a sixteenth to their bounds, in ms

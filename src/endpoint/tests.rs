@@ -655,3 +655,24 @@ fn proxies_of_the_environment_are_ignored() {
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn services_behind_tls_are_asked_in_http_1_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/run", listener.local_addr().unwrap());
+    let (endpoint, attempt) = (endpoint(Loopback::Allowed), attempt(&url));
+    let never = CancellationToken::new();
+    let hello = async {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut head = [0; 5];
+        connection.read_exact(&mut head).await.unwrap();
+        let mut hello = vec![0; usize::from(u16::from_be_bytes([head[3], head[4]]))];
+        connection.read_exact(&mut hello).await.unwrap();
+        hello
+    };
+    let (ran, hello) = tokio::join!(endpoint.run(&attempt, &never), hello);
+    assert!(matches!(ran.outcome, Outcome::Retry(_)), "{ran:?}");
+    // The protocols that a client offers are in the clear, each behind its length.
+    let offers = |protocol: &[u8]| hello.windows(protocol.len()).any(|at| at == protocol);
+    assert!(!offers(b"\x02h2"), "HTTP/2 is offered");
+}

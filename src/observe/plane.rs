@@ -39,6 +39,7 @@ figures! {
         Functions = "pelton_functions", "Functions that exist";
         LiveExecutions = "pelton_live_executions", "Executions that have not ended";
         QueuedInputBytes = "pelton_queued_input_bytes", "Bytes of queued inputs kept in memory";
+        UncommittedResultBytes = "pelton_uncommitted_result_bytes", "Bytes of results on their way to disk";
         GuestsRunning = "pelton_guests_running", "Wasm attempts that run in this process";
         GuestsMax = "pelton_guests_max", "Wasm attempts that may run at once";
         EndpointCallsRunning = "pelton_endpoint_calls_running", "Attempts of POOL functions under way";

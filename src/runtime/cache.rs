@@ -267,17 +267,13 @@ impl Cache {
 
     /// The time as the file system has it, which is what files are stamped with.
     fn now(&self) -> io::Result<SystemTime> {
-        let mut file = tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .tempfile_in(&self.dir)?;
+        let mut file = unfinished(&self.dir)?;
         file.write_all(b"now")?;
         file.as_file().metadata()?.modified()
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .tempfile_in(&self.dir)?;
+        let mut file = unfinished(&self.dir)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         let _sweeping = self.sweeping.lock().unwrap_or_else(PoisonError::into_inner);
@@ -325,6 +321,11 @@ pub(super) fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
+/// A file that is not finished, readable by us alone; what a crash leaves of it is swept.
+pub(super) fn unfinished(dir: &Path) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)
+}
+
 /// The secret of this folder; made, readable by us alone, if there is none or only a part of one.
 fn secret(dir: &Path) -> io::Result<[u8; 32]> {
     let path = dir.join(KEY_FILE);
@@ -341,7 +342,7 @@ fn secret(dir: &Path) -> io::Result<[u8; 32]> {
         reason = "a secret, which nobody may repeat"
     )]
     let secret: [u8; 32] = rand::random();
-    let mut file = NamedTempFile::new_in(dir)?;
+    let mut file = unfinished(dir)?;
     file.write_all(&secret)?;
     file.as_file().sync_all()?;
     file.persist(&path).map_err(|error| error.error)?;

@@ -564,6 +564,21 @@ async fn a_sweep_removes_what_is_old_and_unreferenced() {
     );
 }
 
+#[test]
+fn a_sweep_removes_what_a_crash_left_unfinished() {
+    let world = World::new();
+    let code = world.folder.path().join("code");
+    let (file, path) = cache::unfinished(&code).unwrap().keep().unwrap();
+    let nobody = HashSet::new();
+    world.runtime.sweep(&nobody).unwrap();
+    assert!(path.exists(), "somebody may be writing it");
+    file.set_modified(std::time::SystemTime::UNIX_EPOCH)
+        .unwrap();
+    world.runtime.sweep(&nobody).unwrap();
+    assert!(!path.exists());
+    assert!(code.join(cache::KEY_FILE).exists());
+}
+
 #[tokio::test]
 async fn a_folder_to_which_nothing_refers_keeps_what_is_used() {
     let world = World::new();

@@ -27,6 +27,10 @@ pub struct Options {
     pub idempotency_ttl_ms: u64,
     /// Bytes of queued inputs kept in memory; beyond it they are read back from the store at their turn.
     pub queued_input_bytes_max: u64,
+    /// Bytes of results that are not on disk yet, beyond which nothing new is claimed.
+    pub uncommitted_result_bytes_max: u64,
+    /// Bytes of its attempts' logs that an execution which lives in memory keeps.
+    pub waiting_call_log_bytes_max: u64,
     /// Bytes of the inputs of attempts that run, of wasm and of POOL each; one larger input runs alone of its kind.
     pub running_input_bytes_max: u64,
     /// Time after a start that found a backlog in which what may run at once grows to its bounds, in ms; 0: at once.
@@ -46,6 +50,8 @@ impl Default for Options {
             faults_max: 20,
             idempotency_ttl_ms: 24 * 60 * 60 * 1000,
             queued_input_bytes_max: 256 * 1024 * 1024,
+            uncommitted_result_bytes_max: 256 * 1024 * 1024,
+            waiting_call_log_bytes_max: 1024 * 1024,
             running_input_bytes_max: 256 * 1024 * 1024,
             start_ramp_ms: 0,
             suspect_faults: 2,
@@ -146,6 +152,12 @@ pub enum CallError {
     /// It cannot be sent back to its queue; the text says why.
     #[error("execution {0} cannot be redriven: only one that ended as error or timeout can")]
     NotRedrivable(ExecutionId),
+    /// Its function was deleted, and another has its name.
+    #[error(
+        "execution {0} cannot be redriven: its function was deleted, and the one that is named {1} now was made \
+         later; call that one with the same input"
+    )]
+    FunctionReplaced(ExecutionId, FunctionName),
     /// Its input was not kept, so it cannot run again.
     #[error("the input of execution {0} was not kept, so it cannot run again")]
     InputNotKept(ExecutionId),
@@ -158,6 +170,11 @@ pub enum CallError {
     /// The plane is stopping.
     #[error("the server is stopping: try again in a moment")]
     Stopping,
+    /// The plane is stopping before an execution that was promised has ended.
+    #[error(
+        "the server is stopping before execution {0} has ended: it goes on after the restart; ask for it then"
+    )]
+    StoppingFirst(ExecutionId),
     /// The store refused.
     #[error(transparent)]
     Store(#[from] store::Error),

@@ -243,6 +243,11 @@ impl Scheduler {
         call: Call,
         caller: Option<Caller>,
     ) -> Result<Taken, CallError> {
+        // Until this ends, others with the same key wait, and then find what was made.
+        let _turn = match &call.key {
+            Some((key, _)) => Some(self.inner.keys.turn(function.id, key).await),
+            None => None,
+        };
         let now = self.inner.clock.now();
         if let Some((key, _)) = &call.key
             && let Some(holder) = self.inner.store.key_holder(function.id, key, now).await?
@@ -306,7 +311,7 @@ impl Scheduler {
                             known.metrics.sync_queue().admitted();
                         }
                     }
-                    let live = state.live.get(&id).ok_or(CallError::Stopping);
+                    let live = state.live.get(&id).ok_or(CallError::StoppingFirst(id));
                     live.map(|live| Taken::New(Arc::new(live.record(None))))
                 }
                 Ok(Accepted::Existing(holder)) => {

@@ -13,8 +13,10 @@ use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::delivery::Delivery;
 use super::dispatch::Claimed;
-use super::state::{Delivery, Home, Live, Removed, Settling, State, wake_settled};
+use super::state::{Home, Live, Removed, Settling, State, wake_settled};
+use super::uncommitted::Late;
 use super::{CallError, Scheduler};
 use crate::execution::{Event, Policy, Rejected, State as ExecutionState, Stepped, Streamed, step};
 use crate::model::{ExecutionId, Fence, Output};
@@ -157,7 +159,10 @@ impl Scheduler {
         let output = change.output.take();
         match live.home {
             Home::Memory => {
-                live.attempts.extend(attempt);
+                if let Some(attempt) = attempt {
+                    let bytes_max = self.inner.options.waiting_call_log_bytes_max;
+                    live.attempts.add(attempt, bytes_max);
+                }
                 self.wake_timer_after(&stepped);
                 match state.apply(id, stepped, output, now) {
                     Some(mut delivery) => {
@@ -184,10 +189,12 @@ impl Scheduler {
                 if let Some(place) = live.place.take() {
                     state.queues.remove(live.function_id, place);
                 }
+                let next = stepped.next.clone();
+                state.count_uncommitted(id, output.as_ref(), attempt.as_ref());
                 let transition = Transition {
                     id,
                     guard,
-                    next: stepped.next.clone(),
+                    next,
                     version: None,
                     output,
                     attempt,
@@ -219,21 +226,24 @@ impl Scheduler {
 
     /// Records a run that decides nothing any more: what it wrote is kept with its execution all the same.
     pub(super) async fn record_late(&self, id: ExecutionId, attempt: AttemptRecord) {
-        {
+        let late = {
             let mut state = self.lock();
             if let Some(live) = state.live.get_mut(&id)
                 && live.home == Home::Memory
             {
-                let earlier = |run: &AttemptRecord| run.fence < attempt.fence;
-                let at = live.attempts.partition_point(earlier);
-                live.attempts.insert(at, attempt);
+                let bytes_max = self.inner.options.waiting_call_log_bytes_max;
+                live.attempts.add(attempt, bytes_max);
                 return;
             }
-        }
+            Late::new(self, &mut state, &attempt)
+        };
         let added = AssertUnwindSafe(self.inner.store.add_attempt(id, attempt)).catch_unwind();
         if let Err(error) = added.await.unwrap_or_else(|_| Err(store_panicked())) {
             tracing::warn!(execution.id = %id, %error, "the run of an execution that had ended could not be recorded");
         }
+        drop(late);
+        let claims = self.claim_ready(&mut self.lock());
+        self.spawn_dispatches(claims);
     }
 
     /// Applies an event that must not be lost: while the store refuses just this write, tries again until
@@ -342,7 +352,7 @@ impl Scheduler {
     /// Claims all that can run now, unless work is moved by hand.
     pub(super) fn claim_ready(&self, state: &mut State) -> Vec<Claimed> {
         let mut claims = Vec::new();
-        if self.inner.options.manual || state.stopping {
+        if self.inner.options.manual || state.stopping || self.is_behind(state) {
             return claims;
         }
         while let Some((_, id, _)) = state.queues.take_any() {

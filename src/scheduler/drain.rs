@@ -76,6 +76,9 @@ impl Scheduler {
             Early::DueOnly => ClaimWhen::Due,
             Early::AnyTime => ClaimWhen::Now,
         };
+        if self.is_behind(state) {
+            return ByHand::Busy;
+        }
         loop {
             match state.queues.take_of(function, early, skip) {
                 Taken::Busy => return ByHand::Busy,

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
+use super::keys::Keys;
 use super::queue::{Company, PlaneBounds, Queues, RAMP_STEPS};
 use super::runner::Runner;
 use super::state::{ClaimLog, Home, Live, State};
@@ -70,6 +71,7 @@ impl Scheduler {
                 metrics: parts.metrics,
                 tasks: parts.tasks,
                 state: Mutex::new(state),
+                keys: Keys::default(),
                 timer: Notify::new(),
                 calmer: Notify::new(),
             }),

@@ -11,8 +11,11 @@ mod call;
 mod calls;
 mod control;
 mod decide;
+mod delivery;
 mod dispatch;
 mod drain;
+mod history;
+mod keys;
 mod lifecycle;
 mod output;
 mod queue;
@@ -23,6 +26,7 @@ mod runner;
 mod runtime_config;
 mod serving;
 mod state;
+mod uncommitted;
 mod waits;
 
 #[cfg(test)]
@@ -50,6 +54,7 @@ use crate::observe::Metrics;
 use crate::registry::Registry;
 use crate::shutdown::Tasks;
 use crate::store::{self, Store};
+use keys::Keys;
 use state::State;
 
 /// A cheap handle on the scheduler.
@@ -68,6 +73,8 @@ struct Inner {
     metrics: Metrics,
     tasks: Tasks,
     state: Mutex<State>,
+    /// Who makes an execution under which key.
+    keys: Keys,
     /// The earliest due time may have changed.
     timer: Notify,
     /// A claim was released or a decision settled; who waits for the last one looks again.

@@ -17,6 +17,8 @@ use crate::store::{AttemptRecord, ExecutionRecord, Filter, Order};
 /// How much is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
+    /// Executions that have not ended, those among them whose end is on its way to disk.
+    pub live: usize,
     /// Executions that wait.
     pub queued: usize,
     /// Attempts that run.
@@ -25,6 +27,8 @@ pub struct Load {
     pub endpoint_calls: usize,
     /// Bytes of the inputs that are kept in memory for executions that are on disk too.
     pub queued_input_bytes: u64,
+    /// Bytes of results on their way to disk.
+    pub uncommitted_result_bytes: u64,
 }
 
 impl Scheduler {
@@ -100,7 +104,7 @@ impl Scheduler {
         if let Some(live) = self.lock().live.get(&id)
             && live.home == Home::Memory
         {
-            return Ok(live.attempts.clone());
+            return Ok(live.attempts.to_vec());
         }
         Ok(self.inner.store.attempts(id).await?)
     }
@@ -124,10 +128,12 @@ impl Scheduler {
     pub fn load(&self) -> Load {
         let state = self.lock();
         Load {
+            live: state.live.len(),
             queued: state.count(Status::Queued),
             running: state.queues.running_all(),
             endpoint_calls: state.queues.running_in(Class::Endpoint),
             queued_input_bytes: state.queued_input_bytes(),
+            uncommitted_result_bytes: state.uncommitted_bytes(),
         }
     }
 

@@ -129,8 +129,7 @@ impl Scheduler {
                 return Ok(None);
             };
             let found = scheduler.inner.registry.get_by_id(record.function_id);
-            let function =
-                found.ok_or_else(|| CallError::UnknownFunction(record.function.clone()))?;
+            let function = found.ok_or_else(|| scheduler.no_function_of(&record))?;
             if !record.input_kept {
                 return Err(CallError::InputNotKept(id));
             }
@@ -139,6 +138,15 @@ impl Scheduler {
             redriven.await.map(Some)
         })
         .await
+    }
+
+    /// Why an execution whose function is gone cannot run again.
+    fn no_function_of(&self, record: &ExecutionRecord) -> CallError {
+        let name = record.function.clone();
+        match self.inner.registry.get(&name) {
+            Some(_) => CallError::FunctionReplaced(record.id, name),
+            None => CallError::UnknownFunction(name),
+        }
     }
 
     /// Redrives many, oldest first; goes on without its caller until its limit.

@@ -11,6 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, RunTimes};
+use super::delivery::Delivery;
+use super::history::History;
 use super::queue::{Company, Item, Lane, Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
@@ -20,7 +22,7 @@ use crate::execution::{
 use crate::model::{ExecutionId, Fence, FunctionId, FunctionName, Output, Timestamp, Version};
 use crate::observe::FunctionMetrics;
 use crate::runtime::Exchange;
-use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
+use crate::store::{EndedExecution, ExecutionRecord, Request};
 
 /// See [`State::take_back`].
 const TAKE_BACK_DELAY_MS: u64 = 1_000;
@@ -102,8 +104,10 @@ pub(super) struct Live {
     /// Its caller speaks with the function: it runs once, and only a summary of it is kept.
     pub(super) direct: Option<Direct>,
     /// Runs of an execution that lives in memory.
-    pub(super) attempts: Vec<AttemptRecord>,
+    pub(super) attempts: History,
     pub(super) settling: Settling,
+    /// Bytes of its result while that is on its way to disk.
+    pub(super) uncommitted_bytes: u64,
     /// It is queued again without having spent an attempt (a requeue or a fault).
     pub(super) unspent: bool,
     pub(super) cold_start: bool,
@@ -140,8 +144,9 @@ impl Live {
             run: None,
             waiters: Vec::new(),
             direct: None,
-            attempts: Vec::new(),
+            attempts: History::default(),
             settling: Settling::No,
+            uncommitted_bytes: 0,
             unspent: false,
             cold_start: false,
             init_ms: None,
@@ -233,7 +238,7 @@ impl Live {
             }),
             request,
             output,
-            attempts: std::mem::take(&mut self.attempts),
+            attempts: self.attempts.take(),
             record: self.version.spec.record,
         }
     }
@@ -254,29 +259,6 @@ pub(super) struct FunctionState {
     pub(super) runs: RunTimes,
 }
 
-/// A result that is final: to be told to those who wait, once the lock is released.
-#[derive(Debug)]
-#[must_use = "waiters hang until it is delivered"]
-pub(super) struct Delivery {
-    pub(super) record: Arc<ExecutionRecord>,
-    pub(super) ended: Option<EndedExecution>,
-    waiters: Vec<Waiter>,
-    stop: Option<CancellationToken>,
-}
-
-impl Delivery {
-    /// Wakes everybody concerned. A waiter that has gone is nobody's problem.
-    pub(super) fn deliver(self) -> Arc<ExecutionRecord> {
-        if let Some(stop) = self.stop {
-            stop.cancel();
-        }
-        for waiter in self.waiters {
-            let _ = waiter.send(Arc::clone(&self.record));
-        }
-        self.record
-    }
-}
-
 /// The structure.
 #[derive(Debug)]
 pub(super) struct State {
@@ -290,6 +272,8 @@ pub(super) struct State {
     claims: u64,
     pub(super) queued_input_bytes: u64,
     queued_input_bytes_max: u64,
+    /// Bytes of all results that are on their way to disk.
+    pub(super) uncommitted_bytes: u64,
     pub(super) stopping: bool,
 }
 
@@ -310,6 +294,7 @@ impl State {
             claims: 0,
             queued_input_bytes: 0,
             queued_input_bytes_max,
+            uncommitted_bytes: 0,
             stopping: false,
         }
     }
@@ -352,6 +337,7 @@ impl State {
         if live.home == Home::Durable && live.request.is_some() {
             self.queued_input_bytes = self.queued_input_bytes.saturating_sub(live.input_bytes);
         }
+        self.committed(std::mem::take(&mut live.uncommitted_bytes));
         self.gauges(live.function_id);
         Some(live)
     }
@@ -456,6 +442,8 @@ impl State {
     pub(super) fn settled(&mut self, id: ExecutionId) {
         if let Some(live) = self.live.get_mut(&id) {
             wake_settled(std::mem::replace(&mut live.settling, Settling::No));
+            let bytes = std::mem::take(&mut live.uncommitted_bytes);
+            self.committed(bytes);
         }
     }
 

@@ -116,17 +116,17 @@ impl Scheduler {
         until: Instant,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
         let mut result = match self.subscribe(id) {
-            Subscribed::Stopping => return Err(CallError::Stopping),
+            Subscribed::Stopping => return Err(CallError::StoppingFirst(id)),
             Subscribed::Ended => return self.must_exist(id).await,
             Subscribed::Waits(result) => result,
         };
         // A stop ends the wait only: a decision that has begun is seen through.
         tokio::select! {
             biased;
-            () = self.inner.tasks.stop_token().cancelled() => return Err(CallError::Stopping),
+            () = self.inner.tasks.stop_token().cancelled() => return Err(CallError::StoppingFirst(id)),
             ended = self.ended_by(id, until, &mut result) => match ended {
                 Some(Ok(execution)) => return Ok(execution),
-                Some(Err(_)) if !self.is_accepting() => return Err(CallError::Stopping),
+                Some(Err(_)) if !self.is_accepting() => return Err(CallError::StoppingFirst(id)),
                 Some(Err(_)) => return self.must_exist(id).await,
                 None => {}
             },

@@ -231,7 +231,9 @@ async fn what_failed_can_be_redriven() {
     let id = api.enqueue("fails", json!(1)).await;
     let path = format!("/v1/executions/{id}:redrive");
     let redrive = async |body: &'static str| api.send("POST", &path, body).await;
-    assert_eq!(redrive("").await.error(409), "NOT_REDRIVABLE");
+    let early = redrive("").await;
+    assert_eq!(early.error(409), "NOT_REDRIVABLE");
+    assert_eq!(early.header("x-execution-id"), id);
     api.drain("fails", ()).await.expect(200);
     assert_eq!(api.execution(&id).await["status"], "error");
 
@@ -276,6 +278,30 @@ async fn an_input_that_was_not_kept_cannot_be_redriven() {
     let path = format!("/v1/executions/{id}:redrive");
     let refused = api.send("POST", &path, ()).await;
     assert_eq!(refused.error(409), "INPUT_NOT_KEPT");
+    assert_eq!(refused.header("x-execution-id"), id);
+}
+
+#[tokio::test]
+async fn what_failed_under_a_deleted_function_is_not_run_by_its_successor() {
+    let api = Api::new(Moves::Alone).await;
+    api.deploy("fails", json!({"maxRetries": 1})).await;
+    let call = json!({"input": 1});
+    let failed = api.send("POST", "/v1/functions/fails:invoke", call).await;
+    let id = failed.expect(200).header("x-execution-id").to_owned();
+    let path = format!("/v1/executions/{id}:redrive");
+    let delete = api.send("DELETE", "/v1/functions/fails", ()).await;
+    delete.expect(204);
+    let gone = api.send("POST", &path, ()).await;
+    assert_eq!(gone.error(404), "FUNCTION_NOT_FOUND");
+    api.deploy("fails", json!({"maxRetries": 1})).await;
+    let replaced = api.send("POST", &path, ()).await;
+    assert_eq!(replaced.error(409), "NOT_REDRIVABLE");
+    let message = replaced.get("message");
+    assert!(
+        message.as_str().unwrap().contains("made later"),
+        "{message}"
+    );
+    assert_eq!(api.execution(&id).await["status"], "error");
 }
 
 #[tokio::test]

@@ -188,3 +188,40 @@ async fn a_plane_that_stops_says_so_and_finishes_what_runs() {
     stopping.join_next().await.unwrap().unwrap().unwrap();
     assert!(TcpStream::connect(management).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_ask_and_what_may_be_asked_follows_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let app = start(Options {
+        listen: "0.0.0.0:0".to_owned(),
+        insecure: true,
+        allow_host: vec!["plane.example".to_owned()],
+        allow_private_range: vec!["10.0.0.0/8".to_owned()],
+        ..options(folder.path())
+    })
+    .await
+    .unwrap();
+    let api = (std::net::Ipv4Addr::LOCALHOST, app.addr().port()).into();
+    for addr in [api, app.management_addr()] {
+        for (host, status) in [
+            ("plane.example", 200),
+            ("0.0.0.0", 200),
+            ("other.example", 403),
+        ] {
+            let request = format!(
+                "GET /actuator/health HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+            );
+            let answer = exchange(addr, request.into_bytes()).await;
+            let expected = format!("HTTP/1.1 {status}");
+            assert!(answer.starts_with(&expected), "{host}: {answer}");
+        }
+    }
+    let services = [("10.1.2.3", 201), ("192.168.1.2", 400), ("127.0.0.1", 400)];
+    for (n, (address, status)) in services.into_iter().enumerate() {
+        let spec = format!(r#"{{"name": "f{n}", "endpointUrl": "http://{address}/"}}"#);
+        let answer = exchange(api, post("/v1/functions", spec.as_bytes())).await;
+        let expected = format!("HTTP/1.1 {status}");
+        assert!(answer.starts_with(&expected), "{address}: {answer}");
+    }
+    app.stop().await.unwrap();
+}

@@ -221,7 +221,7 @@ async fn a_compile_bomb_is_refused_by_its_child() {
     let body = "(local.set 0 (i32.add (i32.mul (local.get 0) (local.get 1)) (local.get 2)))\
                 (local.set 1 (i32.xor (local.get 2) (local.get 0)))\
                 (local.set 2 (i32.sub (local.get 1) (i32.const 77)))"
-        .repeat(150_000);
+        .repeat(290_000);
     let bomb = wat(&format!(
         r#"(module (memory (export "memory") 1) (func (export "_start") (local i32 i32 i32) {body}))"#
     ));

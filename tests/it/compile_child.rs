@@ -184,3 +184,75 @@ fn a_child_without_its_parent_does_nothing() {
     assert!(String::from_utf8_lossy(&orphan.stderr).contains("parent is gone"));
     assert_eq!(run(&[]).status.code(), Some(2));
 }
+
+/// A file below /proc as text; nothing once its process is gone.
+fn proc_file(pid: &str, name: &str) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/{name}")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The process that was started with these arguments.
+fn process_with(args: &[&str]) -> Option<String> {
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    let names = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        .find(|pid| {
+            let typed = proc_file(pid, "cmdline").unwrap_or_default();
+            let typed: Vec<_> = typed.split('\0').collect();
+            args.iter().all(|arg| typed.contains(arg))
+        })
+}
+
+/// How far a process steps back for others: the 19th field, which is the 17th after its name in brackets.
+fn niceness(pid: &str) -> Option<i32> {
+    let stat = proc_file(pid, "stat")?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(16)?.parse().ok()
+}
+
+#[tokio::test]
+async fn a_child_knows_no_environment_and_lowers_its_limits() {
+    let folder = tempfile::tempdir().unwrap();
+    let memory = (2_u64 << 30) + 4321;
+    let options = Options {
+        compile_memory_bytes_max: memory,
+        ..options(&folder)
+    };
+    let compiler = child(&options);
+    let look = async {
+        let memory = memory.to_string();
+        let parent = std::process::id().to_string();
+        let lowered = (niceness("self").unwrap() + 10).min(19);
+        loop {
+            let pid = process_with(&[WORKER_COMMAND, &memory, &parent]);
+            // The last thing that it lowers.
+            if let Some(pid) = pid
+                && niceness(&pid) == Some(lowered)
+                && let (Some(environment), Some(limits)) =
+                    (proc_file(&pid, "environ"), proc_file(&pid, "limits"))
+            {
+                return (environment, limits);
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let (environment, limits) = tokio::select! {
+        seen = look => seen,
+        compiled = compiler.compile(bomb(300_000)) => panic!("compiled too soon: {compiled:?}"),
+    };
+    let variables: Vec<_> = environment.split_terminator('\0').collect();
+    assert_eq!(variables.len(), 1, "{variables:?}");
+    assert!(variables[0].starts_with("RAYON_NUM_THREADS="));
+    let limit = |name: &str| {
+        let mut lines = limits.lines();
+        let line = lines.find_map(|line| line.strip_prefix(name)).unwrap();
+        let values: Vec<_> = line.split_whitespace().take(2).collect();
+        values.join(" ")
+    };
+    assert_eq!(limit("Max core file size"), "0 0");
+    assert_eq!(limit("Max file size"), "0 0");
+    assert_eq!(limit("Max open files"), "32 32");
+    assert_eq!(limit("Max address space"), format!("{memory} {memory}"));
+    assert_ne!(limit("Max cpu time"), "unlimited unlimited");
+}

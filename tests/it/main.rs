@@ -24,6 +24,7 @@ mod completion;
 mod crash;
 mod direct;
 mod direct_origin;
+mod greedy;
 mod guests;
 mod hostile;
 mod limits;

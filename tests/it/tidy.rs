@@ -404,6 +404,22 @@ fn there_is_one_integration_test_binary_and_one_that_fetches() {
     );
 }
 
+/// Winch had an escape that Cranelift had not; a fresh mapping of an image resets memory protection keys, so that
+/// instances could read each other.
+#[test]
+fn the_runtime_is_built_without_what_is_not_trusted() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let mut lines = manifest.lines();
+    let built = lines.find(|line| line.starts_with("wasmtime = ")).unwrap();
+    assert!(built.contains("default-features = false"), "{built}");
+    for feature in ["winch", "all-arch", "memory-protection-keys", "cache"] {
+        assert!(
+            !built.contains(&format!("\"{feature}\"")),
+            "{feature}: {built}"
+        );
+    }
+}
+
 #[test]
 fn no_file_names_a_path_of_somebodys_machine() {
     let mut files = Vec::new();

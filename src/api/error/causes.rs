@@ -22,22 +22,20 @@ impl From<CallError> for Error {
             CallError::RateLimited { retry_after_s, .. } => {
                 Self::rejected(&error, "RATE_LIMITED", "rate", *retry_after_s)
             }
-            CallError::KeyReused(first) => Self::key_reused(error.to_string(), *first),
-            CallError::Forgotten(_) => Self::execution_forgotten(error.to_string()),
-            CallError::NotRedrivable(_) => {
-                Self::new(StatusCode::CONFLICT, "NOT_REDRIVABLE", error.to_string())
+            CallError::KeyReused(id) => {
+                Self::unprocessable("IDEMPOTENCY_KEY_REUSED", error.to_string()).about(*id)
             }
-            CallError::InputNotKept(_) => {
-                Self::new(StatusCode::CONFLICT, "INPUT_NOT_KEPT", error.to_string())
+            CallError::Forgotten(id) => Self::execution_forgotten(error.to_string()).about(*id),
+            CallError::NotRedrivable(id) | CallError::FunctionReplaced(id, _) => {
+                Self::new(StatusCode::CONFLICT, "NOT_REDRIVABLE", error.to_string()).about(*id)
+            }
+            CallError::InputNotKept(id) => {
+                Self::new(StatusCode::CONFLICT, "INPUT_NOT_KEPT", error.to_string()).about(*id)
             }
             CallError::UnknownVersion(message) => Self::unknown_version(message.clone()),
             CallError::CodeGone(message) => Self::code_gone(message.clone()),
-            CallError::Stopping => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "STOPPING",
-                error.to_string(),
-            )
-            .retry_after(BUSY_RETRY_AFTER_S),
+            CallError::Stopping => Self::stopping(&error),
+            CallError::StoppingFirst(id) => Self::stopping(&error).about(*id),
             CallError::Store(inner) => inner.clone().into(),
         }
     }

@@ -56,7 +56,6 @@ impl Budget {
     }
 
     /// Takes `bytes`, or nothing if they are not free.
-    #[cfg(test)]
     pub(in crate::api) fn take(&self, bytes: usize) -> Option<Room> {
         let mut room = Room::default();
         self.grow(&mut room, bytes.max(1)).ok()?;

@@ -5,11 +5,13 @@
 //! **Invariant:** every path is guarded but those under `/fn/`, which are the functions' own. (Requests for a
 //! host name that a function owns never come here: see [`super::raw`].)
 
+mod answers;
 mod body;
 mod budget;
 mod host;
 mod reading;
 
+pub(super) use answers::hold;
 pub(super) use body::{body, content_type, json, optional_json, require_json, stated_length};
 pub(super) use budget::{Budget, NoRoom, Room};
 pub(super) use host::Hosts;

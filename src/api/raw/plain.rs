@@ -51,7 +51,7 @@ pub(super) async fn answer(
         _ => Error::of_execution(&record, answer.ending()).into_response(),
     };
     outbound::finish(response.headers_mut(), &target, id);
-    Ok(response)
+    Ok(guard::hold(&state.answers, response))
 }
 
 fn content_type(headers: &HeaderMap) -> ContentType {

@@ -12,7 +12,11 @@ const BOUNDS: Bounds = Bounds {
     headers_max: 10,
     header_bytes_max: 8192,
     header_read_timeout: Duration::from_secs(60),
+    answer_stall_timeout_ms: 60_000,
 };
+
+/// More than the system takes off a server for a client that does not read.
+const LARGE: usize = 64 << 20;
 
 /// A server whose one route says when a request is in and answers when it is told to.
 struct World {
@@ -41,7 +45,11 @@ impl World {
                     enter.notify_one();
                     wait.notified().await;
                 }
-                Ok(Response::new(Full::new(Bytes::from_static(b"hello"))))
+                let body = match request.uri().path() {
+                    "/large" => Bytes::from(vec![b'x'; LARGE]),
+                    _ => Bytes::from_static(b"hello"),
+                };
+                Ok(Response::new(Full::new(body)))
             }
         });
         let addr = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -70,6 +78,9 @@ async fn read_all(mut stream: TcpStream) -> String {
 }
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+const GET_LARGE: &str = "GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+/// How long what has to happen is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 const GET_SLOW: &str = "GET /slow HTTP/1.1\r\nhost: x\r\n\r\n";
 
 #[tokio::test]
@@ -197,4 +208,21 @@ async fn a_client_that_never_reads_cannot_keep_a_stop_from_ending() {
     world.tasks.stop().await;
     world.listener.closed().await;
     assert!(!read_all(hanging).await.contains("hello"));
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_loses_its_connection() {
+    let bounds = Bounds {
+        answer_stall_timeout_ms: 200,
+        ..BOUNDS
+    };
+    let world = World::new(bounds).await;
+    let idle = [world.send(GET_LARGE).await, world.send(GET_LARGE).await];
+    // Both places are taken until the server gives the two up.
+    let answer = tokio::time::timeout(PATIENCE, read_all(world.send(GET).await)).await;
+    assert!(answer.expect("they are served for ever").contains("hello"));
+    drop(idle);
+    // One that reads gets everything.
+    let answer = read_all(world.send(GET_LARGE).await).await;
+    assert!(answer.len() > LARGE, "{} bytes", answer.len());
 }

@@ -417,3 +417,49 @@ async fn inputs_beyond_the_bound_of_memory_are_read_back() {
     );
     assert_eq!(world.scheduler.lock().queued_input_bytes, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_come_at_once_with_one_key_are_one_call_and_take_one_place() {
+    let world = World::new(by_hand()).await;
+    world
+        .function("f", |spec| spec.settings.queue_size = 1)
+        .await;
+    world.ground.orders.stalled.send_replace(true);
+    let calls = (0..10).map(|_| world.scheduler.enqueue(keyed("f", "key", "ok")));
+    let calls = futures_util::future::join_all(calls);
+    let go_on = async {
+        world.pass(20).await;
+        world.ground.orders.stalled.send_replace(false);
+    };
+    let (answers, ()) = tokio::join!(calls, go_on);
+    let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(answers.iter().filter(|answer| !answer.replayed).count(), 1);
+    let first = answers[0].execution.id;
+    assert!(answers.iter().all(|answer| answer.execution.id == first));
+    // Where the first is refused, the others are asked for themselves.
+    let calls = (0..3).map(|_| world.scheduler.enqueue(keyed("f", "another", "ok")));
+    for answer in futures_util::future::join_all(calls).await {
+        assert!(matches!(answer, Err(CallError::QueueFull { .. })));
+    }
+    world.drain_all("f").await;
+    world.scheduler.check_at_rest();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_in_memory_keeps_the_latest_runs_within_a_bound() {
+    let mut options = background();
+    options.waiting_call_log_bytes_max = 1;
+    let world = World::new(options).await;
+    world.function("f", |_| {}).await;
+    let script = "later:0 later:0 later:0 ok";
+    let invoking = world.scheduler.invoke(call("f", script));
+    let invoked = invoking.await.unwrap().execution;
+    assert_eq!(invoked.execution.requeues, 3);
+    let attempts = world.scheduler.attempts(invoked.id).await.unwrap();
+    let told: Vec<_> = attempts
+        .iter()
+        .map(|a| (a.outcome, a.logs.truncated))
+        .collect();
+    assert_eq!(told, [("success", true)]);
+    world.scheduler.check_at_rest();
+}

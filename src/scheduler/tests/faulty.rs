@@ -3,7 +3,7 @@
 //!
 //! **Invariant:** what it answered as done is done; orders and counts outlive restarts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::scripted::{Counted, take_one};
 use super::trace::Trace;
-use crate::execution::Status;
+use crate::execution::{Execution, State, Status};
 use crate::model::{
     ExecutionId, FunctionId, FunctionName, FunctionSettings, IdempotencyKey, RuntimeRevision,
     SecretName, Timestamp, Version, VersionNumber,
@@ -28,6 +28,8 @@ use crate::store::{
 
 /// How long a claim may wait for a write to travel with.
 const CLAIM_WAITS_MAX: Duration = Duration::from_millis(10);
+/// Decisions that are remembered to come once more.
+const ECHOES_MAX: usize = 8;
 
 /// Something that is on or off; those who wait for it to go off are woken in the order in which they came.
 #[derive(Debug, Default)]
@@ -62,6 +64,12 @@ pub(super) struct Orders {
     pub(super) failing_transitions: AtomicU32,
     /// Writes that panic.
     pub(super) panicking: AtomicU32,
+    /// Writes before which an earlier decision comes once more, as one does that was sent twice and held up.
+    pub(super) echoing: AtomicU32,
+    /// Executions that such a decision has changed, though they had moved on.
+    pub(super) moved_by_echoes: Mutex<Vec<ExecutionId>>,
+    /// Decisions that may come once more, oldest first.
+    echoes: Mutex<VecDeque<Transition>>,
     /// The next write poisons the store, and nobody knows whether it is on disk.
     pub(super) poisoning: Mutex<Option<Poisoned>>,
     /// Writes wait while this is on.
@@ -129,7 +137,38 @@ impl FaultyStore {
             self.check_poison()?;
         }
         self.log_claims(Duration::ZERO);
+        if take_one(&self.orders.echoing) {
+            self.echo().await?;
+        }
         Ok(poisoned)
+    }
+
+    /// An earlier decision comes once more, after its execution has moved on: the store itself turns it away.
+    async fn echo(&self) -> Result<()> {
+        let echoes = self.orders.echoes.lock().unwrap().clone();
+        for echo in echoes {
+            let id = echo.id;
+            let before = self.inner.execution(id).await?;
+            let Some(record) = before.filter(|record| has_moved_on(&record.execution, echo.guard))
+            else {
+                continue;
+            };
+            let applied = self.inner.transition(echo).await?;
+            self.trace
+                .note(|| format!("store {id}: an echo {applied:?}"));
+            if applied != Applied::Stale || self.inner.execution(id).await? != Some(record) {
+                self.orders.moved_by_echoes.lock().unwrap().push(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&self, transition: Transition) {
+        let mut echoes = self.orders.echoes.lock().unwrap();
+        echoes.push_back(transition);
+        if echoes.len() > ECHOES_MAX {
+            echoes.pop_front();
+        }
     }
 
     fn check_poison(&self) -> Result<()> {
@@ -169,6 +208,16 @@ impl FaultyStore {
         if status.is_terminal() {
             ends.push(status);
         }
+    }
+}
+
+/// Whether a decision that was written under this guard is a thing of the past: its execution has ended, or is in
+/// the hands of a later claim.
+fn has_moved_on(execution: &Execution, guard: Guard) -> bool {
+    match (guard, &execution.state) {
+        (Guard::Redrivable, _) => false,
+        (Guard::Claim(fence), State::Running { fence: later }) => fence < *later,
+        (Guard::Claim(_) | Guard::Live, _) => execution.status().is_terminal(),
     }
 }
 
@@ -281,10 +330,12 @@ impl Store for FaultyStore {
         }
         let (id, status) = (transition.id, transition.next.status());
         let is_redrive = transition.guard == Guard::Redrivable;
+        let echo = transition.clone();
         let applied = self.inner.transition(transition).await?;
         self.trace
             .note(|| format!("store {id}: {} {applied:?}", status.as_str()));
         if applied == Applied::Done {
+            self.remember(echo);
             self.note_end(id, status, is_redrive);
         }
         if poisoned.is_some() {

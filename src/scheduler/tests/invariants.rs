@@ -57,7 +57,12 @@ impl Scheduler {
         }
         assert_eq!(placed, entries.len(), "a queue holds what is not live");
         assert_eq!(bytes, state.queued_input_bytes, "bytes of inputs in memory");
-        if !self.inner.options.manual && !state.stopping {
+        let counted: u64 = state.live.values().map(|live| live.uncommitted_bytes).sum();
+        assert!(
+            counted <= state.uncommitted_bytes(),
+            "bytes of results are forgotten"
+        );
+        if !self.inner.options.manual && !state.stopping && !self.is_behind(&state) {
             assert!(
                 !state.queues.has_startable(),
                 "work and a slot, and nobody claims: {:?}",
@@ -74,6 +79,8 @@ impl Scheduler {
         let state = self.lock();
         assert!(state.is_calm(), "a slot or a decision has leaked");
         assert_eq!(state.queues.reserved(), 0, "a promised place has leaked");
+        assert_eq!(state.uncommitted_bytes(), 0, "bytes of results have leaked");
+        assert!(self.inner.keys.are_free(), "a key's turn has leaked");
         for live in state.live.values() {
             assert_eq!(live.execution.status(), Status::Queued, "{live:?}");
             assert!(live.place.is_some(), "nobody will ever claim {live:?}");

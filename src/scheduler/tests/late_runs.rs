@@ -118,3 +118,31 @@ async fn a_run_that_nobody_can_record_changes_nothing() {
     assert_eq!(world.execution(id).await.status(), Status::Cancelled);
     world.scheduler.check_at_rest();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_late_run_wrote_counts_until_it_is_kept() {
+    let mut options = background();
+    options.uncommitted_result_bytes_max = 1;
+    let world = World::new(options).await;
+    world.function("f", |_| {}).await;
+    let late = world.enqueue("f", "stubborn").await;
+    world.runs(1).await;
+    world.scheduler.cancel(late).await.unwrap();
+    world.ground.orders.stalled.send_replace(true);
+    world.ground.runner.held.add_permits(1);
+    let mut waiting = world.ground.orders.waiting.subscribe();
+    waiting.wait_for(|waiting| *waiting == 1).await.unwrap();
+    assert!(world.scheduler.load().uncommitted_result_bytes > 1);
+    // The slot is free, and a call that needs no disk waits all the same.
+    let mut invoking = Box::pin(world.scheduler.invoke(call("f", "ok")));
+    for _ in 0..100 {
+        assert!(poll!(&mut invoking).is_pending());
+        world.pass(1).await;
+    }
+    assert_eq!(world.scheduler.load().running, 0);
+    world.ground.orders.stalled.send_replace(false);
+    let invoked = invoking.await.unwrap().execution;
+    assert_eq!(invoked.execution.status(), Status::Success);
+    assert_eq!(world.recorded(late, 1).await, stopped("stubborn"));
+    world.scheduler.check_at_rest();
+}

@@ -9,6 +9,8 @@ use super::support::*;
 use crate::execution::Status;
 use crate::model::ExecutionId;
 use crate::scheduler::{CallError, DrainOptions};
+use crate::shutdown::Tasks;
+use crate::shutdown::chaos::Chaos;
 
 fn runtime() -> Runtime {
     Builder::new_current_thread()
@@ -199,8 +201,15 @@ async fn a_stop_tells_every_caller() {
     world.pass(20).await;
     let began = tokio::time::Instant::now();
     scheduler.stop(Duration::from_millis(10)).await;
-    for told in [running.await, queued.await, with_key.await] {
+    for told in [running.await, queued.await] {
         assert!(matches!(told, Err(CallError::Stopping)), "{told:?}");
+    }
+    // What was promised is named: it is there after the restart.
+    match with_key.await {
+        Err(CallError::StoppingFirst(id)) => {
+            assert_eq!(world.execution(id).await.status(), Status::Queued);
+        }
+        told => panic!("{told:?}"),
     }
     world.tasks.stop().await;
     assert!(
@@ -245,4 +254,22 @@ async fn a_timer_is_behind_until_it_has_woken_what_is_due() {
     assert_eq!(world.scheduler.timer_behind_ms(), 200);
     assert_eq!(world.ended(id).await.status(), Status::Success);
     assert_eq!(world.scheduler.timer_behind_ms(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plane_without_work_sleeps() {
+    let chaos = Chaos::new(1, u64::MAX);
+    let world = World::of(Ground::default(), background(), Tasks::of(&chaos)).await;
+    world.function("f", |_| {}).await;
+    let ended = world.enqueue("f", "ok").await;
+    world.enqueue("f", "later:100000000").await;
+    assert_eq!(world.ended(ended).await.status(), Status::Success);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = chaos.steps();
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    assert_eq!(
+        chaos.steps(),
+        before,
+        "somebody looks whether there is work"
+    );
 }

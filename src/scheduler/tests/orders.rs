@@ -368,3 +368,73 @@ async fn an_operator_sends_back_what_failed() {
     world.scheduler.redrive(synchronous, None).await.unwrap();
     assert_eq!(world.execution(synchronous).await.status(), Status::Queued);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_before_its_function_was_deleted_stays_what_it_is() {
+    let world = World::new(by_hand()).await;
+    world.function("f", |_| {}).await;
+    let id = world.enqueue("f", "error").await;
+    world.drain_all("f").await;
+    world.scheduler.remove_function(&named("f")).await.unwrap();
+    let deleted = world.scheduler.redrive(id, None).await.unwrap_err();
+    assert!(
+        matches!(deleted, CallError::UnknownFunction(_)),
+        "{deleted}"
+    );
+    world.function("f", |_| {}).await;
+    let replaced = world.scheduler.redrive(id, None).await.unwrap_err();
+    assert!(
+        matches!(replaced, CallError::FunctionReplaced(..)),
+        "{replaced}"
+    );
+    assert_eq!(world.execution(id).await.status(), Status::Error);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_new_runs_while_too_many_results_wait_for_the_disk() {
+    let mut options = background();
+    options.uncommitted_result_bytes_max = 10;
+    let world = World::new(options).await;
+    world.function("f", |_| {}).await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(world.enqueue("f", "hold").await);
+    }
+    world.runs(1).await;
+    world.ground.orders.stalled.send_replace(true);
+    world.ground.runner.held.add_permits(4);
+    // The first one's result is on its way and its slot is free.
+    let mut waiting = world.ground.orders.waiting.subscribe();
+    waiting.wait_for(|waiting| *waiting == 1).await.unwrap();
+    world.pass(100).await;
+    assert_eq!(world.runs(1).await.len(), 1);
+    // It has not ended until its end is on disk.
+    assert_eq!(world.scheduler.load().live, 4);
+    assert!(world.scheduler.load().uncommitted_result_bytes > 10);
+    assert!(world.scheduler.tick_once(&named("f")).unwrap().is_none());
+    world.ground.orders.stalled.send_replace(false);
+    for id in ids {
+        assert_eq!(world.ended(id).await.status(), Status::Success);
+    }
+    world.scheduler.check_at_rest();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dispatch_that_ends_without_an_answer_is_a_fault_and_frees_its_slot() {
+    let world = World::new(by_hand()).await;
+    world.function("f", |_| {}).await;
+    let id = world.enqueue("f", "hold").await;
+    let dispatch = world.scheduler.tick_once(&named("f")).unwrap().unwrap();
+    world.runs(1).await;
+    dispatch.abort();
+    assert!(dispatch.await.unwrap_err().is_cancelled());
+    world.pass(20).await;
+    world.scheduler.check_at_rest();
+    let execution = world.execution(id).await;
+    assert_eq!(execution.status(), Status::Queued);
+    assert_eq!((execution.faults, execution.attempts), (1, 0));
+    world.ground.runner.held.add_permits(1);
+    world.drain_all("f").await;
+    assert_eq!(world.execution(id).await.status(), Status::Success);
+    world.scheduler.check_at_rest();
+}

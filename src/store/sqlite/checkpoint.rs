@@ -19,18 +19,43 @@ use super::Shared;
 use super::connection::open_writing;
 use super::options::{OpenError, Synchronous};
 
-/// Pages in the log (4 KiB each) beyond which the helper is asked; asked again after as many more.
-const PAGES_SOFT: i64 = 2_000;
-/// Pages in the log beyond which the writer copies itself, whatever it costs.
-const PAGES_HARD: i64 = 32_000;
+/// How many pages the log may have.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// Beyond so many the helper is asked; asked again after as many more.
+    soft: i64,
+    /// Beyond so many the writer copies itself, whatever it costs.
+    hard: i64,
+}
+
+/// In pages of 4 KiB.
+const BOUNDS: Bounds = Bounds {
+    soft: 2_000,
+    hard: 32_000,
+};
 
 /// The writer's side.
 pub(super) struct Checkpointer {
-    ask: SyncSender<()>,
-    rest_is_left: Arc<AtomicBool>,
-    ask_at: Cell<i64>,
+    pace: Pace,
     thread: JoinHandle<()>,
     shared: Arc<Shared>,
+}
+
+/// When whom to let copy.
+struct Pace {
+    bounds: Bounds,
+    ask: SyncSender<()>,
+    ask_at: Cell<i64>,
+    rest_is_left: Arc<AtomicBool>,
+}
+
+/// What the writer did about its log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Did {
+    /// The log is short, or asking once more would bring nothing.
+    Nothing,
+    AskedTheHelper,
+    CopiedItself,
 }
 
 impl Checkpointer {
@@ -44,18 +69,15 @@ impl Checkpointer {
         shared: Arc<Shared>,
     ) -> Result<Self, OpenError> {
         let connection = open_writing(path, synchronous).map_err(OpenError::database(path))?;
-        let (ask, asked) = sync_channel(1);
-        let rest_is_left = Arc::new(AtomicBool::new(false));
-        let flag = Arc::clone(&rest_is_left);
+        let (pace, asked) = Pace::new(BOUNDS);
+        let rest_is_left = Arc::clone(&pace.rest_is_left);
         let helped = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".to_owned())
-            .spawn(move || help(&connection, &asked, &flag, &helped))
+            .spawn(move || help(&connection, &asked, &rest_is_left, &helped))
             .map_err(OpenError::io(path))?;
         Ok(Self {
-            ask,
-            rest_is_left,
-            ask_at: Cell::new(PAGES_SOFT),
+            pace,
             thread,
             shared,
         })
@@ -66,48 +88,74 @@ impl Checkpointer {
     /// # Errors
     /// The log could not be copied: nothing may be written any more.
     pub(super) fn after_commit(&self, writer: &Connection) -> rusqlite::Result<()> {
-        if self.rest_is_left.swap(false, Ordering::AcqRel) {
-            checkpoint(writer, "PASSIVE")?;
-        }
-        let pages = pages_in_log(writer)?;
-        if pages < PAGES_SOFT {
-            self.ask_at.set(PAGES_SOFT);
-        } else if pages >= self.ask_at.get() {
-            // Somebody who reads for long keeps the log from starting again: ask now and then only.
-            self.ask_at.set(pages.saturating_add(PAGES_SOFT));
-            if pages >= PAGES_HARD {
-                checkpoint(writer, "PASSIVE")?;
-            } else {
-                self.shared.counters.checkpoint_asked();
-                // A full channel means that the helper has not come to the last request yet.
-                let _ = self.ask.try_send(());
-            }
+        if self.pace.after_commit(writer)? == Did::AskedTheHelper {
+            self.shared.counters.checkpoint_asked();
         }
         Ok(())
     }
 
     /// Waits until the helper has ended.
     pub(super) fn stop(self) {
-        drop(self.ask);
+        drop(self.pace);
         // It reports its own failures; a panic of its has nothing to add.
         let _ = self.thread.join();
+    }
+}
+
+impl Pace {
+    /// And where the helper hears that it is asked.
+    fn new(bounds: Bounds) -> (Self, Receiver<()>) {
+        let (ask, asked) = sync_channel(1);
+        let pace = Self {
+            bounds,
+            ask,
+            ask_at: Cell::new(bounds.soft),
+            rest_is_left: Arc::new(AtomicBool::new(false)),
+        };
+        (pace, asked)
+    }
+
+    fn after_commit(&self, writer: &Connection) -> rusqlite::Result<Did> {
+        if self.rest_is_left.swap(false, Ordering::AcqRel) {
+            checkpoint(writer, "PASSIVE")?;
+        }
+        let Bounds { soft, hard } = self.bounds;
+        let pages = pages_in_log(writer)?;
+        if pages < soft {
+            self.ask_at.set(soft);
+        } else if pages >= self.ask_at.get() {
+            // Somebody who reads for long keeps the log from starting again: ask now and then only.
+            self.ask_at.set(pages.saturating_add(soft));
+            if pages >= hard {
+                checkpoint(writer, "PASSIVE")?;
+                return Ok(Did::CopiedItself);
+            }
+            // A full channel means that the helper has not come to the last request yet.
+            let _ = self.ask.try_send(());
+            return Ok(Did::AskedTheHelper);
+        }
+        Ok(Did::Nothing)
     }
 }
 
 fn help(connection: &Connection, asked: &Receiver<()>, rest_is_left: &AtomicBool, shared: &Shared) {
     while asked.recv().is_ok() {
         shared.counters.checkpoint_asked();
-        match checkpoint(connection, "PASSIVE") {
-            Ok(()) => {
-                shared.counters.checkpointed();
-                rest_is_left.store(true, Ordering::Release);
-            }
+        match copy_bulk(connection, rest_is_left) {
+            Ok(()) => shared.counters.checkpointed(),
             Err(error) => {
                 shared.poison(&format!("a checkpoint failed: {error}"));
                 return;
             }
         }
     }
+}
+
+/// The helper's part of a checkpoint; the rest is the writer's.
+fn copy_bulk(connection: &Connection, rest_is_left: &AtomicBool) -> rusqlite::Result<()> {
+    checkpoint(connection, "PASSIVE")?;
+    rest_is_left.store(true, Ordering::Release);
+    Ok(())
 }
 
 /// Copies what can be copied without waiting for anybody (PASSIVE), or waits and cuts the log back to

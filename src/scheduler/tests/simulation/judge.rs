@@ -20,6 +20,7 @@ pub(super) fn calm(ground: &Ground) {
     for failing in [
         &orders.failing,
         &orders.failing_transitions,
+        &orders.echoing,
         &orders.panicking,
     ] {
         failing.store(0, Ordering::SeqCst);
@@ -58,6 +59,8 @@ pub(super) async fn judged(ground: Ground, random: &mut Random, outside: Outside
     for (id, ends) in &ends {
         assert!(ends.len() <= 1, "{id} ended more than once: {ends:?}");
     }
+    let moved = world.ground.orders.moved_by_echoes.lock().unwrap().clone();
+    assert!(moved.is_empty(), "writes that came too late: {moved:?}");
     check_runs(world).await;
     let ledger = outside.with(std::mem::take);
     for (id, script) in &ledger.promised {

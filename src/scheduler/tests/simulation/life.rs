@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use super::fairness::Fairness;
 use super::ledger::{Asked, Outside, REQUEUES_MAX};
 use super::random::Random;
 use crate::execution::{Completion, Status};
 use crate::model::{Backoff, ExecutionId, Failure, Fence, Spec};
+use crate::scheduler::state::{Home, Live};
 use crate::scheduler::tests::support::*;
 use crate::scheduler::{Call, CallError, DrainOptions, Options};
 use crate::shutdown::Tasks;
@@ -68,6 +70,7 @@ pub(super) fn random_options(random: &mut Random) -> Options {
         // Faults are ours: they must never decide here.
         faults_max: 1_000,
         queued_input_bytes_max: random.pick(&[0, 20, 1_000_000]),
+        uncommitted_result_bytes_max: random.pick(&[0, 100, 1_000_000]),
         running_input_bytes_max: random.pick(&[10, 40, 1_000_000]),
         start_ramp_ms: random.pick(&[0, 20]),
         suspect_faults: random.pick(&[1, 1_000]),
@@ -94,8 +97,12 @@ pub(super) struct Life<'a> {
     /// Whether work is taken by hand, too.
     by_hand: bool,
     talks: JoinSet<()>,
-    /// Callers who may hang up.
-    callers: Vec<AbortHandle>,
+    /// Callers who may hang up, and what their calls are called if they wait for them alone.
+    callers: Vec<(AbortHandle, Option<Arc<str>>)>,
+    /// What hung up callers waited for alone, and when they went.
+    abandoned: Vec<(ExecutionId, Instant)>,
+    /// Calls so far.
+    calls: u32,
     fairness: Fairness,
     /// Changes of functions that were begun, and that are under way.
     changes: Arc<[AtomicU32; 2]>,
@@ -123,6 +130,8 @@ impl<'a> Life<'a> {
             by_hand,
             talks: JoinSet::new(),
             callers: Vec::new(),
+            abandoned: Vec::new(),
+            calls: 0,
             fairness: Fairness::default(),
             changes: Arc::default(),
             changes_seen: 0,
@@ -155,6 +164,7 @@ impl<'a> Life<'a> {
         while let Some(talk) = self.talks.try_join_next() {
             hear(talk);
         }
+        self.look_at_the_abandoned();
         if self.by_hand {
             return;
         }
@@ -165,6 +175,20 @@ impl<'a> Life<'a> {
             self.fairness.forget();
         }
         self.fairness.observe(&self.world.scheduler);
+    }
+
+    /// Nothing goes on for nobody. Time passes only when nobody has anything to do, so a hang-up has had its
+    /// effect by then.
+    #[track_caller]
+    fn look_at_the_abandoned(&mut self) {
+        let now = Instant::now();
+        let state = self.world.scheduler.lock();
+        self.abandoned.retain(|(id, since)| {
+            let had_time = now > *since;
+            let goes_on = state.live.get(id).is_some_and(is_a_callers_own);
+            assert!(!(had_time && goes_on), "{id} goes on, and nobody waits");
+            goes_on
+        });
     }
 
     /// How often fairness was put to the test.
@@ -216,7 +240,7 @@ impl<'a> Life<'a> {
     }
 
     fn spoil_the_store(&mut self) {
-        let (what, times) = (self.random.below(12), self.random.below(4) as u32);
+        let (what, times) = (self.random.below(14), self.random.below(4) as u32);
         if self.mood == Mood::Fair {
             return;
         }
@@ -228,6 +252,7 @@ impl<'a> Life<'a> {
             6 => *orders.poisoning.lock().unwrap() = Some(Poisoned::Written),
             7 => *orders.poisoning.lock().unwrap() = Some(Poisoned::Lost),
             8..=9 => orders.stalled.send_replace(true),
+            10..=11 => orders.echoing.store(times, Ordering::SeqCst),
             _ => orders.stalled.send_replace(false),
         }
     }
@@ -274,7 +299,14 @@ impl<'a> Life<'a> {
     }
 
     fn invoke(&mut self) {
-        let (call, asked) = self.ask();
+        let (mut call, asked) = self.ask();
+        self.calls += 1;
+        // So that its execution is found again, whose id a caller learns with the result alone.
+        let name: Option<Arc<str>> = match &asked.key {
+            None => Some(format!("call {}", self.calls).into()),
+            Some(_) => None,
+        };
+        call.trace_id = name.clone();
         let (world, outside) = (Arc::clone(&self.world), self.outside.clone());
         let caller = self.talk(async move {
             match world.scheduler.invoke(call).await {
@@ -295,7 +327,7 @@ impl<'a> Life<'a> {
                 Err(error) => refused(&world, &error),
             }
         });
-        self.callers.push(caller);
+        self.callers.push((caller, name));
     }
 
     fn drain(&mut self) {
@@ -456,16 +488,35 @@ impl<'a> Life<'a> {
     fn hang_up(&mut self) {
         let all = self.random.one_in(6);
         if all {
-            self.callers.clear();
+            for (_, name) in std::mem::take(&mut self.callers) {
+                self.abandon(name.as_deref());
+            }
             self.talks.abort_all();
             self.talks.detach_all();
             // Nobody says any more when changes are over.
             self.changes = Arc::new([AtomicU32::new(u32::MAX), AtomicU32::new(1)]);
         } else if !self.callers.is_empty() {
             let one = self.random.below(self.callers.len() as u64) as usize;
-            self.callers.swap_remove(one).abort();
+            let (caller, name) = self.callers.swap_remove(one);
+            self.abandon(name.as_deref());
+            caller.abort();
         }
     }
+
+    /// Whoever waits for the call of this name is about to go away.
+    fn abandon(&mut self, name: Option<&str>) {
+        let Some(name) = name else { return };
+        let state = self.world.scheduler.lock();
+        let mut own = state.live.values().filter(|live| is_a_callers_own(live));
+        if let Some(live) = own.find(|live| live.trace_id.as_deref() == Some(name)) {
+            self.abandoned.push((live.id, Instant::now()));
+        }
+    }
+}
+
+/// Whether an execution is there for its caller alone. One that was redriven since is not.
+fn is_a_callers_own(live: &Live) -> bool {
+    live.home == Home::Memory
 }
 
 /// A talk has ended; one that was cut says nothing.
@@ -484,11 +535,13 @@ fn refused(world: &World, error: &CallError) {
         | CallError::QueueFull { .. }
         | CallError::KeyReused(_)
         | CallError::Stopping
+        | CallError::StoppingFirst(_)
         | CallError::Store(
             store::Error::Failed(_) | store::Error::Closed | store::Error::Poisoned(_),
         ) => {}
         CallError::RateLimited { .. }
         | CallError::NotRedrivable(_)
+        | CallError::FunctionReplaced(..)
         | CallError::InputNotKept(_)
         | CallError::UnknownVersion(_)
         | CallError::CodeGone(_)
