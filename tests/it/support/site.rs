@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Full, combinators::BoxBody};
@@ -19,6 +20,9 @@ use tokio::net::TcpStream;
 use super::web_guests::{http02, http03};
 use super::world::within;
 
+/// How long an upload is waited for.
+const COMPILED_WITHIN: Duration = Duration::from_secs(60);
+
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
 /// A plane with both versions of the function.
@@ -34,7 +38,11 @@ impl Site {
             let request = request(Method::PUT, &format!("/v1/functions/{name}"))
                 .header("content-type", "application/wasm")
                 .body(full(wasm));
-            let response = site.once(request.unwrap()).await;
+            // Compiled by a child that leaves everything else the way: beside other tests that takes a while.
+            let mut sender = site.http1().await;
+            let uploaded =
+                tokio::time::timeout(COMPILED_WITHIN, sender.send_request(request.unwrap()));
+            let response = uploaded.await.expect("an uploaded function").unwrap();
             assert_eq!(response.status(), 201);
         }
         site
