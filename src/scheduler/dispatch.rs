@@ -423,6 +423,12 @@ impl Scheduler {
                 cause: "the attempt was interrupted though nobody asked for it".to_owned(),
             };
         }
+        if *outcome == Outcome::Interrupted
+            && matches!(claimed.caller, Speaks::Directly(_))
+            && self.is_caller_gone(claimed.id)
+        {
+            return Event::CallerGone;
+        }
         // There is no later for a caller who listens now.
         if let (Outcome::Requeue(_), Speaks::Directly(_)) = (outcome, &claimed.caller) {
             let failure = Failure::new(

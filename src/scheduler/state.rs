@@ -73,6 +73,8 @@ pub(super) struct Run {
 pub(super) struct Direct {
     /// Taken by the one attempt that there is.
     pub(super) exchange: Option<Exchange>,
+    /// Its caller has hung up, and the run is being stopped for it.
+    pub(super) is_gone: bool,
     /// Bytes that the function sent past us.
     pub(super) output_bytes: Option<u64>,
 }

@@ -23,10 +23,10 @@ use crate::store::ExecutionRecord;
 
 /// How long a run may take to end once its caller's time is over. Its own limit is the same moment; guests
 /// and calls to services end a millisecond or two after it.
-const CUT_RUN_ENDS_WITHIN: Duration = Duration::from_millis(50);
+pub(super) const CUT_RUN_ENDS_WITHIN: Duration = Duration::from_millis(50);
 
 /// A result that is on its way.
-type Coming = oneshot::Receiver<Arc<ExecutionRecord>>;
+pub(super) type Coming = oneshot::Receiver<Arc<ExecutionRecord>>;
 
 /// What asking for a result came to.
 enum Subscribed {
@@ -196,20 +196,14 @@ pub(super) struct CallerGuard<'a> {
 
 impl Drop for CallerGuard<'_> {
     fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            self.scheduler.caller_gone(id);
-        }
-    }
-}
-
-impl Scheduler {
-    /// The caller of an execution that lives in memory has hung up.
-    pub(super) fn caller_gone(&self, id: ExecutionId) {
-        let scheduler = self.clone();
+        let Some(id) = self.id.take() else {
+            return;
+        };
+        let scheduler = self.scheduler.clone();
         if tokio::runtime::Handle::try_current().is_err() {
             return;
         }
-        drop(self.inner.tasks.spawn(async move {
+        drop(self.scheduler.inner.tasks.spawn(async move {
             // It lives in memory, so nothing can fail but finding it ended already.
             let _ = scheduler.decide(id, Change::of(Event::CallerGone)).await;
         }));

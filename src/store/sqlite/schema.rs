@@ -150,7 +150,8 @@ CREATE TABLE secrets (
 /// Version 5: calls that lived in memory share a row for their payloads; see [`super::bundle`].
 ///
 /// - `executions.input_kept` tells where a payload is: 0 nowhere (runs may have rows), 1 in `inputs`, 2 in a bundle;
-///   3 says that its runs are in a bundle and an input is nowhere.
+///   3 says that its runs are in a bundle and an input is nowhere; -1 that runs may have rows, and 0 of a row that is
+///   written from now on that nothing of it is kept.
 /// - What is in a bundle grows old with it, so its state rows need no entry in an index of their own.
 const STEP_5: &str = "
 CREATE TABLE bundles (
@@ -177,6 +178,8 @@ pub(super) enum InputKept {
     Bundle,
     /// Nowhere, but the runs are in a bundle.
     BundleOfRuns,
+    /// Nowhere, but runs have rows of their own, or will when they come late.
+    RowsOfRuns,
 }
 
 impl InputKept {
@@ -190,13 +193,19 @@ impl InputKept {
         code >= Self::Bundle.code()
     }
 
-    /// The number that stands for it.
+    /// Whether runs of a row with this number are kept: not of a summary.
+    pub(super) fn keeps_runs(code: i64) -> bool {
+        code != Self::No.code()
+    }
+
+    /// The number that stands for it; below 2, the row is purged by itself.
     pub(super) fn code(self) -> i64 {
         match self {
             Self::No => 0,
             Self::Row => 1,
             Self::Bundle => 2,
             Self::BundleOfRuns => 3,
+            Self::RowsOfRuns => -1,
         }
     }
 }

@@ -52,7 +52,11 @@ impl Writes<'_, '_> {
             self.insert_bundle(&bundle)?;
         }
         for ended in batch.iter().filter(|ended| worth_a_bundle(ended).is_none()) {
-            self.insert_ended(ended, self.take_seq()?, InputKept::No)?;
+            let input_kept = match ended.bodies {
+                Some(_) => InputKept::RowsOfRuns,
+                None => InputKept::No,
+            };
+            self.insert_ended(ended, self.take_seq()?, input_kept)?;
         }
         Ok(())
     }
@@ -115,7 +119,7 @@ impl Writes<'_, '_> {
                 self.insert_input(seq, request)?;
                 InputKept::Row
             }
-            None => InputKept::No,
+            None => InputKept::RowsOfRuns,
         };
         if let Some(output) = &kept.output {
             self.replace_output(seq, output)?;

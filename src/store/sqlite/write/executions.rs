@@ -162,12 +162,12 @@ impl Writes<'_, '_> {
         let found: Option<(i64, i64)> = self
             .statements
             .query_row(
-                "SELECT seq, input_kept FROM executions WHERE id = ?1 AND input_kept IN (1, 2)",
+                "SELECT seq, input_kept FROM executions WHERE id = ?1",
                 [id.as_bytes()],
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .optional()?;
-        let Some((seq, input_kept)) = found else {
+        let Some((seq, input_kept)) = found.filter(|found| InputKept::keeps_runs(found.1)) else {
             return Ok(Applied::Stale);
         };
         let seq = self.with_own_rows(id, seq, input_kept)?;
