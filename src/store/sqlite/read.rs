@@ -3,12 +3,15 @@
 //! **Invariant:** each read is one statement, so it sees one moment and holds no transaction beyond
 //! it; a row that makes no sense is [`Error::Failed`], never a panic.
 
+mod lists;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row, params};
 
+use self::lists::{bounds, list_sql};
 use super::bundle::{self, Kept};
 use super::schema::InputKept;
 use crate::execution::{Execution, State, Status};
@@ -18,7 +21,7 @@ use crate::model::{
 };
 use crate::store::record::{self, Unreadable};
 use crate::store::{
-    AttemptRecord, Error, ExecutionRecord, Filter, FunctionRecord, LiveExecution, Order, Request,
+    AttemptRecord, Error, ExecutionRecord, Filter, FunctionRecord, LiveExecution, Request,
     SecretRecord,
 };
 
@@ -207,76 +210,6 @@ pub(super) fn executions(
         page.push(execution_record(row)?);
     }
     Ok(page)
-}
-
-/// The statement for a list, by the index that has its rows together in order. Successes have none of
-/// their own, for most executions are one and each further index costs every one of them: their list passes
-/// over what else there is.
-pub(super) fn list_sql(filter: &Filter) -> String {
-    let by_function = filter.function.is_some();
-    let (index, of_status) = match filter.status {
-        None if by_function => ("INDEXED BY executions_by_function", ""),
-        None => ("NOT INDEXED", ""),
-        Some(Status::Success) if by_function => {
-            ("INDEXED BY executions_by_function", " AND status = :status")
-        }
-        Some(Status::Success) => ("NOT INDEXED", " AND status = :status"),
-        // Few run at once, whatever their function. The number is the index's own.
-        Some(Status::Running) => ("INDEXED BY executions_running", " AND status = 1"),
-        Some(Status::Queued) if by_function => (
-            "INDEXED BY executions_of_function",
-            " AND standing = 0 AND status = :status",
-        ),
-        Some(Status::Queued) => (
-            "INDEXED BY executions_by_standing",
-            " AND standing = 0 AND status = :status",
-        ),
-        Some(Status::Error | Status::Timeout | Status::Cancelled) if by_function => (
-            "INDEXED BY executions_of_function",
-            " AND standing = :status",
-        ),
-        Some(Status::Error | Status::Timeout | Status::Cancelled) => (
-            "INDEXED BY executions_by_standing",
-            " AND standing = :status",
-        ),
-    };
-    let mut sql = format!("SELECT * FROM executions {index} WHERE TRUE{of_status}");
-    if by_function {
-        sql.push_str(" AND function = :function");
-    }
-    let (above, below) = bounds(filter);
-    for (is_given, condition) in [
-        (above.is_some(), " AND id > :above"),
-        (below.is_some(), " AND id < :below"),
-        (filter.since.is_some(), " AND created_at >= :since"),
-        (filter.until.is_some(), " AND created_at < :until"),
-    ] {
-        if is_given {
-            sql.push_str(condition);
-        }
-    }
-    sql.push_str(match filter.order {
-        Order::NewestFirst => " ORDER BY id DESC LIMIT :limit",
-        Order::OldestFirst => " ORDER BY id LIMIT :limit",
-    });
-    sql
-}
-
-/// Between which ids a list lies: its cursor and its times in one.
-fn bounds(filter: &Filter) -> (Option<[u8; 16]>, Option<[u8; 16]>) {
-    let id = |id: ExecutionId| *id.as_bytes();
-    let above = filter.after.map(id).max(filter.since.map(first_id_of));
-    let below = [filter.before.map(id), filter.until.map(first_id_of)];
-    (above, below.into_iter().flatten().min())
-}
-
-/// Smaller than every id that an execution of this time can have, greater than those of earlier times: ids
-/// begin with their time, and what follows is never all zero.
-fn first_id_of(time: Timestamp) -> [u8; 16] {
-    let ms = u64::try_from(time.0).unwrap_or(0).min((1 << 48) - 1);
-    let mut id = [0; 16];
-    id[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
-    id
 }
 
 /// What the caller sent, where it is kept.

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The steps; step `n` (from 1) takes a database from version `n - 1` to `n`.
-pub(super) const STEPS: &[&str] = &[STEP_1, STEP_2, STEP_3, STEP_4, STEP_5];
+pub(super) const STEPS: &[&str] = &[STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6];
 
 /// Version 1.
 ///
@@ -165,6 +165,28 @@ CREATE INDEX bundles_by_end ON bundles (newest_end);
 DROP INDEX executions_by_end;
 CREATE INDEX executions_by_end ON executions (finished_at)
     WHERE finished_at IS NOT NULL AND input_kept < 2;
+";
+
+/// Version 6: lists of successes do not pass over what else there is.
+///
+/// - One index per function for every standing, NULL included; lists of any status merge its parts. It takes
+///   the place of two, of which a success had an entry in one.
+/// - `success_spans` has the spans of time (ids by their first five bytes: 256 ms) in which an execution began
+///   that ended well, so that a success needs no entry of its own for lists of all functions. `last` is the
+///   greatest id that a span can have. Whoever writes a success sees to its span, and the purge to those of
+///   which no success is left.
+const STEP_6: &str = "
+DROP INDEX executions_by_function;
+DROP INDEX executions_of_function;
+CREATE INDEX executions_of_function ON executions (function, standing, id);
+
+CREATE TABLE success_spans (
+    first BLOB PRIMARY KEY NOT NULL CHECK (length(first) = 5),
+    last BLOB NOT NULL CHECK (length(last) = 16)
+) STRICT, WITHOUT ROWID;
+INSERT INTO success_spans (first, last)
+    SELECT span, unhex(hex(span) || 'FFFFFFFFFFFFFFFFFFFFFF')
+    FROM (SELECT DISTINCT substr(id, 1, 5) AS span FROM executions WHERE standing IS NULL);
 ";
 
 /// Where an execution's input is.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, params};
 
 use super::executions::{INSERT_UNLESS_KNOWN, NewRow};
+use super::spans::Spans;
 use super::{Done, Problem, Writes, int};
+use crate::execution::Status;
 use crate::model::{ExecutionId, Timestamp};
 use crate::store::sqlite::buffer::{Bodies, Ended};
 use crate::store::sqlite::bundle::{self, Bundle, Call};
@@ -58,7 +60,13 @@ impl Writes<'_, '_> {
             };
             self.insert_ended(ended, self.take_seq()?, input_kept)?;
         }
-        Ok(())
+        let mut spans = Spans::default();
+        for ended in batch {
+            if ended.record.execution.status() == Status::Success {
+                spans.add(ended.record.id);
+            }
+        }
+        self.note_successes(&spans)
     }
 
     fn insert_ended(&self, ended: &Ended, seq: i64, input_kept: InputKept) -> Done<usize> {
@@ -136,7 +144,12 @@ impl Writes<'_, '_> {
 
     /// Removes executions of bundles that are old, and the bundles once nothing of them is left; returns
     /// how many rows went. An execution that got rows of its own has another number, and is left alone.
-    pub(super) fn purge_bundles(&self, before: Timestamp, rows_max: u32) -> Done<u32> {
+    pub(super) fn purge_bundles(
+        &self,
+        before: Timestamp,
+        rows_max: u32,
+        spans: &mut Spans,
+    ) -> Done<u32> {
         let mut left = rows_max;
         while left > 0 {
             let oldest = self
@@ -159,6 +172,7 @@ impl Writes<'_, '_> {
                     "DELETE FROM executions WHERE id = ?1 AND seq = ?2",
                     params![id.as_bytes(), seq],
                 )?;
+                spans.add(id);
             }
             self.execute("DELETE FROM bundles WHERE first_seq = ?1", [first_seq])?;
             // A bundle of which nothing was left is a row that went.

@@ -254,6 +254,9 @@ impl Writes<'_, '_> {
             .transpose()?;
         let fence = running_under.map_or(fence, |under| under.max(fence));
         self.update_state(transition, status, fence)?;
+        if transition.next.status() == Status::Success {
+            self.note_success(transition.id)?;
+        }
         if let Some(output) = &transition.output {
             self.replace_output(seq, output)?;
         } else if status.is_terminal() {

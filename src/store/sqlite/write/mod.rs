@@ -8,6 +8,7 @@ mod executions;
 mod purge;
 mod runtime_config;
 mod secrets;
+mod spans;
 
 use std::cell::Cell;
 use std::sync::Arc;

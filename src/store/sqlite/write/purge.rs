@@ -5,21 +5,29 @@
 
 use rusqlite::params;
 
+use super::spans::Spans;
 use super::{Done, Writes};
-use crate::model::Timestamp;
+use crate::model::{ExecutionId, Timestamp};
 use crate::store::Retention;
 
 impl Writes<'_, '_> {
     /// Removes one step's worth; returns how many rows (executions, attempts, keys) went.
     pub(in crate::store::sqlite) fn purge(&self, retention: &Retention) -> Done<u32> {
         let mut left = retention.rows_max;
-        left -= self.purge_executions(retention.executions_before, left)?;
-        left -= self.purge_bundles(retention.executions_before, left)?;
+        let mut spans = Spans::default();
+        left -= self.purge_executions(retention.executions_before, left, &mut spans)?;
+        left -= self.purge_bundles(retention.executions_before, left, &mut spans)?;
+        self.forget_empty(&spans)?;
         left -= self.purge_keys(retention.keys_before, left)?;
         Ok(retention.rows_max - left)
     }
 
-    fn purge_executions(&self, before: Timestamp, rows_max: u32) -> Done<u32> {
+    fn purge_executions(
+        &self,
+        before: Timestamp,
+        rows_max: u32,
+        spans: &mut Spans,
+    ) -> Done<u32> {
         let old = self
             .connection
             .prepare_cached(
@@ -43,6 +51,7 @@ impl Writes<'_, '_> {
             self.execute("DELETE FROM inputs WHERE seq = ?1", [seq])?;
             self.execute("DELETE FROM outputs WHERE seq = ?1", [seq])?;
             left -= self.remove("DELETE FROM executions WHERE id = ?1", [id])?;
+            spans.add(ExecutionId::from_bytes(id));
             if left == 0 {
                 break;
             }
