@@ -1,11 +1,11 @@
-//! Makes folders that are still there after a power loss.
+//! Makes folders that are still there after a power loss, and files that are their owner's alone.
 //!
 //! **Invariant:** when a folder is made, the entry that names it is on disk before anything is put into it;
-//! only its owner may look inside.
+//! only the owner may look inside what is made here.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 /// Makes a folder and those above it that are missing, for their owner only, and makes their entries durable.
@@ -20,6 +20,15 @@ pub fn make(dir: &Path) -> io::Result<()> {
         sync(parent(made))?;
     }
     Ok(())
+}
+
+/// Makes a file that is not there yet, for its owner only, to be written.
+///
+/// # Errors
+/// The system's; one is that it exists.
+pub fn new_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Makes a folder's entries durable.
@@ -79,5 +88,8 @@ mod tests {
         let dir = home.path().join("a");
         make(&dir).unwrap();
         assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        let file = new_file(&dir.join("f")).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(new_file(&dir.join("f")).is_err());
     }
 }

@@ -63,12 +63,14 @@ pub(super) async fn verb(
 ) -> Result<Response, Error> {
     let (id, verb) = segment.execution_verb()?;
     match verb {
-        ExecutionVerb::Cancel => cancel(&state, id).await,
+        ExecutionVerb::Cancel => cancel(&state, id, request).await,
         ExecutionVerb::Redrive => redrive(&state, id, request).await,
     }
 }
 
-async fn cancel(state: &Shared, id: ExecutionId) -> Result<Response, Error> {
+async fn cancel(state: &Shared, id: ExecutionId, request: Request) -> Result<Response, Error> {
+    let body = guard::optional_json(request, &state.options, &state.orders).await?;
+    wire::no_fields(&body)?;
     let record = state.scheduler.cancel(id).await?;
     let record = record.ok_or_else(|| Error::unknown_execution(&id.to_string()))?;
     Ok(json_response(

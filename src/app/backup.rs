@@ -4,10 +4,12 @@
 //! [`CodeFolder`]) and no log.
 //!
 //! **Invariant:** a backup is under its name whole, synced and checked, or not at all; nothing is ever
-//! written over, and the source is only read.
+//! written over, and the source is only read. Nobody but its owner can read a backup.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -15,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::settings::CODE_DIR;
 use crate::clock::Clock;
+use crate::folder;
 use crate::model::{Digest, Timestamp};
 use crate::runtime::{CodeFolder, Kept};
 use crate::store::sqlite::{self, Contents, Pages};
@@ -71,12 +74,13 @@ pub fn backup(data_dir: &Path, to: &Path, tell: Tell<'_>) -> anyhow::Result<Summ
         _ => PathBuf::from("."),
     };
     // Beside its place, so that it can be renamed; removed again if anything fails.
-    let folder = tempfile::Builder::new()
+    let unfinished = tempfile::Builder::new()
         .prefix(UNFINISHED)
+        .permissions(fs::Permissions::from_mode(0o700))
         .tempdir_in(&parent)
         .with_context(|| format!("cannot make a folder in {}", parent.display()))?;
     let source = CodeFolder::at(data_dir.join(CODE_DIR));
-    let target = CodeFolder::at(folder.path().join(CODE_DIR));
+    let target = CodeFolder::at(unfinished.path().join(CODE_DIR));
     target.create().context("cannot make the folder of code")?;
 
     // Code that is there now may be removed while the database is copied, and code may come: what is known
@@ -88,18 +92,18 @@ pub fn backup(data_dir: &Path, to: &Path, tell: Tell<'_>) -> anyhow::Result<Summ
         let (done, total) = (done + 1, early.len());
         tell(Progress::Code { done, total });
     }
-    let contents = sqlite::copy(data_dir, folder.path(), &mut |pages| {
+    let contents = sqlite::copy(data_dir, unfinished.path(), &mut |pages| {
         tell(Progress::Database(pages));
     })?;
     let code_bytes = copy_code(&source, &target, &contents.digests)?;
     tell(Progress::Checking);
     check_code(&target, &contents.digests)?;
     let made_at = Clock::system().now();
-    write_note(folder.path(), &contents, made_at).context("cannot write the note")?;
+    write_note(unfinished.path(), &contents, made_at).context("cannot write the note")?;
 
-    rename_new(folder.path(), to)?;
+    rename_new(unfinished.path(), to)?;
     // It has its name: what was temporary is gone, and must not be removed.
-    let _ = folder.keep();
+    let _ = unfinished.keep();
     File::open(&parent)
         .and_then(|parent| parent.sync_all())
         .with_context(|| format!("cannot sync {}", parent.display()))?;
@@ -205,7 +209,7 @@ fn rename_new(from: &Path, to: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn write_note(folder: &Path, contents: &Contents, made_at: Timestamp) -> anyhow::Result<()> {
+fn write_note(dir: &Path, contents: &Contents, made_at: Timestamp) -> anyhow::Result<()> {
     let note = json!({
         "madeAtMs": made_at.0,
         "pelton": env!("CARGO_PKG_VERSION"),
@@ -214,10 +218,11 @@ fn write_note(folder: &Path, contents: &Contents, made_at: Timestamp) -> anyhow:
         "functions": contents.functions,
         "unfinished": contents.unfinished,
     });
-    let path = folder.join(NOTE);
-    fs::write(&path, format!("{note:#}\n"))?;
-    File::open(&path)?.sync_all()?;
-    Ok(File::open(folder)?.sync_all()?)
+    let path = dir.join(NOTE);
+    let mut file = folder::new_file(&path)?;
+    file.write_all(format!("{note:#}\n").as_bytes())?;
+    file.sync_all()?;
+    Ok(folder::sync(dir)?)
 }
 
 fn read_note(folder: &Path) -> Option<Timestamp> {

@@ -89,7 +89,10 @@ pub enum Event {
     /// Somebody asks for it to end.
     Cancel,
     /// The synchronous caller's time passed: state `timeout`.
-    Expire,
+    Expire {
+        /// Whether work moves only when it is drained (`--manual`), which is what to do then.
+        by_hand: bool,
+    },
     /// It waited in its queue as long as a synchronous call may before it begins: state `timeout`, code
     /// `QUEUE_TIMEOUT`. One that has begun, even if it is back in its queue, goes on.
     QueueTimeout {

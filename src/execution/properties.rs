@@ -64,7 +64,8 @@ fn draft() -> impl Strategy<Value = Draft> {
     let fixed = prop_oneof![
         4 => Just(Event::Lost),
         1 => Just(Event::Cancel),
-        1 => Just(Event::Expire),
+        1 => Just(Event::Expire { by_hand: false }),
+        1 => Just(Event::Expire { by_hand: true }),
         1 => Just(Event::CallerGone),
         1 => Just(Event::QueueTimeout { limit_ms: 2_000 }),
         1 => Just(Event::RemoveFunction),
@@ -216,7 +217,7 @@ fn named_fence(event: &Event) -> Option<Fence> {
         Event::Claim { .. }
         | Event::Lost
         | Event::Cancel
-        | Event::Expire
+        | Event::Expire { .. }
         | Event::QueueTimeout { .. }
         | Event::CallerGone
         | Event::RemoveFunction

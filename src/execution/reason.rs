@@ -95,14 +95,16 @@ pub(super) fn cancelled(execution: &Execution) -> Failure {
 }
 
 /// The synchronous caller's time passed.
-pub(super) fn expired(execution: &Execution) -> Failure {
+pub(super) fn expired(execution: &Execution, by_hand: bool) -> Failure {
+    let advice = if by_hand && execution.fence().is_none() {
+        "nothing runs here until it is drained (--manual), so drain the function while the call waits, or \
+         enqueue the call and drain it then"
+    } else {
+        "allow more with X-Timeout-Ms or the function's timeoutMs, or enqueue the call"
+    };
     Failure::new(
         "TIMEOUT",
-        format!(
-            "the caller's time passed {}: allow more with X-Timeout-Ms or the function's timeoutMs, or \
-             enqueue the call",
-            moment(execution)
-        ),
+        format!("the caller's time passed {}: {advice}", moment(execution)),
     )
 }
 

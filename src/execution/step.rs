@@ -95,7 +95,9 @@ pub fn step(
         }
         Event::Complete { fence, completion } => case.complete(*fence, completion),
         Event::Cancel => case.end_by_order(State::Cancelled(reason::cancelled(execution))),
-        Event::Expire => case.end_by_order(State::Timeout(reason::expired(execution))),
+        Event::Expire { by_hand } => {
+            case.end_by_order(State::Timeout(reason::expired(execution, *by_hand)))
+        }
         Event::QueueTimeout { limit_ms } => case.queue_timeout(*limit_ms),
         Event::CallerGone => case.end_by_order(State::Timeout(reason::caller_gone(execution))),
         Event::RemoveFunction => {

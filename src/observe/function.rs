@@ -1,23 +1,216 @@
-//! The series of one function, resolved once.
+//! The series of one function: made with the first thing there is to count, and resolved once.
 //!
-//! **Invariant:** every method is a few atomic operations.
+//! **Invariant:** every method is a few atomic operations, the first one of a function apart; a function that
+//! nobody called has no series, and takes none of the places that there are.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntGauge};
+use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 
-use super::RejectReason;
 use super::families::{
     CONTROLLER_MODES, Families, OUTCOMES, REASON_DEPTH, REASON_ESTIMATED_WAIT, REASON_RATE,
     REASON_TIMEOUT,
 };
 use super::sync_queue::SyncQueueMetrics;
+use super::{OTHER, RejectReason};
 use crate::execution::Status;
+use crate::model::FunctionName;
+
+/// Where the series of functions are made, and how many may have their own.
+pub(super) struct Shelf {
+    families: Families,
+    functions_max: usize,
+    /// The functions that have series of their own.
+    named: Mutex<HashSet<FunctionName>>,
+}
+
+impl Shelf {
+    pub(super) fn new(families: Families, functions_max: usize) -> Self {
+        Self {
+            families,
+            functions_max,
+            named: Mutex::default(),
+        }
+    }
+
+    fn named(&self) -> MutexGuard<'_, HashSet<FunctionName>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is counted of one function. Its series are made when there is something to count, and not before.
+pub struct FunctionMetrics {
+    name: FunctionName,
+    shelf: Arc<Shelf>,
+    series: OnceLock<Series>,
+    concurrency: AtomicUsize,
+    /// The function was deleted; set under the shelf's lock.
+    gone: AtomicBool,
+}
+
+impl fmt::Debug for FunctionMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FunctionMetrics")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl FunctionMetrics {
+    pub(super) fn new(shelf: Arc<Shelf>, name: FunctionName) -> Self {
+        Self {
+            name,
+            shelf,
+            series: OnceLock::new(),
+            concurrency: AtomicUsize::new(0),
+            gone: AtomicBool::new(false),
+        }
+    }
+
+    /// The series; made by the first that asks. Those of a deleted function go nowhere.
+    fn series(&self) -> &Series {
+        self.series.get_or_init(|| {
+            let mut named = self.shelf.named();
+            let series = if self.gone.load(Ordering::Relaxed) {
+                Series::resolve(&Families::register(&Registry::new()), OTHER)
+            } else if named.len() < self.shelf.functions_max {
+                named.insert(self.name.clone());
+                Series::resolve(&self.shelf.families, self.name.as_str())
+            } else {
+                Series::resolve(&self.shelf.families, OTHER)
+            };
+            series.set_concurrency(self.concurrency.load(Ordering::Relaxed));
+            series
+        })
+    }
+
+    /// Forgets the series; its part in the sums of the functions that share theirs goes with them.
+    pub(super) fn leave(&self) {
+        let mut named = self.shelf.named();
+        self.gone.store(true, Ordering::Relaxed);
+        if named.remove(&self.name) {
+            self.shelf.families.remove(self.name.as_str());
+        } else if let Some(series) = self.series.get() {
+            series.leave();
+        }
+    }
+
+    /// A new execution entered the queue (`function_enqueue_total`).
+    pub fn enqueued(&self) {
+        self.series().enqueued.inc();
+    }
+
+    /// An attempt began (`function_dispatch_total`).
+    pub fn dispatched(&self) {
+        self.series().dispatched.inc();
+    }
+
+    /// An execution ended (`function_success_total`, `function_error_total`, `function_timeout_total`,
+    /// `function_cancelled_total`), `e2e` after it was accepted (`function_e2e_latency_ms`). A status that
+    /// is not terminal is nobody's end and counts nowhere.
+    pub fn ended(&self, status: Status, e2e: Duration) {
+        let series = self.series();
+        let ended = match status {
+            Status::Success => &series.succeeded,
+            Status::Error => &series.failed,
+            Status::Timeout => &series.timed_out,
+            Status::Cancelled => &series.cancelled,
+            Status::Queued | Status::Running => return,
+        };
+        ended.inc();
+        series.e2e_latency_ms.observe(ms(e2e));
+    }
+
+    /// A failed attempt went back to the queue (`function_retry_total`).
+    pub fn retried(&self) {
+        self.series().retried.inc();
+    }
+
+    /// The function asked to be run later (`function_requeue_total`).
+    pub fn requeued(&self) {
+        self.series().requeued.inc();
+    }
+
+    /// A fault of ours (`function_fault_total`).
+    pub fn faulted(&self) {
+        self.series().faulted.inc();
+    }
+
+    /// A call was refused (`function_queue_rejected_total`).
+    pub fn rejected(&self, reason: RejectReason) {
+        let series = self.series();
+        match reason {
+            RejectReason::Depth => series.rejected_depth.inc(),
+            RejectReason::EstimatedWait => series.rejected_estimated_wait.inc(),
+            RejectReason::Rate => series.rejected_rate.inc(),
+            RejectReason::Timeout => series.rejected_timeout.inc(),
+        }
+    }
+
+    /// The series of its synchronous calls.
+    pub fn sync_queue(&self) -> &SyncQueueMetrics {
+        &self.series().sync_queue
+    }
+
+    /// An attempt waited this long between being ready and being claimed (`function_queue_wait_ms`).
+    pub fn waited(&self, wait: Duration) {
+        self.series().queue_wait_ms.observe(ms(wait));
+    }
+
+    /// An attempt came to `outcome` (the word of an [`crate::execution::Outcome`]; `function_attempt_total`) after
+    /// this long (`function_latency_ms`); cold or warm (`function_cold_start_total`, `function_warm_start_total`,
+    /// `function_init_duration_ms`).
+    pub fn ran(&self, outcome: &str, run: Duration, cold_start: Option<Duration>) {
+        let series = self.series();
+        let known = OUTCOMES.iter().position(|word| *word == outcome);
+        if let Some(attempts) = known.and_then(|known| series.attempts.get(known)) {
+            attempts.inc();
+        }
+        series.latency_ms.observe(ms(run));
+        match cold_start {
+            Some(init) => {
+                series.cold_starts.inc();
+                series.init_duration_ms.observe(ms(init));
+            }
+            None => series.warm_starts.inc(),
+        }
+    }
+
+    /// What there is of it now: executions waiting, ready and deferred together (`function_queue_depth`), those
+    /// of them with a synchronous caller (`sync_queue_depth`), and attempts running (`function_inFlight`).
+    /// Nothing at all is nothing to show for a function that has no series yet.
+    pub fn set_work(&self, waiting: usize, callers_waiting: usize, running: usize) {
+        if self.gone.load(Ordering::Relaxed) {
+            return;
+        }
+        let series = match self.series.get() {
+            None if waiting == 0 && running == 0 => return,
+            None => self.series(),
+            Some(series) => series,
+        };
+        series.queue_depth.set(waiting);
+        series.sync_queue.set_depth(callers_waiting);
+        series.in_flight.set(running);
+        // Whoever made the series may have missed a change.
+        series.set_concurrency(self.concurrency.load(Ordering::Relaxed));
+    }
+
+    /// Attempts that may run at once (`function_effective_concurrency`, `function_target_inflight_per_pod`).
+    pub fn set_concurrency(&self, concurrency: u32) {
+        let concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX);
+        self.concurrency.store(concurrency, Ordering::Relaxed);
+        if let Some(series) = self.series.get() {
+            series.set_concurrency(concurrency);
+        }
+    }
+}
 
 /// The series of one function, resolved once.
-#[derive(Debug)]
-pub struct FunctionMetrics {
+struct Series {
     enqueued: IntCounter,
     dispatched: IntCounter,
     succeeded: IntCounter,
@@ -46,9 +239,9 @@ pub struct FunctionMetrics {
     sync_queue: SyncQueueMetrics,
 }
 
-impl FunctionMetrics {
+impl Series {
     /// The series with this label, made where they do not exist.
-    pub(super) fn resolve(families: &Families, label: &str) -> Self {
+    fn resolve(families: &Families, label: &str) -> Self {
         let label = &[label];
         let rejected = |reason| families.rejected.with_label_values(&[label[0], reason]);
         Self {
@@ -90,92 +283,7 @@ impl FunctionMetrics {
         }
     }
 
-    /// A new execution entered the queue (`function_enqueue_total`).
-    pub fn enqueued(&self) {
-        self.enqueued.inc();
-    }
-
-    /// An attempt began (`function_dispatch_total`).
-    pub fn dispatched(&self) {
-        self.dispatched.inc();
-    }
-
-    /// An execution ended (`function_success_total`, `function_error_total`, `function_timeout_total`,
-    /// `function_cancelled_total`), `e2e` after it was accepted (`function_e2e_latency_ms`). A status that
-    /// is not terminal is nobody's end and counts nowhere.
-    pub fn ended(&self, status: Status, e2e: Duration) {
-        let ended = match status {
-            Status::Success => &self.succeeded,
-            Status::Error => &self.failed,
-            Status::Timeout => &self.timed_out,
-            Status::Cancelled => &self.cancelled,
-            Status::Queued | Status::Running => return,
-        };
-        ended.inc();
-        self.e2e_latency_ms.observe(ms(e2e));
-    }
-
-    /// A failed attempt went back to the queue (`function_retry_total`).
-    pub fn retried(&self) {
-        self.retried.inc();
-    }
-
-    /// The function asked to be run later (`function_requeue_total`).
-    pub fn requeued(&self) {
-        self.requeued.inc();
-    }
-
-    /// A fault of ours (`function_fault_total`).
-    pub fn faulted(&self) {
-        self.faulted.inc();
-    }
-
-    /// A call was refused (`function_queue_rejected_total`).
-    pub fn rejected(&self, reason: RejectReason) {
-        match reason {
-            RejectReason::Depth => self.rejected_depth.inc(),
-            RejectReason::EstimatedWait => self.rejected_estimated_wait.inc(),
-            RejectReason::Rate => self.rejected_rate.inc(),
-            RejectReason::Timeout => self.rejected_timeout.inc(),
-        }
-    }
-
-    /// The series of its synchronous calls.
-    pub fn sync_queue(&self) -> &SyncQueueMetrics {
-        &self.sync_queue
-    }
-
-    /// An attempt waited this long between being ready and being claimed (`function_queue_wait_ms`).
-    pub fn waited(&self, wait: Duration) {
-        self.queue_wait_ms.observe(ms(wait));
-    }
-
-    /// An attempt came to `outcome` (the word of an [`crate::execution::Outcome`]; `function_attempt_total`) after
-    /// this long (`function_latency_ms`); cold or warm (`function_cold_start_total`, `function_warm_start_total`,
-    /// `function_init_duration_ms`).
-    pub fn ran(&self, outcome: &str, run: Duration, cold_start: Option<Duration>) {
-        let known = OUTCOMES.iter().position(|word| *word == outcome);
-        if let Some(attempts) = known.and_then(|known| self.attempts.get(known)) {
-            attempts.inc();
-        }
-        self.latency_ms.observe(ms(run));
-        match cold_start {
-            Some(init) => {
-                self.cold_starts.inc();
-                self.init_duration_ms.observe(ms(init));
-            }
-            None => self.warm_starts.inc(),
-        }
-    }
-
-    /// Executions waiting, ready and deferred together (`function_queue_depth`).
-    pub fn set_queue_depth(&self, waiting: usize) {
-        self.queue_depth.set(waiting);
-    }
-
-    /// Attempts that may run at once (`function_effective_concurrency`, `function_target_inflight_per_pod`).
-    pub fn set_concurrency(&self, concurrency: u32) {
-        let concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX);
+    fn set_concurrency(&self, concurrency: usize) {
         self.effective_concurrency.set(concurrency);
         self.target_in_flight.set(concurrency);
         let [fixed, ..] = &self.controller_modes;
@@ -183,16 +291,11 @@ impl FunctionMetrics {
     }
 
     /// Takes its part out of what it shares with others.
-    pub(super) fn leave(&self) {
-        self.set_queue_depth(0);
-        self.set_in_flight(0);
+    fn leave(&self) {
+        self.queue_depth.set(0);
+        self.in_flight.set(0);
         self.set_concurrency(0);
         self.sync_queue.set_depth(0);
-    }
-
-    /// Attempts running (`function_inFlight`).
-    pub fn set_in_flight(&self, running: usize) {
-        self.in_flight.set(running);
     }
 }
 

@@ -25,11 +25,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use prometheus::TextEncoder;
 
 use self::families::Families;
+use self::function::Shelf;
 use self::plane::Plane;
 use self::runtime_config::RuntimeConfigSeries;
 use crate::model::FunctionName;
 
-/// Functions with series of their own unless said otherwise: each costs about 160 lines of text.
+/// Functions with series of their own unless said otherwise: each that was called costs about 180 lines of text.
 pub const FUNCTIONS_MAX_DEFAULT: usize = 1000;
 
 /// The label of all functions that came after the bound was reached. No function can be called this: a
@@ -50,25 +51,11 @@ pub struct Metrics {
 
 struct Inner {
     registry: prometheus::Registry,
-    families: Families,
+    shelf: Arc<Shelf>,
     plane: Plane,
     runtime_config: RuntimeConfigSeries,
-    functions: RwLock<Functions>,
-    functions_max: usize,
+    functions: RwLock<HashMap<FunctionName, Arc<FunctionMetrics>>>,
     samplers: RwLock<Vec<Sampler>>,
-}
-
-#[derive(Default)]
-struct Functions {
-    by_name: HashMap<FunctionName, Known>,
-    /// How many of them have series of their own.
-    named: usize,
-}
-
-struct Known {
-    metrics: Arc<FunctionMetrics>,
-    /// Whether its series carry its name; else they are those of [`OTHER`].
-    named: bool,
 }
 
 impl fmt::Debug for Metrics {
@@ -84,8 +71,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Metrics with a registry of their own. Beyond `functions_max` functions the series of one more are
-    /// those of the label `_other`.
+    /// Metrics with a registry of their own. Beyond `functions_max` functions that were called, the series of
+    /// one more are those of the label `_other`.
     pub fn new(functions_max: usize) -> Self {
         let registry = prometheus::Registry::new();
         let families = Families::register(&registry);
@@ -94,25 +81,25 @@ impl Metrics {
         Self {
             inner: Arc::new(Inner {
                 registry,
-                families,
+                shelf: Arc::new(Shelf::new(families, functions_max)),
                 plane,
                 runtime_config,
                 functions: RwLock::default(),
-                functions_max,
                 samplers: RwLock::default(),
             }),
         }
     }
 
-    /// The metrics of one function; the same ones for the same name. Callers keep the handle.
+    /// The metrics of one function; the same ones for the same name. Callers keep the handle. There are series
+    /// of it once something is counted.
     pub fn function(&self, name: &FunctionName) -> Arc<FunctionMetrics> {
         let inner = &*self.inner;
         let known = inner
             .functions
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.by_name.get(name) {
-            return Arc::clone(&known.metrics);
+        if let Some(known) = known.get(name) {
+            return Arc::clone(known);
         }
         drop(known);
 
@@ -120,17 +107,11 @@ impl Metrics {
             .functions
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let Functions { by_name, named } = &mut *functions;
-        let known = by_name.entry(name.clone()).or_insert_with(|| {
-            let fits = *named < inner.functions_max;
-            *named += usize::from(fits);
-            let label = if fits { name.as_str() } else { OTHER };
-            Known {
-                metrics: Arc::new(FunctionMetrics::resolve(&inner.families, label)),
-                named: fits,
-            }
+        let known = functions.entry(name.clone()).or_insert_with(|| {
+            let shelf = Arc::clone(&inner.shelf);
+            Arc::new(FunctionMetrics::new(shelf, name.clone()))
         });
-        Arc::clone(&known.metrics)
+        Arc::clone(known)
     }
 
     /// Forgets a deleted function's series. What is still recorded under an old handle goes nowhere.
@@ -140,13 +121,8 @@ impl Metrics {
             .functions
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = functions.by_name.remove(name) {
-            // Its part in the sums of `_other` goes with it.
-            known.metrics.leave();
-            if known.named {
-                functions.named -= 1;
-                self.inner.families.remove(name.as_str());
-            }
+        if let Some(known) = functions.remove(name) {
+            known.leave();
         }
     }
 
@@ -236,9 +212,15 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_the_strict_gate_exists_as_soon_as_a_function_does() {
+    fn every_name_of_the_strict_gate_exists_as_soon_as_a_function_was_called() {
         let metrics = Metrics::default();
-        metrics.function(&name("echo"));
+        metrics.function(&name("echo")).set_concurrency(3);
+        metrics.function(&name("echo")).set_work(0, 0, 0);
+        let text = metrics.render();
+        assert!(!text.contains("echo"), "nobody called it: {text}");
+        metrics.function(&name("echo")).sync_queue().admitted();
+        let concurrency = "function_effective_concurrency{function=\"echo\"}";
+        assert_eq!(value(&metrics, concurrency), Some(3.0));
         for series in [
             "function_enqueue_total",
             "function_dispatch_total",
@@ -340,9 +322,41 @@ mod tests {
         metrics.function(&name("gone")).enqueued();
         metrics.remove_function(&name("gone"));
         assert!(!metrics.render().contains("gone"));
-        metrics.function(&name("gone"));
+        metrics.function(&name("gone")).dispatched();
         let series = "function_enqueue_total{function=\"gone\"}";
         assert_eq!(value(&metrics, series), Some(0.0));
+
+        let late = metrics.function(&name("late"));
+        metrics.remove_function(&name("late"));
+        late.enqueued();
+        late.set_work(3, 2, 1);
+        let text = metrics.render();
+        assert!(
+            !text.contains("\"late\"") && !text.contains(OTHER),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_function_that_nobody_called_takes_no_place_and_work_from_before_is_shown() {
+        let metrics = Metrics::new(2);
+        for number in 0..100 {
+            let idle = metrics.function(&name(&format!("idle{number}")));
+            idle.set_concurrency(4);
+        }
+        metrics.function(&name("busy")).rejected(RejectReason::Rate);
+        metrics.function(&name("found")).set_work(5, 1, 0);
+        metrics.function(&name("third")).enqueued();
+        let text = metrics.render();
+        assert!(!text.contains("\"idle") && !text.contains("\"third"));
+        for line in [
+            "function_queue_rejected_total{function=\"busy\",reason=\"rate\"} 1",
+            "function_queue_depth{function=\"found\"} 5",
+            "sync_queue_depth{function=\"found\"} 1",
+            "function_enqueue_total{function=\"_other\"} 1",
+        ] {
+            assert!(text.contains(line), "no {line}: {text}");
+        }
     }
 
     #[test]
@@ -355,9 +369,9 @@ mod tests {
         );
         second.enqueued();
         third.enqueued();
-        second.set_queue_depth(5);
-        third.set_queue_depth(2);
-        second.set_queue_depth(4);
+        second.set_work(5, 0, 0);
+        third.set_work(2, 0, 0);
+        second.set_work(4, 0, 0);
         let depth = "function_queue_depth{function=\"_other\"}";
         assert_eq!(value(&metrics, depth), Some(6.0));
         metrics.remove_function(&name("second"));
@@ -388,7 +402,7 @@ mod tests {
     #[test]
     fn the_text_says_what_each_series_is() {
         let metrics = Metrics::default();
-        metrics.function(&name("echo"));
+        metrics.function(&name("echo")).enqueued();
         let text = metrics.render();
         assert!(text.contains("# TYPE function_enqueue_total counter"));
         assert!(text.contains("# TYPE function_inFlight gauge"));

@@ -117,7 +117,7 @@ impl SyncQueueMetrics {
     }
 
     /// Executions with a caller that wait (`sync_queue_depth`).
-    pub fn set_depth(&self, waiting: usize) {
+    pub(super) fn set_depth(&self, waiting: usize) {
         self.depth.set(waiting);
     }
 }

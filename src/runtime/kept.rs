@@ -202,7 +202,7 @@ impl CodeFolder {
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
+    let mut file = folder::new_file(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }

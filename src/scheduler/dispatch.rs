@@ -414,7 +414,7 @@ impl Scheduler {
             .caller_until
             .is_some_and(|until| Instant::now() >= until);
         if caller_is_late && matches!(outcome, Outcome::TimedOut(_)) {
-            return Event::Expire;
+            return self.expiry();
         }
         // An interruption that nobody asked for would go round for ever: it costs neither attempt nor fault.
         if *outcome == Outcome::Interrupted && !claimed.stop.is_cancelled() {

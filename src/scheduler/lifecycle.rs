@@ -373,7 +373,8 @@ fn recovery_event(
     now: Timestamp,
 ) -> Option<Event> {
     if deadline.is_some_and(|deadline| deadline <= now) {
-        return Some(Event::Expire);
+        // It was not drained because there was nobody to drain it.
+        return Some(Event::Expire { by_hand: false });
     }
     match found.execution.status() {
         Status::Running => Some(Event::Lost),

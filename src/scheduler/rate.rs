@@ -1,20 +1,39 @@
 //! The rate limit of one function, and of the whole plane.
 //!
-//! **Invariant:** asking never waits; a refusal says when the next call fits.
+//! **Invariant:** asking never waits; a refusal says when the next call fits. Time is the one that waits are
+//! measured in, so that a test which moves it moves the buckets too.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use tokio::time::Instant;
 
 use crate::model::FunctionSettings;
+
+/// The time since a limiter was made.
+#[derive(Debug, Clone)]
+struct Since(Instant);
+
+impl Clock for Since {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+type Bucket = RateLimiter<NotKeyed, InMemoryState, Since, NoOpMiddleware<Duration>>;
 
 /// A token bucket of `ratePerSecond` and `burst`, or no limit.
 #[derive(Debug)]
 pub(super) struct Limiter {
     per_second: u32,
     burst: u32,
-    bucket: Option<DefaultDirectRateLimiter>,
+    bucket: Option<Bucket>,
 }
 
 /// More calls than the rate allows.
@@ -38,9 +57,8 @@ impl Limiter {
     fn of((per_second, burst): (u32, u32)) -> Self {
         let bucket = NonZeroU32::new(per_second).map(|rate| {
             let quota = Quota::per_second(rate);
-            RateLimiter::direct(
-                NonZeroU32::new(burst).map_or(quota, |burst| quota.allow_burst(burst)),
-            )
+            let quota = NonZeroU32::new(burst).map_or(quota, |burst| quota.allow_burst(burst));
+            RateLimiter::direct_with_clock(quota, Since(Instant::now()))
         });
         Self {
             per_second,
@@ -69,7 +87,7 @@ impl Limiter {
             return Ok(());
         };
         bucket.check().map_err(|not_until| {
-            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            let wait = not_until.wait_time_from(bucket.clock().now());
             Limited {
                 per_second: self.per_second,
                 retry_after_s: wait.as_secs() + u64::from(wait.subsec_nanos() > 0),
@@ -110,6 +128,18 @@ mod tests {
                 retry_after_s: 1
             }
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_bucket_fills_as_time_passes() {
+        let limiter = Limiter::new(&settings(Some(2), Some(1)));
+        assert_eq!(limiter.check(), Ok(()));
+        assert!(limiter.check().is_err());
+        tokio::time::advance(Duration::from_millis(499)).await;
+        assert!(limiter.check().is_err());
+        tokio::time::advance(Duration::from_millis(2)).await;
+        assert_eq!(limiter.check(), Ok(()));
+        assert!(limiter.check().is_err());
     }
 
     #[test]

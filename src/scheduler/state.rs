@@ -451,10 +451,10 @@ impl State {
     /// Brings the gauges of all functions up to date.
     pub(super) fn gauges(&self) {
         for (&function, state) in &self.functions {
-            state.metrics.set_queue_depth(self.queues.waiting(function));
-            state.metrics.set_in_flight(self.queues.running(function));
+            let waiting = self.queues.waiting(function);
             let callers = self.queues.waiting_callers(function);
-            state.metrics.sync_queue().set_depth(callers);
+            let running = self.queues.running(function);
+            state.metrics.set_work(waiting, callers, running);
         }
     }
 

@@ -65,6 +65,13 @@ impl Scheduler {
         }
     }
 
+    /// What is said of an execution whose caller's time is over.
+    pub(super) fn expiry(&self) -> Event {
+        Event::Expire {
+            by_hand: self.inner.options.manual,
+        }
+    }
+
     /// Waits for a result of this caller's own execution; when time is over, ends the execution.
     pub(super) async fn wait_or_expire(
         &self,
@@ -75,7 +82,7 @@ impl Scheduler {
         if let Some(ended) = self.ended_by(id, until, result).await {
             return ended.map_err(|_| CallError::Stopping);
         }
-        match self.decide(id, Change::of(Event::Expire)).await? {
+        match self.decide(id, Change::of(self.expiry())).await? {
             Decided::Done(execution) => Ok(execution),
             // The result and the end of the wait met: the result is on its way.
             Decided::Rejected(_) | Decided::NotLive => {
@@ -140,7 +147,7 @@ impl Scheduler {
                 None => {}
             },
         }
-        match self.insist(id, Change::of(Event::Expire)).await? {
+        match self.insist(id, Change::of(self.expiry())).await? {
             Decided::Done(execution) => Ok(execution),
             Decided::Rejected(_) | Decided::NotLive => self.must_exist(id).await,
         }

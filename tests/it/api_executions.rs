@@ -214,6 +214,10 @@ async fn a_cancelled_execution_stays_so() {
     api.deploy("echo", json!({})).await;
     let id = api.enqueue("echo", json!(1)).await;
     let path = format!("/v1/executions/{id}:cancel");
+    let unclear = api.send("POST", &path, json!({"x": 1, "y": 2})).await;
+    let said = unclear.text().to_owned();
+    assert_eq!(unclear.error(400), "INVALID_REQUEST");
+    assert!(said.contains("x") && said.contains("y"), "{said}");
     let cancelled = api.send("POST", &path, ()).await.expect(200);
     assert_eq!(cancelled.get("status"), "cancelled");
     assert_eq!(cancelled.header("x-execution-id"), id);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
@@ -31,6 +32,59 @@ fn backup(data: &Path, to: &Path) -> Ran {
     let mut command = pelton();
     command.arg("backup").arg("--data-dir").arg(data);
     Ran::of(command.arg("--to").arg(to).output().unwrap())
+}
+
+/// The same under a umask that lets everybody read.
+fn backup_under_022(data: &Path, to: &Path) -> Ran {
+    let plain = pelton();
+    let mut command = Command::new("sh");
+    for (name, value) in plain.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.args(["-c", "umask 022 && exec \"$0\" \"$@\""]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    command.arg("backup").arg("--data-dir").arg(data);
+    Ran::of(command.arg("--to").arg(to).output().unwrap())
+}
+
+/// Everything below a folder, itself included, with its mode.
+fn modes(dir: &Path) -> Vec<(PathBuf, u32)> {
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mut all = vec![(dir.to_owned(), mode(dir))];
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(modes(&path));
+        } else {
+            all.push((path.clone(), mode(&path)));
+        }
+    }
+    all
+}
+
+#[test]
+fn nobody_else_can_read_a_backup_or_what_is_restored_from_it() {
+    let folders = Folders::new();
+    let (data, kept, again) = (folders.at("data"), folders.at("kept"), folders.at("again"));
+    let server = Server::start(&data, &[]);
+    server.deploy("echo", echo(), &[]);
+    backup_under_022(&data, &kept).code(0);
+    drop(server);
+    restore(&kept, &again).code(0);
+    let found = modes(&kept);
+    assert!(
+        found.len() >= 6,
+        "database, note, wasm, label, two folders: {found:?}"
+    );
+    for (path, mode) in found {
+        let expected = if path.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode, expected, "{}", path.display());
+    }
+    let restored = fs::metadata(again.join("pelton.db")).unwrap();
+    assert_eq!(restored.permissions().mode() & 0o777, 0o600);
 }
 
 fn restore(from: &Path, data: &Path) -> Ran {

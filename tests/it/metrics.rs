@@ -244,6 +244,70 @@ fn the_catalogue_is_what_a_server_exposes() {
     assert!(half > 0.0);
 }
 
+/// Every name that nanofaas's code or documentation has is there, or its absence is explained.
+#[test]
+fn every_name_of_nanofaas_is_there_or_explained() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (_, absent) = text.split_once("names that Pelton does not have").unwrap();
+    let there = catalogue();
+    for (name, label) in [
+        ("function_enqueue_total", "function"),
+        ("function_dispatch_total", "function"),
+        ("function_success_total", "function"),
+        ("function_error_total", "function"),
+        ("function_retry_total", "function"),
+        ("function_timeout_total", "function"),
+        ("function_queue_rejected_total", "function"),
+        ("function_cold_start_total", "function"),
+        ("function_warm_start_total", "function"),
+        ("function_latency_ms_seconds", "function"),
+        ("function_init_duration_ms_seconds", "function"),
+        ("function_queue_wait_ms_seconds", "function"),
+        ("function_e2e_latency_ms_seconds", "function"),
+        ("function_queue_depth", "function"),
+        ("function_inFlight", "function"),
+        ("function_effective_concurrency", "function"),
+        ("function_target_inflight_per_pod", "function"),
+        ("function_concurrency_controller_mode", "function"),
+        ("sync_queue_depth", "function"),
+        ("sync_queue_depth", ""),
+        ("sync_queue_wait_seconds", "function"),
+        ("sync_queue_wait_seconds", ""),
+        ("sync_queue_admitted_total", "function"),
+        ("sync_queue_rejected_total", "function"),
+        ("sync_queue_timedout_total", "function"),
+        ("gateway_service_target_load", "function"),
+        ("controlplane_runtime_config_revision", ""),
+        ("controlplane_runtime_config_updates_total", "status"),
+        ("controlplane_runtime_config_apply_duration_seconds", ""),
+        ("_seconds_max", "function"),
+        ("function_cold_start_ms", "function"),
+        ("scheduler_tick_ms", ""),
+        ("dispatcher_k8s_latency_ms", ""),
+    ] {
+        let is_there = there.get(name).is_some_and(|(_, labels)| match label {
+            "" => labels.is_empty(),
+            label => labels.contains(label),
+        });
+        let explained = absent.contains(&format!("`{name}`"));
+        assert!(is_there || explained, "{name}{{{label}}}");
+    }
+}
+
+#[test]
+fn a_function_that_nobody_called_has_no_series() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &[]);
+    server.deploy("echo", &guests::built("echo").component, &[]);
+    let text = server.get("/actuator/prometheus");
+    assert!(!text.contains("\"echo\""), "{text}");
+    server.run(&["invoke", "echo", "-d", "1"]).code(0);
+    let text = server.get("/actuator/prometheus");
+    let success = "function_success_total{function=\"echo\"} 1";
+    assert!(text.contains(success), "{text}");
+}
+
 #[tokio::test]
 async fn every_outcome_and_refusal_is_counted_by_what_it_was() {
     let api = Api::new(Moves::ByHand).await;

@@ -34,11 +34,21 @@ pub(in crate::api) struct CompletionBody {
 #[derive(Deserialize)]
 #[serde(expecting = "an object with the member success or status")]
 struct Members<'a> {
-    status: Option<String>,
-    success: Option<bool>,
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    success: Option<&'a RawValue>,
     #[serde(borrow)]
     output: Option<&'a RawValue>,
-    error: Option<Value>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+/// What `status` says.
+enum Word {
+    Success,
+    Error,
+    Timeout,
 }
 
 impl CompletionBody {
@@ -53,23 +63,36 @@ impl CompletionBody {
             return Err(Error::bad_request(complaint));
         }
         let members: Members<'_> = parse_json(body)?;
-        let has_error = members.error.is_some();
-        let failure = failure(members.error)?;
-        let completion = match (members.status, members.success) {
+        let mut complaints = Vec::new();
+        let failure = failure(members.error, &mut complaints);
+        // Absent, or given as something; none where that makes no sense.
+        let status = members.status.map(|raw| status(raw, &mut complaints));
+        let success = members.success.map(|raw| success(raw, &mut complaints));
+        let completion = match (status, success) {
             // nanofaas's Go SDK said neither for long: what failed has an error.
-            (None, None) if has_error => Completion::Retry(failure),
-            (None, None) if members.output.is_some() => Completion::Success,
+            (None, None) if members.error.is_some() => Some(Completion::Retry(failure)),
+            (None, None) if members.output.is_some() => Some(Completion::Success),
             (None, None) => {
-                let rule = "either this or success is needed";
-                return Err(Error::invalid_field("status", rule));
+                complaints.push("status: either this or success is needed".to_owned());
+                None
             }
             (Some(_), Some(_)) => {
-                let rule = "either this or success is given, not both";
-                return Err(Error::invalid_field("status", rule));
+                complaints.push("status: either this or success is given, not both".to_owned());
+                None
             }
-            (None, Some(true)) => Completion::Success,
-            (None, Some(false)) => Completion::Retry(failure),
-            (Some(status), None) => of_status(&status, failure)?,
+            (None, Some(success)) => success.map(|success| match success {
+                true => Completion::Success,
+                false => Completion::Retry(failure),
+            }),
+            (Some(status), None) => status.map(|status| match status {
+                Word::Success => Completion::Success,
+                Word::Error => Completion::Error(failure),
+                Word::Timeout => Completion::Timeout(failure),
+            }),
+        };
+        // None only where there is a complaint.
+        let Some(completion) = completion.filter(|_| complaints.is_empty()) else {
+            return Err(Error::invalid(complaints));
         };
         let output = members.output.map(|raw| {
             // It was parsed out of `body`, so it lies within it.
@@ -79,32 +102,54 @@ impl CompletionBody {
     }
 }
 
-fn of_status(status: &str, failure: Failure) -> Result<Completion, Error> {
+/// A member's value. It was read once already, as far as its shape goes; what cannot be told even so (a number
+/// beyond all bounds) is null to whoever asks.
+fn value(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).unwrap_or(Value::Null)
+}
+
+fn status(raw: &RawValue, complaints: &mut Vec<String>) -> Option<Word> {
+    let value = value(raw);
+    let Some(status) = value.as_str() else {
+        let value = shown(&value);
+        complaints.push(format!("status: must be a string, not {value}"));
+        return None;
+    };
     match status.to_ascii_lowercase().as_str() {
-        "success" => Ok(Completion::Success),
-        "error" => Ok(Completion::Error(failure)),
-        "timeout" => Ok(Completion::Timeout(failure)),
-        _ => Err(Error::invalid_field(
-            "status",
-            format_args!("must be success, error or timeout, not {}", quoted(status)),
-        )),
+        "success" => Some(Word::Success),
+        "error" => Some(Word::Error),
+        "timeout" => Some(Word::Timeout),
+        _ => {
+            complaints.push(format!(
+                "status: must be success, error or timeout, not {}",
+                quoted(status)
+            ));
+            None
+        }
     }
 }
 
-fn failure(error: Option<Value>) -> Result<Failure, Error> {
-    let error = match error {
+fn success(raw: &RawValue, complaints: &mut Vec<String>) -> Option<bool> {
+    let value = value(raw);
+    if value.as_bool().is_none() {
+        let value = shown(&value);
+        complaints.push(format!("success: must be true or false, not {value}"));
+    }
+    value.as_bool()
+}
+
+fn failure(error: Option<&RawValue>, complaints: &mut Vec<String>) -> Failure {
+    let error = match error.map(value) {
         None => Map::new(),
         Some(Value::Object(error)) => error,
         Some(other) => {
             let other = shown(&other);
-            let rule = r#"must be an object {"code": "…", "message": "…"}"#;
-            return Err(Error::invalid_field(
-                "error",
-                format_args!("{rule}, not {other}"),
+            complaints.push(format!(
+                r#"error: must be an object {{"code": "…", "message": "…"}}, not {other}"#
             ));
+            Map::new()
         }
     };
-    let mut complaints = Vec::new();
     let mut text = |name, default: &str, bytes_max| match error.get(name) {
         None | Some(Value::Null) => default.to_owned(),
         Some(Value::String(text)) if text.len() <= bytes_max => text.clone(),
@@ -121,15 +166,9 @@ fn failure(error: Option<Value>) -> Result<Failure, Error> {
             String::new()
         }
     };
-    let code = text("code", "ERROR", CODE_BYTES_MAX);
-    let message = text("message", "unknown", MESSAGE_BYTES_MAX);
-    if complaints.is_empty() {
-        Ok(Failure {
-            code: code.into(),
-            message,
-        })
-    } else {
-        Err(Error::invalid(complaints))
+    Failure {
+        code: text("code", "ERROR", CODE_BYTES_MAX).into(),
+        message: text("message", "unknown", MESSAGE_BYTES_MAX),
     }
 }
 
@@ -230,6 +269,18 @@ mod tests {
             text.contains("error.code: must be a string, not 7"),
             "{text}"
         );
+        let body = r#"{"success":"yes","error":{"code":5,"message":[]}}"#;
+        let text = format!("{:?}", parse(body).unwrap_err());
+        for complaint in [
+            r#"success: must be true or false, not"#,
+            "error.code: must be a string, not 5",
+            "error.message: must be a string, not a list",
+        ] {
+            assert!(text.contains(complaint), "{text}");
+        }
+        let text = format!("{:?}", parse(r#"{"status":7,"error":"x"}"#).unwrap_err());
+        assert!(text.contains("status: must be a string, not 7"), "{text}");
+        assert!(text.contains("error: must be an object"), "{text}");
         for other in ["[]", r#"["success",null,null,null]"#, "7"] {
             let text = format!("{:?}", parse(other).unwrap_err());
             assert!(text.contains("object"), "{text}");

@@ -43,4 +43,4 @@ pub(super) use secret::{secret_value, secret_view};
 pub(super) use spec::{
     NewFunction, full_spec, merge_patch, merge_patch_with_code, object, object_of,
 };
-pub(super) use version::{redrive_version, rollback_version};
+pub(super) use version::{no_fields, redrive_version, rollback_version};

@@ -1,4 +1,4 @@
-//! The body of a rollback and of a redrive: `{"version": n}`.
+//! The body of a rollback and of a redrive: `{"version": n}`; and of a cancel, which says nothing.
 //!
 //! **Invariant:** a version is a number from 1 on.
 
@@ -29,6 +29,26 @@ pub(in crate::api) fn redrive_version(body: &Bytes) -> Result<Option<VersionNumb
         return Ok(None);
     }
     version(object(body)?)
+}
+
+/// Reads the body of an order that has nothing to say: empty, or an object without members.
+///
+/// # Errors
+/// 400 with all complaints.
+pub(in crate::api) fn no_fields(body: &Bytes) -> Result<(), Error> {
+    if body.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    let mut complaints = Vec::new();
+    let mut fields = Fields::new(object(body)?, &mut complaints);
+    for name in fields.left() {
+        fields.complain(&quoted(&name), "there is no such field: there is none here");
+    }
+    if complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::invalid(complaints))
+    }
 }
 
 fn version(object: Map<String, Value>) -> Result<Option<VersionNumber>, Error> {
@@ -67,6 +87,20 @@ mod tests {
         ] {
             assert!(version(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_cancel_says_nothing() {
+        let read = |body: &str| no_fields(&Bytes::copy_from_slice(body.as_bytes()));
+        for fine in ["", " \n", "{}"] {
+            assert!(read(fine).is_ok(), "{fine}");
+        }
+        for bad in ["[]", "null", "1", "{", r#"{"version":null}"#] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        let all = format!("{:?}", read(r#"{"x":1,"why":"so"}"#).unwrap_err());
+        assert!(all.contains("there is no such field"), "{all}");
+        assert!(all.contains("x") && all.contains("why"), "{all}");
     }
 
     #[test]

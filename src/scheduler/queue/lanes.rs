@@ -16,8 +16,16 @@ use crate::model::{ExecutionId, Timestamp};
 pub(super) const CALLER_TURNS: usize = 3;
 
 /// The part of the queue's size (one in so many places) that each kind of work has for itself when the
-/// other has taken all the rest.
+/// other has taken all the rest; at least one place, unless there is only one in all.
 const OWN_PART: usize = 4;
+
+/// The places that each kind of work has for itself.
+fn own_places(queue_size: usize) -> usize {
+    match queue_size {
+        0 | 1 => 0,
+        _ => (queue_size / OWN_PART).max(1),
+    }
+}
 
 /// Whether somebody waits for an execution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,7 +107,7 @@ impl Lanes {
     /// Whether a new execution fits: while the queue's size is not reached, and beyond it as long as its own
     /// kind holds less than a part of it.
     pub(super) fn has_room(&self, lane: Lane, queue_size: usize) -> bool {
-        self.waiting() < queue_size || self.waiting_in(lane) < queue_size / OWN_PART
+        self.waiting() < queue_size || self.waiting_in(lane) < own_places(queue_size)
     }
 
     pub(super) fn reserve(&mut self, lane: Lane) {
@@ -353,10 +361,18 @@ mod tests {
             push(&mut lanes, sequence, Lane::Caller);
         }
         assert!(!lanes.has_room(Lane::Caller, 8));
-        // A small queue is bounded strictly.
-        let mut small = Lanes::default();
-        push(&mut small, 0, Lane::Queued);
-        assert!(!small.has_room(Lane::Caller, 1));
+        // In a small queue it is one place; a single place is nobody's own.
+        for size in 1..8 {
+            let mut small = Lanes::default();
+            for sequence in 0..size {
+                assert!(small.has_room(Lane::Queued, size as usize));
+                push(&mut small, sequence, Lane::Queued);
+            }
+            assert!(!small.has_room(Lane::Queued, size as usize));
+            assert_eq!(small.has_room(Lane::Caller, size as usize), size > 1);
+            push(&mut small, size, Lane::Caller);
+            assert!(!small.has_room(Lane::Caller, size as usize));
+        }
     }
 
     #[test]

@@ -258,12 +258,7 @@ async fn a_full_queue_refuses_new_work_only_and_keeps_nothing_of_it() {
             .enqueue(keyed("f", "key", "ok"))
             .await
             .map(drop),
-        world
-            .scheduler
-            .invoke(keyed("f", "key", "ok"))
-            .await
-            .map(drop),
-        world.scheduler.invoke(call("f", "ok")).await.map(drop),
+        world.scheduler.enqueue(call("f", "ok")).await.map(drop),
     ] {
         assert!(matches!(
             refused,
@@ -285,6 +280,49 @@ async fn a_full_queue_refuses_new_work_only_and_keeps_nothing_of_it() {
         .await
         .unwrap();
     assert!(!again.replayed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_of_two_that_is_full_of_one_kind_has_a_place_for_the_other() {
+    let world = World::new(by_hand()).await;
+    world
+        .function("f", |spec| spec.settings.queue_size = 2)
+        .await;
+    world.enqueue("f", "ok").await;
+    world.enqueue("f", "ok").await;
+    let mut caller = Box::pin(world.scheduler.invoke(call("f", "ok")));
+    assert!(futures_util::poll!(&mut caller).is_pending());
+    for refused in [
+        world.scheduler.invoke(call("f", "ok")).await.map(drop),
+        world
+            .scheduler
+            .invoke(keyed("f", "key", "ok"))
+            .await
+            .map(drop),
+    ] {
+        assert!(matches!(refused, Err(CallError::QueueFull { .. })));
+    }
+    world.drain_all("f").await;
+    let ended = caller.await.unwrap().execution.execution.status();
+    assert_eq!(ended, Status::Success);
+    world.scheduler.check_at_rest();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_nobody_drains_says_what_to_do() {
+    for (options, advice) in [
+        (by_hand(), "drain the function while the call waits"),
+        (background(), "allow more with X-Timeout-Ms"),
+    ] {
+        let world = World::new(options).await;
+        world.function("f", |_| {}).await;
+        let mut late = call("f", "hold");
+        late.wait = Some(Duration::from_millis(20));
+        let ended = world.scheduler.invoke(late).await.unwrap().execution;
+        let failure = ended.execution.failure().unwrap();
+        assert_eq!(failure.code, "TIMEOUT");
+        assert!(failure.message.contains(advice), "{}", failure.message);
+    }
 }
 
 #[tokio::test(start_paused = true)]

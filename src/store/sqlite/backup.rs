@@ -153,7 +153,7 @@ fn copy_as(
     let source = open_reading(&source_path).map_err(CopyError::unreadable(&source_path))?;
     check_version(&source_path, &source)?;
     // Made here, so that no file of the same name is ever written over.
-    let file = File::create_new(target).map_err(CopyError::io(target))?;
+    let file = folder::new_file(target).map_err(CopyError::io(target))?;
     let mut copy = open_copy(target).map_err(CopyError::unreadable(target))?;
     copy_pages(&source, &mut copy, &file, progress).map_err(CopyError::unreadable(&source_path))?;
     // The log stays behind: a copy is one file.

@@ -22,12 +22,7 @@ impl Writes<'_, '_> {
         Ok(retention.rows_max - left)
     }
 
-    fn purge_executions(
-        &self,
-        before: Timestamp,
-        rows_max: u32,
-        spans: &mut Spans,
-    ) -> Done<u32> {
+    fn purge_executions(&self, before: Timestamp, rows_max: u32, spans: &mut Spans) -> Done<u32> {
         let old = self
             .connection
             .prepare_cached(
