@@ -22,6 +22,7 @@ mod compatibility;
 mod compile_child;
 mod completion;
 mod crash;
+mod deploy;
 mod direct;
 mod direct_origin;
 mod greedy;

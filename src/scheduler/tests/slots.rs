@@ -87,7 +87,8 @@ fn setting() -> impl Strategy<Value = RuntimeSetting> {
         any::<bool>().prop_map(|on| RuntimeSetting::SyncQueueAdmissionEnabled(Some(on))),
         prop_oneof![Just(3_u64), Just(50), Just(300_000)]
             .prop_map(move |ms| RuntimeSetting::SyncQueueMaxQueueWait(wait(ms))),
-        Just(RuntimeSetting::RateMaxPerSecond(Some(1_000_000))),
+        prop_oneof![Just(1_u32), Just(10), Just(1_000_000)]
+            .prop_map(|rate| RuntimeSetting::RateMaxPerSecond(Some(rate))),
     ]
 }
 
@@ -396,6 +397,7 @@ fn check_refusal(error: &CallError) {
         error,
         CallError::UnknownFunction(_)
             | CallError::QueueFull { .. }
+            | CallError::RateLimited { .. }
             | CallError::KeyReused(_)
             | CallError::Store(store::Error::Failed(_))
     );

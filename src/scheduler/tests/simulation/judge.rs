@@ -122,9 +122,18 @@ async fn check_promised(world: &World, ledger: &Ledger, script: &str, record: &E
         .failure()
         .is_some_and(|why| why.code == "FUNCTION_REMOVED");
     let function = world.registry.get_by_id(record.function_id);
-    let Some(function) = function.filter(|_| !removed) else {
-        return;
-    };
+    if removed || function.is_none() {
+        let deletions = ledger.deletions.get(record.function.as_str());
+        assert!(
+            deletions.is_some_and(|count| *count > 0),
+            "nobody deleted the function of {record:?}"
+        );
+        assert!(
+            function.is_none(),
+            "{id} ended with its function, which is there"
+        );
+    }
+    let Some(function) = function else { return };
     let version = function.version(record.version).expect("versions stay");
     let attempts_max = version.spec.max_attempts();
     assert!(execution.attempts <= attempts_max, "{id}: {execution:?}");

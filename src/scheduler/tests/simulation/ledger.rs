@@ -34,7 +34,9 @@ pub(super) struct Ledger {
     /// Which execution a key led to. Keys of deleted functions are forgotten.
     keys: BTreeMap<(String, String), ExecutionId>,
     /// Deletions per name: a key asked for before one may belong to the function before.
-    deletions: BTreeMap<String, u32>,
+    pub(super) deletions: BTreeMap<String, u32>,
+    /// Calls that were refused because a rate was used up.
+    pub(super) limited: usize,
     /// Ids that somebody was told of, in this order.
     pub(super) known: Vec<ExecutionId>,
 }

@@ -13,7 +13,7 @@ use super::fairness::Fairness;
 use super::ledger::{Asked, Outside, REQUEUES_MAX};
 use super::random::Random;
 use crate::execution::{Completion, Status};
-use crate::model::{Backoff, ExecutionId, Failure, Fence, Spec};
+use crate::model::{Backoff, ExecutionId, Failure, Fence, RuntimeConfig, RuntimeSetting, Spec};
 use crate::scheduler::state::{Home, Live};
 use crate::scheduler::tests::support::*;
 use crate::scheduler::{Call, CallError, DrainOptions, Options};
@@ -45,7 +45,11 @@ const SCRIPTS: [&str; 16] = [
 pub(super) fn random_spec(random: &mut Random) -> Spec {
     let mut spec = plain_spec();
     spec.settings.concurrency = 1 + random.below(3) as u32;
-    spec.settings.queue_size = random.pick(&[1, 3, 100]);
+    spec.settings.queue_size = random.pick(&[1, 2, 3, 100]);
+    if random.one_in(4) {
+        spec.settings.rate_per_second = Some(random.pick(&[1, 5, 100]));
+        spec.settings.burst = random.pick(&[None, Some(1), Some(3)]);
+    }
     spec.version.max_retries = random.below(4) as u32;
     spec.version.max_requeues = REQUEUES_MAX;
     spec.version.timeout_ms = random.pick(&[5, 50, 1_000]);
@@ -74,7 +78,27 @@ pub(super) fn random_options(random: &mut Random) -> Options {
         running_input_bytes_max: random.pick(&[10, 40, 1_000_000]),
         start_ramp_ms: random.pick(&[0, 20]),
         suspect_faults: random.pick(&[1, 1_000]),
+        runtime_config: RuntimeConfig {
+            rate_max_per_second: random.pick(&[2, 20, 1_000_000, 1_000_000]),
+            sync_queue_enabled: !random.one_in(4),
+            sync_queue_max_depth: random.pick(&[1, 3, 4_096]),
+            sync_queue_max_queue_wait: Duration::from_millis(random.pick(&[3, 50, 300_000])),
+            ..RuntimeConfig::default()
+        },
         ..background()
+    }
+}
+
+/// A change of the runtime config.
+fn random_setting(random: &mut Random) -> RuntimeSetting {
+    let ms = |ms| Some(Duration::from_millis(ms));
+    match random.below(6) {
+        0 => RuntimeSetting::RateMaxPerSecond(random.pick(&[None, Some(1), Some(10)])),
+        1 => RuntimeSetting::SyncQueueEnabled(Some(random.one_in(2))),
+        2 => RuntimeSetting::SyncQueueAdmissionEnabled(Some(random.one_in(2))),
+        3 => RuntimeSetting::SyncQueueMaxDepth(random.pick(&[None, Some(1), Some(4)])),
+        4 => RuntimeSetting::SyncQueueMaxEstimatedWait(random.pick(&[None, ms(1), ms(100)])),
+        _ => RuntimeSetting::SyncQueueMaxQueueWait(random.pick(&[None, ms(3), ms(50)])),
     }
 }
 
@@ -205,7 +229,7 @@ impl<'a> Life<'a> {
     }
 
     async fn step(&mut self) {
-        let what = self.random.below(25);
+        let what = self.random.below(26);
         self.note(|| format!("step {what}"));
         match what {
             0..=5 => self.enqueue(),
@@ -227,8 +251,23 @@ impl<'a> Life<'a> {
             }
             22 => self.spoil_the_store(),
             23 => self.let_runs_panic(),
+            24 => self.configure(),
             _ => self.hang_up(),
         }
+    }
+
+    fn configure(&mut self) {
+        let setting = random_setting(self.random);
+        let world = Arc::clone(&self.world);
+        self.talk(async move {
+            let (revision, _) = world.scheduler.runtime_config();
+            let changed = world
+                .scheduler
+                .change_runtime_config(revision, vec![setting])
+                .await;
+            let trace = &world.ground.trace;
+            trace.note(|| format!("configured {setting:?}: {}", changed.is_ok()));
+        });
     }
 
     fn let_runs_panic(&mut self) {
@@ -293,7 +332,7 @@ impl<'a> Life<'a> {
                     }
                     outside.promise(id, &asked);
                 }
-                Err(error) => refused(&world, &error),
+                Err(error) => refused(&world, &outside, &error),
             }
         });
     }
@@ -324,7 +363,7 @@ impl<'a> Life<'a> {
                     }
                     outside.tell(id, status);
                 }
-                Err(error) => refused(&world, &error),
+                Err(error) => refused(&world, &outside, &error),
             }
         });
         self.callers.push((caller, name));
@@ -528,7 +567,7 @@ fn hear(talk: Result<(), tokio::task::JoinError>) {
     }
 }
 
-fn refused(world: &World, error: &CallError) {
+fn refused(world: &World, outside: &Outside, error: &CallError) {
     world.ground.trace.note(|| format!("refused: {error}"));
     match error {
         CallError::UnknownFunction(_)
@@ -539,8 +578,15 @@ fn refused(world: &World, error: &CallError) {
         | CallError::Store(
             store::Error::Failed(_) | store::Error::Closed | store::Error::Poisoned(_),
         ) => {}
-        CallError::RateLimited { .. }
-        | CallError::NotRedrivable(_)
+        CallError::RateLimited {
+            per_second,
+            retry_after_s,
+            ..
+        } => {
+            assert!(*per_second > 0 && *retry_after_s > 0, "{error:?}");
+            outside.with(|ledger| ledger.limited += 1);
+        }
+        CallError::NotRedrivable(_)
         | CallError::FunctionReplaced(..)
         | CallError::InputNotKept(_)
         | CallError::UnknownVersion(_)

@@ -65,6 +65,8 @@ struct Told {
     /// Steps that the tasks of its first life took.
     steps: u64,
     passed_over: usize,
+    /// Calls that a rate refused.
+    limited: usize,
 }
 
 /// Tells one history.
@@ -99,6 +101,7 @@ fn history(plan: Plan, trace: &Trace) -> Told {
         let ms = random.pick(&[0, 1, 500]);
         ground.clock.advance(Duration::from_millis(ms));
     }
+    told.limited = outside.with(|ledger| ledger.limited);
     let chaos = Chaos::new(random.next(), u64::MAX);
     in_one_process(&chaos, judged(ground, &mut random, outside, chaos.clone()));
     told
@@ -184,7 +187,7 @@ fn tell_all(plans: &(dyn Fn(u64) -> Plan + Sync), numbers: std::ops::Range<u64>)
     hush();
     let next = AtomicU64::new(numbers.start);
     let broken: Mutex<Option<Plan>> = Mutex::default();
-    let passed_over = AtomicUsize::new(0);
+    let (passed_over, limited) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -196,6 +199,7 @@ fn tell_all(plans: &(dyn Fn(u64) -> Plan + Sync), numbers: std::ops::Range<u64>)
                     match holds(plans(number), &Trace::default()) {
                         Some(told) => {
                             passed_over.fetch_add(told.passed_over, Ordering::SeqCst);
+                            limited.fetch_add(told.limited, Ordering::SeqCst);
                         }
                         None => *broken.lock().unwrap() = Some(plans(number)),
                     }
@@ -209,6 +213,7 @@ fn tell_all(plans: &(dyn Fn(u64) -> Plan + Sync), numbers: std::ops::Range<u64>)
     Told {
         steps: 0,
         passed_over: passed_over.into_inner(),
+        limited: limited.into_inner(),
     }
 }
 
@@ -262,6 +267,7 @@ fn histories_keep_their_promises() {
     let seeds = argument("seeds").unwrap_or(SEEDS);
     let told = tell_all(&Plan::of, from..from + seeds);
     assert!(told.passed_over > 0, "fairness was never put to the test");
+    assert!(told.limited > 0, "no rate was ever reached");
 }
 
 /// What happens in a history that is crashed everywhere.
