@@ -66,6 +66,7 @@
 //! | 1 | [`execution`] | the life of an execution: pure |
 //! | 0 | [`model`] | the words, as types that hold no wrong value |
 //! | 0 | [`clock`] | time as a parameter |
+//! | 0 | [`json`] | tells JSON from what is none |
 //! | 0 | [`folder`] | makes folders that outlast a power loss |
 //!
 //! # Invariants
@@ -88,6 +89,7 @@ pub mod endpoint;
 pub mod execution;
 pub mod folder;
 pub mod guests;
+pub mod json;
 pub mod model;
 pub mod net;
 pub mod observe;

@@ -103,5 +103,5 @@ pub(super) fn json_response(
 
 /// An execution's id as a header's value; hexadecimal digits and hyphens always are one.
 pub(super) fn id_header(id: ExecutionId) -> Option<HeaderValue> {
-    HeaderValue::try_from(id.to_string()).ok()
+    HeaderValue::from_str(id.text(&mut [0; ExecutionId::TEXT_BYTES])).ok()
 }

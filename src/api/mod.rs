@@ -26,7 +26,7 @@ mod upload;
 mod wire;
 
 pub use options::{Options, RuntimeConfigApi};
-pub use raw::Peer;
+pub use raw::{Attention, Peer};
 pub use router::{management_router, router};
 
 use std::fmt;

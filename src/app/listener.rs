@@ -6,6 +6,8 @@
 //!
 //! **Invariant:** no client can make this hold more than its limits, and none can keep a stop from ending.
 
+mod line;
+
 use std::convert::Infallible;
 use std::error::Error as StdError;
 use std::future::Future;
@@ -14,18 +16,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use futures_util::future::{Either, ready};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
 
-use crate::api::Peer;
+use self::line::ends;
+use crate::api::{Attention, Peer};
 use crate::shutdown::Tasks;
 
 /// Pause after an error of `accept` that is the machine's (no file descriptor left), so that it is not
@@ -70,7 +74,7 @@ impl Listener {
             + Sync
             + 'static,
         S::Future: Send,
-        B: Body + Send + 'static,
+        B: Body + Default + Send + 'static,
         B::Data: Send,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
@@ -130,7 +134,7 @@ where
         + Sync
         + 'static,
     S::Future: Send,
-    B: Body + Send + 'static,
+    B: Body + Default + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
@@ -167,16 +171,22 @@ where
         }
         let first_request = CancellationToken::new();
         let seen = first_request.clone();
-        let service = self
-            .service
-            .map_request(move |mut request: Request<Incoming>| {
-                seen.cancel();
-                request.extensions_mut().insert(Peer(peer));
-                request
-            });
+        let attention = Attention::default();
+        let (stream, mut line) = ends(stream, attention.clone());
+        let (service, headers_max) = (self.service, self.bounds.headers_max);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            seen.cancel();
+            let extensions = request.extensions_mut();
+            extensions.insert(Peer(peer));
+            extensions.insert(attention.clone());
+            match request.headers().len() > headers_max {
+                // Of HTTP/1 hyper has refused these already.
+                true => Either::Left(ready(Ok(too_many_headers()))),
+                false => Either::Right(service.clone().oneshot(request)),
+            }
+        });
         let builder = builder(&self.bounds, &self.tasks);
-        let connection =
-            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         let too_late = async {
             let wait =
@@ -186,13 +196,21 @@ where
             }
         };
         tokio::pin!(too_late);
+        let left = line.left();
+        tokio::pin!(left);
         let mut closing = false;
         loop {
             tokio::select! {
+                // In this order: what the connection does decides what the line is watched for.
+                biased;
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "a connection ended early");
                     }
+                    return;
+                }
+                () = left.as_mut() => {
+                    tracing::debug!("a client left in the middle of a call");
                     return;
                 }
                 () = too_late.as_mut() => {
@@ -245,6 +263,12 @@ fn is_the_clients(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::ConnectionRefused
     )
+}
+
+fn too_many_headers<B: Default>() -> Response<B> {
+    let mut response = Response::new(B::default());
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response
 }
 
 fn builder(bounds: &Bounds, tasks: &Tasks) -> auto::Builder<OnTasks> {

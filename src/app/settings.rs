@@ -24,6 +24,7 @@ pub(super) fn runtime(config: &Config) -> runtime::Options {
     runtime::Options {
         code_dir: config.data_dir.join(CODE_DIR),
         guests_max: limits.guests_max,
+        slots: runtime::Slots::Pool,
         loaded_bytes_max: limits.loaded_code_bytes_max,
         compile_queue_max: limits.compile_queue_max,
         compile_timeout_s: limits.compile_timeout_s,

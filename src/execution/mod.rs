@@ -19,6 +19,7 @@ mod table;
 pub use attempt::{Attempt, Outcome, Ran, Streamed};
 pub use backoff::retry_delay_ms;
 pub use event::{ClaimWhen, Completion, Event, Policy, Rejected, Verdict};
+pub use reason::CALLER_GONE;
 pub use step::{Effects, Requeued, Stepped, step};
 
 use crate::model::{Failure, Fence, Timestamp};

@@ -117,10 +117,13 @@ pub(super) fn queue_timeout(limit_ms: u64) -> Failure {
     )
 }
 
+/// The code of an execution whose caller went away.
+pub const CALLER_GONE: &str = "CALLER_GONE";
+
 /// The synchronous caller went away.
 pub(super) fn caller_gone(execution: &Execution) -> Failure {
     Failure::new(
-        "CALLER_GONE",
+        CALLER_GONE,
         format!(
             "the caller hung up {}: send an Idempotency-Key, or enqueue the call, to have it go on without you",
             moment(execution)

@@ -76,6 +76,9 @@ impl fmt::Display for VersionNumber {
 pub struct ExecutionId(Uuid);
 
 impl ExecutionId {
+    /// Length of an id's text, in bytes.
+    pub const TEXT_BYTES: usize = 36;
+
     /// A new id of the system's randomness. A plane asks its [`Dice`](super::Dice) instead.
     pub fn new(now: Timestamp) -> Self {
         super::Dice::system().execution_id(now)
@@ -97,9 +100,14 @@ impl ExecutionId {
         Self(Uuid::from_bytes(bytes))
     }
 
+    /// The id's text, written into `room`.
+    pub fn text<'r>(&self, room: &'r mut [u8; Self::TEXT_BYTES]) -> &'r str {
+        self.0.hyphenated().encode_lower(room)
+    }
+
     /// The id written as text, if `text` is one (hyphenated, as Pelton prints it).
     pub fn parse(text: &str) -> Option<Self> {
-        (text.len() == 36)
+        (text.len() == Self::TEXT_BYTES)
             .then(|| Uuid::try_parse(text).ok())
             .flatten()
             .map(Self)

@@ -5,6 +5,7 @@
 mod dice;
 mod host;
 mod id;
+mod map;
 mod payload;
 mod reach;
 mod runtime_config;
@@ -17,6 +18,7 @@ pub use id::{
     Digest, ExecutionId, Fence, FunctionId, FunctionName, IdempotencyKey, InvalidDigest,
     InvalidFunctionName, InvalidIdempotencyKey, Timestamp, VersionNumber,
 };
+pub use map::{IdHasher, IdMap, IdSet};
 pub use payload::{ContentType, Encoding, Failure, Input, JSON, LogLine, LogStream, Logs, Output};
 pub use reach::{Host, HostPattern, InvalidHost, InvalidHostPattern, Origin, Scheme};
 pub use runtime_config::{

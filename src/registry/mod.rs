@@ -19,7 +19,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::clock::Clock;
 use crate::model::{
-    Code, Digest, FunctionId, FunctionName, FunctionSettings, HostName, SecretName, Spec,
+    Code, Digest, FunctionId, FunctionName, FunctionSettings, HostName, IdMap, SecretName, Spec,
     Timestamp, Version, VersionNumber,
 };
 use crate::secrets::{self, Vault};
@@ -177,7 +177,7 @@ struct Inner {
 #[derive(Default)]
 struct Table {
     by_name: HashMap<FunctionName, Arc<Function>>,
-    by_id: HashMap<FunctionId, Arc<Function>>,
+    by_id: IdMap<FunctionId, Arc<Function>>,
     by_host: HashMap<HostName, Arc<Function>>,
 }
 

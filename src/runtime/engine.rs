@@ -69,6 +69,16 @@ impl Flavor {
     }
 }
 
+/// Where guests find room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Slots {
+    /// In a pool that is reserved at start, each slot wiped between two guests.
+    #[default]
+    Pool,
+    /// In memory that is mapped for each guest: for tools like valgrind, under which a pool finds no room.
+    OnDemand,
+}
+
 /// How a slot is wiped between two guests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wipe {
@@ -117,6 +127,24 @@ pub struct NoPool(String);
 /// [`NoPool`] if there is no room for a single guest.
 pub(super) fn serving(flavor: Flavor, guests_max: u32) -> Result<(Engine, PoolReport), NoPool> {
     serving_with(flavor, guests_max, safest_fast_wipe())
+}
+
+/// An engine that makes room for each guest as it comes, and what stands for its pool's report. Slower, but
+/// it reserves little address space.
+///
+/// # Errors
+/// If the compiler does not support this machine.
+pub(super) fn on_demand(flavor: Flavor, guests_max: u32) -> wasmtime::Result<(Engine, PoolReport)> {
+    let report = PoolReport {
+        guests: guests_max,
+        slots: 0,
+        memories: 0,
+        reserved_bytes: 0,
+        wipe: Wipe::AllPages {
+            reason: "there is no pool",
+        },
+    };
+    Ok((Engine::new(&base(flavor))?, report))
 }
 
 /// What the pool would come to on this machine right now. Reserves it for a moment.

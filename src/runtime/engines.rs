@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 use wasmtime::Engine;
 
-use super::engine::{self, Flavor, NoPool, PoolReport};
+use super::engine::{self, Flavor, NoPool, PoolReport, Slots};
 use super::epoch::Epochs;
 use super::host::Linkers;
 
@@ -32,6 +32,7 @@ pub(super) struct Engines {
     with_async: Mutex<Option<Arc<Unit>>>,
     epochs: Arc<Epochs>,
     guests_max: u32,
+    slots: Slots,
 }
 
 /// Why an engine cannot be had.
@@ -57,8 +58,8 @@ impl Engines {
     ///
     /// # Errors
     /// [`NoEngine`].
-    pub(super) fn open(guests_max: u32) -> Result<Self, NoEngine> {
-        let plain = Unit::open(Flavor::Plain, guests_max)?;
+    pub(super) fn open(guests_max: u32, slots: Slots) -> Result<Self, NoEngine> {
+        let plain = Unit::open(Flavor::Plain, guests_max, slots)?;
         let epochs = Epochs::start(&plain.engine);
         let epochs = epochs.map_err(|error| NoEngine::Setup(error.to_string()))?;
         Ok(Self {
@@ -66,6 +67,7 @@ impl Engines {
             with_async: Mutex::new(None),
             epochs: Arc::new(epochs),
             guests_max,
+            slots,
         })
     }
 
@@ -102,7 +104,7 @@ impl Engines {
         }
         // No more than run in all: what the machine had no room for once need not be tried again.
         let guests_max = self.guests_max.min(self.plain.report.guests);
-        let unit = Arc::new(Unit::open(flavor, guests_max)?);
+        let unit = Arc::new(Unit::open(flavor, guests_max, self.slots)?);
         self.epochs.add(&unit.engine);
         *made = Some(Arc::clone(&unit));
         Ok(unit)
@@ -110,8 +112,11 @@ impl Engines {
 }
 
 impl Unit {
-    fn open(flavor: Flavor, guests_max: u32) -> Result<Self, NoEngine> {
-        let (engine, report) = engine::serving(flavor, guests_max)?;
+    fn open(flavor: Flavor, guests_max: u32, slots: Slots) -> Result<Self, NoEngine> {
+        let (engine, report) = match slots {
+            Slots::Pool => engine::serving(flavor, guests_max)?,
+            Slots::OnDemand => engine::on_demand(flavor, guests_max)?,
+        };
         let guests = usize::try_from(report.guests).unwrap_or(Semaphore::MAX_PERMITS);
         Ok(Self {
             linkers: Linkers::new(&engine, flavor)?,
@@ -128,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_async_engine_is_made_when_it_is_asked_for_and_once() {
-        let engines = Engines::open(2).unwrap();
+        let engines = Engines::open(2, Slots::Pool).unwrap();
         assert!(engines.with_async().is_none());
         let first = engines.unit(Flavor::Async).unwrap();
         assert!(first.report.guests <= engines.plain().report.guests);

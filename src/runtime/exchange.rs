@@ -9,7 +9,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -211,14 +211,25 @@ impl Answer {
     }
 }
 
-/// Counts the bytes received of a request's body.
+/// What was received of a request's body.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Received(Arc<AtomicU64>);
+pub(super) struct Received(Arc<Inbox>);
+
+#[derive(Debug, Default)]
+struct Inbox {
+    bytes: AtomicU64,
+    is_broken: AtomicBool,
+}
 
 impl Received {
     /// So many until now.
     pub(super) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the rest will not come.
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.is_broken.load(Ordering::Relaxed)
     }
 }
 
@@ -246,11 +257,14 @@ where
             Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 let bytes = u64::try_from(bytes).unwrap_or(0);
-                self.received.0.fetch_add(bytes, Ordering::Relaxed);
+                self.received.0.bytes.fetch_add(bytes, Ordering::Relaxed);
                 Some(Ok(frame))
             }
             // Whatever it was, the guest is told what it can understand: the rest will not come.
-            Some(Err(_)) => Some(Err(Error::ConnectionTerminated)),
+            Some(Err(_)) => {
+                self.received.0.is_broken.store(true, Ordering::Relaxed);
+                Some(Err(Error::ConnectionTerminated))
+            }
             None => None,
         })
     }

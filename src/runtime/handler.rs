@@ -14,7 +14,7 @@ use super::output::Capture;
 use super::run::{Life, usize_of};
 use super::watch::Reins;
 use crate::execution::{Attempt, Outcome, Ran};
-use crate::model::Failure;
+use crate::model::{ExecutionId, Failure};
 
 /// The code of a failure whose guest gave it none.
 const NAMELESS: &str = "ERROR";
@@ -42,14 +42,15 @@ async fn call(
     store: &mut wasmtime::Store<Ctx>,
     attempt: &Attempt,
 ) -> wasmtime::Result<typed::Outcome> {
-    let id = attempt.execution_id.to_string();
+    let mut room = [0; ExecutionId::TEXT_BYTES];
+    let id = attempt.execution_id.text(&mut room);
     let metadata: Vec<(&str, &str)> = attempt
         .metadata
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
     let execution = typed::Execution {
-        id: &id,
+        id,
         function: attempt.function.as_str(),
         version: attempt.version.number.0,
         attempt: attempt.number,

@@ -39,7 +39,7 @@ mod worker;
 
 pub use child::ChildCompiler;
 pub use compile::{Compiled, Compiler, InProcessCompiler};
-pub use engine::{Flavor, NoPool, PoolReport, PoolUse, Wipe, probe};
+pub use engine::{Flavor, NoPool, PoolReport, PoolUse, Slots, Wipe, probe};
 pub use exchange::{Answer, Ending, Exchange, Teller};
 pub use kept::{CodeFolder, Kept, KeyState};
 pub use times::{COMPILATION_MS_BUCKETS, CompilationTimes};
@@ -75,6 +75,8 @@ pub struct Options {
     pub code_dir: PathBuf,
     /// Guests that run at once in the whole process, at most. The pool has slots for a few more.
     pub guests_max: u32,
+    /// Where guests find room.
+    pub slots: Slots,
     /// Loaded code kept in memory, in bytes of compiled code (an LRU; the disk keeps the rest).
     pub loaded_bytes_max: u64,
     /// Uploads that wait for the compiler, at most; one more is refused as busy.
@@ -93,6 +95,7 @@ impl Options {
         Self {
             code_dir: code_dir.into(),
             guests_max: 256,
+            slots: Slots::Pool,
             loaded_bytes_max: 512 * 1024 * 1024,
             compile_queue_max: 16,
             compile_timeout_s: 120,
@@ -218,7 +221,7 @@ impl Runtime {
     /// # Errors
     /// [`OpenError`].
     pub fn open(options: &Options, compiler: Arc<dyn Compiler>) -> Result<Self, OpenError> {
-        let engines = Engines::open(options.guests_max)?;
+        let engines = Engines::open(options.guests_max, options.slots)?;
         let keys = EngineKeys::of(engine::compiling);
         let keys = keys.map_err(|error| OpenError::Setup(format!("{error:#}")))?;
         let cache = Cache::open(&options.code_dir, keys).map_err(|cause| OpenError::Folder {

@@ -46,6 +46,7 @@ fn options(folder: &tempfile::TempDir) -> Options {
     Options {
         code_dir: folder.path().join("code"),
         guests_max: 4,
+        slots: super::Slots::Pool,
         loaded_bytes_max: 64 << 20,
         compile_queue_max: 4,
         compile_timeout_s: 60,

@@ -217,7 +217,6 @@ impl State {
             known.runs.begin(now);
         }
         self.queues.claim(function, item, fence);
-        self.gauges(function);
     }
 
     /// Frees a claim's slot, and remembers how long it was held.
@@ -230,7 +229,6 @@ impl State {
         if let Some(known) = self.functions.get_mut(&function) {
             known.runs.end(began, release.held, now);
         }
-        self.gauges(function);
     }
 }
 
@@ -258,11 +256,10 @@ impl Scheduler {
     /// Whether there is room for a new execution and, where somebody waits, in time.
     pub(super) fn check_entry(
         &self,
-        state: &mut State,
+        state: &State,
         function: &Function,
         entry: Entry,
     ) -> Result<(), CallError> {
-        self.ensure_function(state, function)?;
         let Err((crowded, wait)) = self.judge_entry(state, function, entry) else {
             return Ok(());
         };

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::admission::{Entry, QueueLimit, RunTimes};
 use super::decide::store_panicked;
+use super::dispatch::Claimed;
 use super::queue::{Bounds, Lane};
 use super::rate::Limiter;
 use super::state::{FunctionState, Home, Live, Settling, State};
@@ -49,7 +50,8 @@ impl Scheduler {
     /// # Errors
     /// See [`CallError`].
     pub async fn enqueue(&self, call: Call) -> Result<Enqueued, CallError> {
-        let function = self.admit(&call)?;
+        let function = self.look_up(&call)?;
+        self.admit(&mut self.lock(), &function)?;
         let scheduler = self.clone();
         self.detached(async move {
             let body_hash = call.key.as_ref().map(|(_, hash)| *hash);
@@ -74,10 +76,11 @@ impl Scheduler {
     /// # Errors
     /// See [`CallError`]. A function's failure and a timeout are results, not errors.
     pub async fn invoke(&self, call: Call) -> Result<Invoked, CallError> {
-        let function = self.admit(&call)?;
+        let function = self.look_up(&call)?;
         let spec = &function.active.spec;
         let wait = call.wait.unwrap_or(Duration::from_millis(spec.timeout_ms));
         if call.key.is_some() {
+            self.admit(&mut self.lock(), &function)?;
             return self.invoke_with_key(function, call, wait).await;
         }
         let now = self.inner.clock.now();
@@ -87,11 +90,14 @@ impl Scheduler {
         let mut live = new_live(&function, call, id, now, Home::Memory);
         live.waiters.push(waiter);
         live.caller_until = Some(until);
-        let queue_limit = self.start_in_memory(&function, live, (wait, until))?;
+        let (own, queue_limit) = self.start_in_memory(&function, live, (wait, until))?;
         let mut gone = CallerGuard {
             scheduler: self,
             id: Some(id),
         };
+        if let Some(claimed) = own {
+            self.dispatch_here(claimed).await;
+        }
         let result = &mut result;
         let execution = match queue_limit {
             None => self.wait_or_expire(id, result, until).await,
@@ -107,17 +113,19 @@ impl Scheduler {
         })
     }
 
-    /// Queues an execution that lives in memory.
+    /// Admits an execution that lives in memory and queues it. Hands its claim back if it is claimed at once, for
+    /// its caller to dispatch.
     pub(super) fn start_in_memory(
         &self,
         function: &Arc<Function>,
         live: Live,
         (wait, until): (Duration, Instant),
-    ) -> Result<Option<QueueLimit>, CallError> {
+    ) -> Result<(Option<Claimed>, Option<QueueLimit>), CallError> {
         let (id, now) = (live.id, live.execution.created_at);
-        let (queue_limit, claims) = {
+        let (queue_limit, mut claims) = {
             let mut state = self.lock();
-            self.check_entry(&mut state, function, Entry::Caller(wait))?;
+            self.admit(&mut state, function)?;
+            self.check_entry(&state, function, Entry::Caller(wait))?;
             if let Some(function) = state.functions.get(&function.id) {
                 function.metrics.enqueued();
                 function.metrics.sync_queue().admitted();
@@ -127,8 +135,10 @@ impl Scheduler {
             let claims = self.claim_ready(&mut state);
             (self.queue_limit(&state, until), claims)
         };
+        let own = claims.iter().position(|claimed| claimed.is_guest_of(id));
+        let own = own.map(|at| claims.swap_remove(at));
         self.spawn_dispatches(claims);
-        Ok(queue_limit)
+        Ok((own, queue_limit))
     }
 
     async fn invoke_with_key(
@@ -185,22 +195,18 @@ impl Scheduler {
         }
     }
 
-    /// Looks the function up and asks the rates. Replays count too: a caller that repeats itself is load.
-    fn admit(&self, call: &Call) -> Result<Arc<Function>, CallError> {
+    fn look_up(&self, call: &Call) -> Result<Arc<Function>, CallError> {
         let found = self.inner.registry.get(&call.function);
-        let function = found.ok_or_else(|| CallError::UnknownFunction(call.function.clone()))?;
-        self.admit_found(&function)?;
-        Ok(function)
+        found.ok_or_else(|| CallError::UnknownFunction(call.function.clone()))
     }
 
-    /// Asks the rate of a function that was looked up.
-    pub(super) fn admit_found(&self, function: &Function) -> Result<(), CallError> {
-        let mut state = self.lock();
-        self.ensure_function(&mut state, function)?;
+    /// Makes sure of the function and asks the rates. Replays count too: a caller that repeats itself is load.
+    pub(super) fn admit(&self, state: &mut State, function: &Function) -> Result<(), CallError> {
+        self.ensure_function(state, function)?;
         // It may have seen raised bounds before whoever raised them says so.
-        let claims = self.claim_ready(&mut state);
+        let claims = self.claim_ready(state);
         self.spawn_dispatches(claims);
-        self.check_rates(&state, function)
+        self.check_rates(state, function)
     }
 
     /// Makes the scheduler's side of a function, with its present settings.
@@ -217,6 +223,11 @@ impl Scheduler {
         let Some(present) = self.inner.registry.get_by_id(function.id) else {
             return Err(CallError::UnknownFunction(function.name.clone()));
         };
+        if let Some(known) = state.functions.get(&function.id)
+            && Arc::ptr_eq(&known.present, &present)
+        {
+            return Ok(());
+        }
         let settings = &present.settings;
         let bounds = Bounds {
             concurrency: settings.concurrency,
@@ -230,9 +241,11 @@ impl Scheduler {
                 metrics: self.inner.metrics.function(&function.name),
                 limiter: Limiter::new(settings),
                 runs: RunTimes::default(),
+                present: Arc::clone(&present),
             });
         known.limiter.update(settings);
         known.metrics.set_concurrency(settings.concurrency);
+        known.present = present;
         Ok(())
     }
 
@@ -281,7 +294,9 @@ impl Scheduler {
         };
         {
             let mut state = self.lock();
-            self.check_entry(&mut state, function, entry)?;
+            // It may have been deleted since it was looked up.
+            self.ensure_function(&mut state, function)?;
+            self.check_entry(&state, function, entry)?;
             state.queues.reserve(function.id, entry.lane());
             state.insert(live);
         }

@@ -176,14 +176,7 @@ impl Scheduler {
                 }
             }
             Home::Durable => {
-                let guard = match live.execution.state {
-                    ExecutionState::Running { fence } => Guard::Claim(fence),
-                    ExecutionState::Queued { .. }
-                    | ExecutionState::Success
-                    | ExecutionState::Error(_)
-                    | ExecutionState::Timeout(_)
-                    | ExecutionState::Cancelled(_) => Guard::Live,
-                };
+                let guard = guard_of(&live.execution.state);
                 live.settling = Settling::Deciding(Vec::new());
                 // Out of its queue while the decision settles, so that nobody claims it meanwhile.
                 if let Some(place) = live.place.take() {
@@ -359,6 +352,18 @@ impl Scheduler {
             claims.extend(self.claim_locked(state, id, crate::execution::ClaimWhen::Due));
         }
         claims
+    }
+}
+
+/// What must be true of the row of an execution in this state, for a decision about it to be written.
+fn guard_of(state: &ExecutionState) -> Guard {
+    match state {
+        ExecutionState::Running { fence } => Guard::Claim(*fence),
+        ExecutionState::Queued { .. }
+        | ExecutionState::Success
+        | ExecutionState::Error(_)
+        | ExecutionState::Timeout(_)
+        | ExecutionState::Cancelled(_) => Guard::Live,
     }
 }
 

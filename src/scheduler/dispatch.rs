@@ -3,19 +3,25 @@
 //! **Invariant:** a claim's slot is released exactly once and its execution never stays `running`, whatever
 //! happens in between: an answer, a panic, a stop.
 
+mod guard;
+
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::poll_immediate;
+use guard::DispatchGuard;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::decide::Release;
-use super::decide::{Change, Decided};
+use super::decide::{Change, Decided, Release};
 use super::output::classify;
-use super::queue::Lane;
+use super::queue::{Class, Lane};
+use super::runner::class_of;
 use super::state::{ClaimLog, Home, Removed, Run, Settling, State};
 use super::{CallError, Finalized, Scheduler};
 use crate::execution::{
@@ -65,6 +71,11 @@ enum ClaimKind {
 }
 
 impl Claimed {
+    /// Whether it is a guest's run for this execution.
+    pub(super) fn is_guest_of(&self, id: ExecutionId) -> bool {
+        self.id == id && self.kind == ClaimKind::Run && class_of(&self.version.code) == Class::Guest
+    }
+
     /// Counts its beginning, after it waited for so long.
     fn count(&self, lane: Lane, waited: Duration) {
         let Some(metrics) = &self.metrics else {
@@ -210,19 +221,28 @@ impl Scheduler {
 
     /// Spawns one dispatch.
     pub(super) fn spawn_dispatch(&self, claimed: Claimed) -> JoinHandle<Finalized> {
+        self.inner.tasks.spawn(self.dispatching(claimed))
+    }
+
+    /// Dispatches as far as it goes without waiting, in the task of the caller that waits for it: most guests
+    /// wait for nothing, and then no task has to be made and woken. What does wait goes on in a task of its
+    /// own, so that it never depends on whether its caller asks again.
+    pub(super) async fn dispatch_here(&self, claimed: Claimed) {
+        let mut dispatch = self.dispatching(claimed);
+        if poll_immediate(&mut dispatch).await.is_none() {
+            drop(self.inner.tasks.spawn(dispatch));
+        }
+    }
+
+    /// One allocation now: a task is copied several times while it is made, and this future is large.
+    fn dispatching(&self, claimed: Claimed) -> Dispatching {
         let scheduler = self.clone();
-        self.inner
-            .tasks
-            .spawn(async move { scheduler.dispatch(claimed).await })
+        Box::pin(async move { scheduler.dispatch(claimed).await })
     }
 
     async fn dispatch(&self, mut claimed: Claimed) -> Finalized {
         if claimed.kind == ClaimKind::AgeOut {
-            let decided = self.decide(claimed.id, Change::of(Event::AgeOut)).await;
-            if let Ok(Decided::Rejected(_)) = decided {
-                self.put_back(claimed.id);
-            }
-            return self.finalized(claimed.id, decided).await;
+            return Box::pin(self.age_out(claimed.id)).await;
         }
         let mut guard = DispatchGuard {
             scheduler: self.clone(),
@@ -242,6 +262,14 @@ impl Scheduler {
         let finalized = self.finalize_dispatch(&claimed, ran).await;
         guard.claim = None;
         finalized
+    }
+
+    async fn age_out(&self, id: ExecutionId) -> Finalized {
+        let decided = self.decide(id, Change::of(Event::AgeOut)).await;
+        if let Ok(Decided::Rejected(_)) = decided {
+            self.put_back(id);
+        }
+        self.finalized(id, decided).await
     }
 
     /// Queues what left its queue and was not claimed after all (the wall clock was set back in between).
@@ -375,7 +403,7 @@ impl Scheduler {
                 fence: claimed.fence,
                 cause: format!("its outcome could not be recorded: {why}"),
             };
-            decided = self.insist(claimed.id, Change::of(event)).await;
+            decided = Box::pin(self.insist(claimed.id, Change::of(event))).await;
         }
         self.finalized(claimed.id, decided).await
     }
@@ -394,6 +422,12 @@ impl Scheduler {
                 fence: claimed.fence,
                 cause: "the attempt was interrupted though nobody asked for it".to_owned(),
             };
+        }
+        if *outcome == Outcome::Interrupted
+            && matches!(claimed.caller, Speaks::Directly(_))
+            && self.is_caller_gone(claimed.id)
+        {
+            return Event::CallerGone;
         }
         // There is no later for a caller who listens now.
         if let (Outcome::Requeue(_), Speaks::Directly(_)) = (outcome, &claimed.caller) {
@@ -422,7 +456,7 @@ impl Scheduler {
         let status = match status {
             Some(status) => status,
             // It ended another way meanwhile: say how.
-            None => match self.execution(id).await {
+            None => match Box::pin(self.execution(id)).await {
                 Ok(Some(record)) => record.execution.status(),
                 // Nobody knows it any more: it lived in memory, and a stop has let it go.
                 Ok(None) => Status::Cancelled,
@@ -436,39 +470,8 @@ impl Scheduler {
     }
 }
 
-/// Sees a dispatch through that ended without an answer: its slot is freed and a fault recorded.
-struct DispatchGuard {
-    scheduler: Scheduler,
-    id: ExecutionId,
-    claim: Option<(Fence, Instant)>,
-}
-
-impl Drop for DispatchGuard {
-    fn drop(&mut self) {
-        let Some((fence, began)) = self.claim.take() else {
-            return;
-        };
-        let (scheduler, id) = (self.scheduler.clone(), self.id);
-        // A runtime that is going away takes no tasks; the next start finds the logged claim.
-        if tokio::runtime::Handle::try_current().is_err() {
-            return;
-        }
-        drop(self.scheduler.inner.tasks.spawn(async move {
-            let cause = "the dispatch ended without an answer".to_owned();
-            let change = Change {
-                release: Some(Release {
-                    fence,
-                    began,
-                    held: None,
-                }),
-                ..Change::of(Event::Fault { fence, cause })
-            };
-            if let Err(error) = scheduler.insist(id, change).await {
-                tracing::error!(execution.id = %id, %error, "a fault could not be recorded");
-            }
-        }));
-    }
-}
+/// A dispatch on its way.
+type Dispatching = Pin<Box<dyn Future<Output = Finalized> + Send>>;
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

@@ -77,6 +77,13 @@ impl Scheduler {
             }),
         };
         scheduler.announce_runtime_config();
+        // Worked out when somebody reads them: they change several times with each execution.
+        let watched = Arc::downgrade(&scheduler.inner);
+        scheduler.inner.metrics.sample_with(move |_| {
+            if let Some(inner) = watched.upgrade() {
+                Self { inner }.lock().gauges();
+            }
+        });
         let found = scheduler.recover().await?;
         if found > 0 {
             scheduler.spawn_ramp();

@@ -104,7 +104,8 @@ impl Scheduler {
         T: Send + 'static,
         F: Future<Output = Result<T, CallError>> + Send + 'static,
     {
-        match self.inner.tasks.spawn(task).await {
+        // In one allocation: a task is copied several times while it is made.
+        match self.inner.tasks.spawn(Box::pin(task)).await {
             Ok(result) => result,
             Err(_) => Err(CallError::Store(store::Error::Failed(
                 "an internal task ended unexpectedly".into(),

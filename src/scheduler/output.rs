@@ -3,8 +3,8 @@
 //! **Invariant:** an output marked JSON parses as JSON; nothing is re-encoded, only classified.
 
 use bytes::Bytes;
-use serde::de::IgnoredAny;
 
+use crate::json;
 use crate::model::{ContentType, Encoding, Output};
 
 /// Classifies an output by its stated type; without one (commands): JSON if it parses, else UTF-8 text,
@@ -26,37 +26,10 @@ pub fn classify(content_type: Option<ContentType>, body: Bytes) -> Output {
 
 /// Deepest nesting that is passed on as JSON: readers with a bound (serde_json's is 128) must be able to
 /// read the answer that an output stands in.
-const JSON_DEPTH_MAX: usize = 100;
+const JSON_DEPTH_MAX: u32 = 100;
 
 fn is_json(body: &[u8]) -> bool {
-    // What has few brackets in all is not deep: counting them is cheaper than following the nesting.
-    let brackets = body
-        .iter()
-        .filter(|byte| matches!(byte, b'[' | b'{'))
-        .count();
-    (brackets <= JSON_DEPTH_MAX || depth_of(body) <= JSON_DEPTH_MAX)
-        // The parser passes over strings whose bytes are no text; readers of the answer do not.
-        && std::str::from_utf8(body).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
-}
-
-/// The deepest nesting of arrays and objects, strings passed over.
-fn depth_of(body: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for &byte in body {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
+    json::is_json(body, JSON_DEPTH_MAX)
 }
 
 fn text_or_base64(body: &[u8]) -> Encoding {
@@ -83,6 +56,7 @@ mod tests {
         check(Some("application/json"), br#"{"a": 1}"#, Encoding::Json);
         check(Some("application/json"), b"{broken", Encoding::Text);
         check(Some("application/json"), b"\xff", Encoding::Base64);
+        check(Some("application/json"), b"\"\xff\"", Encoding::Base64);
         check(Some("text/csv"), b"1,2", Encoding::Text);
         check(Some("text/plain"), b"\xff", Encoding::Base64);
         check(Some("image/png"), b"text in disguise", Encoding::Base64);
@@ -106,7 +80,10 @@ mod tests {
 
     #[test]
     fn nesting_without_end_is_no_json() {
-        let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+        let nested = |depth: u32| {
+            let depth = usize::try_from(depth).unwrap();
+            "[".repeat(depth) + &"]".repeat(depth)
+        };
         let encoding = |text: String| classify(None, Bytes::from(text)).encoding;
         assert_eq!(encoding(nested(100_000)), Encoding::Text);
         assert_eq!(encoding(nested(JSON_DEPTH_MAX + 1)), Encoding::Text);

@@ -10,14 +10,14 @@
 mod gate;
 mod lanes;
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use gate::{Gate, Turns as WhoseTurn};
 pub(super) use gate::{PlaneBounds, RAMP_STEPS};
 use lanes::Lanes;
 pub(super) use lanes::{Item, Lane};
 
-use crate::model::{ExecutionId, Fence, FunctionId, Timestamp};
+use crate::model::{ExecutionId, Fence, FunctionId, IdMap, IdSet, Timestamp};
 
 /// What kind of place an attempt takes; each kind has a bound for the whole plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,7 +61,7 @@ pub(super) struct Bounds {
 struct Queue {
     bounds: Bounds,
     lanes: Lanes,
-    claims: HashSet<Fence>,
+    claims: IdSet<Fence>,
     ring: Option<Class>,
 }
 
@@ -89,7 +89,7 @@ pub(super) enum Taken {
 /// All queues of a plane.
 #[derive(Debug)]
 pub(super) struct Queues {
-    functions: HashMap<FunctionId, Queue>,
+    functions: IdMap<FunctionId, Queue>,
     rings: [VecDeque<FunctionId>; 2],
     gate: Gate,
     due: BTreeSet<(Timestamp, u64, FunctionId)>,
@@ -117,7 +117,7 @@ impl Queues {
     /// Empty queues of a plane with these bounds.
     pub(super) fn new(bounds: PlaneBounds) -> Self {
         Self {
-            functions: HashMap::new(),
+            functions: IdMap::default(),
             rings: Default::default(),
             gate: Gate::new(bounds),
             due: BTreeSet::new(),
@@ -155,7 +155,7 @@ impl Queues {
         let queue = self.functions.entry(function).or_insert_with(|| Queue {
             bounds,
             lanes: Lanes::default(),
-            claims: HashSet::new(),
+            claims: IdSet::default(),
             ring: None,
         });
         if queue.bounds != bounds {

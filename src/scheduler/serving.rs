@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::admission::QueueLimit;
+use super::decide::Change;
 use super::state::{Direct, Home};
+use super::waits::{CUT_RUN_ENDS_WITHIN, Coming};
 use super::{Call, CallError, Scheduler};
+use crate::execution::Event;
 use crate::model::ExecutionId;
 use crate::registry::Function;
 use crate::runtime::Exchange;
@@ -28,7 +32,7 @@ pub struct Serving {
     /// Until when it may wait in its queue, if that comes first.
     queue_limit: Option<QueueLimit>,
     /// Taken when there is nothing to wait for any more.
-    result: Option<oneshot::Receiver<Arc<ExecutionRecord>>>,
+    result: Option<Coming>,
 }
 
 impl Scheduler {
@@ -43,7 +47,6 @@ impl Scheduler {
         call: Call,
         exchange: Exchange,
     ) -> Result<Serving, CallError> {
-        self.admit_found(function)?;
         let timeout = Duration::from_millis(function.active.spec.timeout_ms);
         let wait = call.wait.unwrap_or(timeout);
         let until = Instant::now() + wait;
@@ -55,9 +58,13 @@ impl Scheduler {
         live.caller_until = Some(until);
         live.direct = Some(Direct {
             exchange: Some(exchange),
+            is_gone: false,
             output_bytes: None,
         });
-        let queue_limit = self.start_in_memory(function, live, (wait, until))?;
+        let (own, queue_limit) = self.start_in_memory(function, live, (wait, until))?;
+        if let Some(claimed) = own {
+            drop(self.spawn_dispatch(claimed));
+        }
         Ok(Serving {
             scheduler: self.clone(),
             function: Arc::clone(function),
@@ -109,7 +116,48 @@ impl Drop for Serving {
         if let Some(mut result) = self.result.take()
             && result.try_recv().is_err()
         {
-            self.scheduler.caller_gone(self.id);
+            self.scheduler.direct_caller_gone(self.id, result);
         }
+    }
+}
+
+impl Scheduler {
+    /// The caller who spoke with a function has hung up. A run is stopped first and waited for a little, so that
+    /// what it wrote and how much went past is recorded.
+    fn direct_caller_gone(&self, id: ExecutionId, result: Coming) {
+        let scheduler = self.clone();
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        drop(self.inner.tasks.spawn(async move {
+            if let Some(stop) = scheduler.mark_gone(id) {
+                stop.cancel();
+                if tokio::time::timeout(CUT_RUN_ENDS_WITHIN, result)
+                    .await
+                    .is_ok()
+                {
+                    return;
+                }
+            }
+            // It lives in memory, so nothing can fail but finding it ended already.
+            let _ = scheduler.decide(id, Change::of(Event::CallerGone)).await;
+        }));
+    }
+
+    /// Notes that the caller has gone; how to stop the run, if there is one.
+    fn mark_gone(&self, id: ExecutionId) -> Option<CancellationToken> {
+        let mut state = self.lock();
+        let live = state.live.get_mut(&id)?;
+        if let Some(direct) = &mut live.direct {
+            direct.is_gone = true;
+        }
+        live.run.as_ref().map(|run| run.stop.clone())
+    }
+
+    /// Whether a run was stopped because the caller who spoke with the function has gone.
+    pub(super) fn is_caller_gone(&self, id: ExecutionId) -> bool {
+        let state = self.lock();
+        let direct = state.live.get(&id).and_then(|live| live.direct.as_ref());
+        direct.is_some_and(|direct| direct.is_gone)
     }
 }

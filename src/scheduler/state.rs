@@ -3,7 +3,6 @@
 //! **Invariant:** methods here run under the lock and never wait; what has to happen outside (waking
 //! waiters, spawning dispatches, writing) is handed back as a value.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -19,8 +18,11 @@ use super::runner::class_of;
 use crate::execution::{
     Execution, Policy, Requeued, State as ExecutionState, Status, Stepped, Streamed,
 };
-use crate::model::{ExecutionId, Fence, FunctionId, FunctionName, Output, Timestamp, Version};
+use crate::model::{
+    ExecutionId, Fence, FunctionId, FunctionName, IdMap, IdSet, Output, Timestamp, Version,
+};
 use crate::observe::FunctionMetrics;
+use crate::registry::Function;
 use crate::runtime::Exchange;
 use crate::store::{EndedExecution, ExecutionRecord, Request};
 
@@ -71,6 +73,8 @@ pub(super) struct Run {
 pub(super) struct Direct {
     /// Taken by the one attempt that there is.
     pub(super) exchange: Option<Exchange>,
+    /// Its caller has hung up, and the run is being stopped for it.
+    pub(super) is_gone: bool,
     /// Bytes that the function sent past us.
     pub(super) output_bytes: Option<u64>,
 }
@@ -255,16 +259,18 @@ pub(super) struct FunctionState {
     pub(super) metrics: Arc<FunctionMetrics>,
     pub(super) limiter: Limiter,
     pub(super) runs: RunTimes,
+    /// The function whose settings act here.
+    pub(super) present: Arc<Function>,
 }
 
 /// The structure.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) live: HashMap<ExecutionId, Live>,
+    pub(super) live: IdMap<ExecutionId, Live>,
     /// Which of them no store has: lists look for these, behind however many others.
-    pub(super) in_memory: HashSet<ExecutionId>,
+    pub(super) in_memory: IdSet<ExecutionId>,
     pub(super) queues: Queues,
-    pub(super) functions: HashMap<FunctionId, FunctionState>,
+    pub(super) functions: IdMap<FunctionId, FunctionState>,
     pub(super) admission: Admission,
     pub(super) boot: u32,
     claims: u64,
@@ -283,10 +289,10 @@ impl State {
         queued_input_bytes_max: u64,
     ) -> Self {
         Self {
-            live: HashMap::new(),
-            in_memory: HashSet::new(),
+            live: IdMap::default(),
+            in_memory: IdSet::default(),
             queues,
-            functions: HashMap::new(),
+            functions: IdMap::default(),
             admission,
             boot,
             claims: 0,
@@ -336,7 +342,6 @@ impl State {
             self.queued_input_bytes = self.queued_input_bytes.saturating_sub(live.input_bytes);
         }
         self.committed(std::mem::take(&mut live.uncommitted_bytes));
-        self.gauges(live.function_id);
         Some(live)
     }
 
@@ -348,8 +353,6 @@ impl State {
         let item = live.item();
         live.place = self.queues.push(live.function_id, item, due, now);
         live.ready = Instant::now();
-        let function = live.function_id;
-        self.gauges(function);
     }
 
     /// Puts a queued execution back whose decision could not be recorded, so that it is not lost; a little
@@ -445,9 +448,9 @@ impl State {
         }
     }
 
-    /// Brings the gauges of a function up to date.
-    pub(super) fn gauges(&self, function: FunctionId) {
-        if let Some(state) = self.functions.get(&function) {
+    /// Brings the gauges of all functions up to date.
+    pub(super) fn gauges(&self) {
+        for (&function, state) in &self.functions {
             state.metrics.set_queue_depth(self.queues.waiting(function));
             state.metrics.set_in_flight(self.queues.running(function));
             let callers = self.queues.waiting_callers(function);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::poll_immediate;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
 use tokio::task::JoinHandle;
@@ -22,10 +23,10 @@ use crate::store::ExecutionRecord;
 
 /// How long a run may take to end once its caller's time is over. Its own limit is the same moment; guests
 /// and calls to services end a millisecond or two after it.
-const CUT_RUN_ENDS_WITHIN: Duration = Duration::from_millis(50);
+pub(super) const CUT_RUN_ENDS_WITHIN: Duration = Duration::from_millis(50);
 
 /// A result that is on its way.
-type Coming = oneshot::Receiver<Arc<ExecutionRecord>>;
+pub(super) type Coming = oneshot::Receiver<Arc<ExecutionRecord>>;
 
 /// What asking for a result came to.
 enum Subscribed {
@@ -47,6 +48,10 @@ impl Scheduler {
         until: Instant,
         limit: QueueLimit,
     ) -> Result<Arc<ExecutionRecord>, CallError> {
+        // See below: no timer is needed for a result that is there.
+        if let Some(ended) = poll_immediate(&mut *result).await {
+            return ended.map_err(|_| CallError::Stopping);
+        }
         if let Ok(ended) = tokio::time::timeout_at(limit.until, &mut *result).await {
             return ended.map_err(|_| CallError::Stopping);
         }
@@ -87,6 +92,10 @@ impl Scheduler {
         until: Instant,
         result: &mut Coming,
     ) -> Option<Result<Arc<ExecutionRecord>, RecvError>> {
+        // There already, nearly always: the caller itself has dispatched it. No timer is needed then.
+        if let Some(ended) = poll_immediate(&mut *result).await {
+            return Some(ended);
+        }
         if let Ok(ended) = tokio::time::timeout_at(until, &mut *result).await {
             return Some(ended);
         }
@@ -187,20 +196,14 @@ pub(super) struct CallerGuard<'a> {
 
 impl Drop for CallerGuard<'_> {
     fn drop(&mut self) {
-        if let Some(id) = self.id.take() {
-            self.scheduler.caller_gone(id);
-        }
-    }
-}
-
-impl Scheduler {
-    /// The caller of an execution that lives in memory has hung up.
-    pub(super) fn caller_gone(&self, id: ExecutionId) {
-        let scheduler = self.clone();
+        let Some(id) = self.id.take() else {
+            return;
+        };
+        let scheduler = self.scheduler.clone();
         if tokio::runtime::Handle::try_current().is_err() {
             return;
         }
-        drop(self.inner.tasks.spawn(async move {
+        drop(self.scheduler.inner.tasks.spawn(async move {
             // It lives in memory, so nothing can fail but finding it ended already.
             let _ = scheduler.decide(id, Change::of(Event::CallerGone)).await;
         }));

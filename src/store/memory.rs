@@ -280,7 +280,7 @@ impl Store for MemoryStore {
     async fn add_attempt(&self, id: ExecutionId, attempt: AttemptRecord) -> Result<Applied> {
         let mut tables = self.tables()?;
         let row = tables.rows.get_mut(&id);
-        let Some(row) = row.filter(|row| row.request.is_some()) else {
+        let Some(row) = row.filter(|row| row.keeps_attempts) else {
             return Ok(Applied::Stale);
         };
         if let Err(at) = row.run_under(attempt.fence) {

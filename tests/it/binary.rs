@@ -316,6 +316,7 @@ fn the_demo_tells_its_story_to_the_end() {
         "4. Retry",
         "attempt 2: retry WAREHOUSE_BUSY",
         "6. Drain",
+        "7. Web",
         "as it should",
     ] {
         assert!(

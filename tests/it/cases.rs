@@ -75,6 +75,42 @@ async fn static_site_refuses_what_is_posted() {
     assert_eq!(answer["error"]["code"], "METHOD_NOT_ALLOWED", "{answer}");
 }
 
+/// At its own address the site is mounted below a prefix, and its pages know.
+#[tokio::test]
+async fn static_site_is_a_web_server() {
+    let name = "static-site";
+    let site = World::new().background();
+    let world = site.function(name, guests::wasm(name)).await;
+    let ask = async |method: &'static str, path: &str, headers: &[(&str, &str)]| {
+        let path = format!("/fn/{name}{path}");
+        world.ask(method, &path, headers, "").await
+    };
+    for case in guests::cases(name) {
+        let (input, expected) = (&case["input"], &case["output"]);
+        let method = match input["method"].as_str().unwrap() {
+            "GET" => "GET",
+            "HEAD" => "HEAD",
+            "POST" => "POST",
+            other => panic!("{other}"),
+        };
+        let answer = ask(method, input["path"].as_str().unwrap(), &[]).await;
+        assert_eq!(answer.status, expected["status"], "{case}");
+        if let Some(content_type) = expected["contentType"].as_str() {
+            assert_eq!(answer.header("content-type"), content_type, "{case}");
+        }
+        let body = String::from_utf8_lossy(&answer.body);
+        if let Some(part) = expected["contains"].as_str() {
+            let part = part.replace("href=\"/\"", "href=\"/fn/static-site/\"");
+            assert!(body.contains(&part), "{case}: {body}");
+        }
+        assert!(method != "HEAD" || body.is_empty(), "{case}: {body}");
+    }
+    let page = ask("GET", "/parts", &[]).await;
+    let known = page.header("etag");
+    let again = ask("GET", "/parts", &[("if-none-match", known)]).await;
+    assert_eq!((again.status, again.body.len()), (304, 0));
+}
+
 #[tokio::test]
 async fn json_transform_groups() {
     let world = with("json-transform").await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pelton::model::Shape;
-use pelton::runtime::{ChildCompiler, Compiler, Options, Refused, Runtime, WORKER_COMMAND};
+use pelton::runtime::{ChildCompiler, Compiler, Options, Refused, Runtime, Slots, WORKER_COMMAND};
 
 const IDLE: &str = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
 
@@ -14,6 +14,7 @@ fn options(folder: &tempfile::TempDir) -> Options {
     Options {
         code_dir: folder.path().join("code"),
         guests_max: 2,
+        slots: Slots::Pool,
         loaded_bytes_max: 64 << 20,
         compile_queue_max: 2,
         compile_timeout_s: 60,

@@ -191,6 +191,27 @@ async fn a_function_that_gives_no_http_is_a_bad_gateway_and_the_cause_is_its_aut
 }
 
 #[tokio::test]
+async fn a_length_that_is_none_never_reaches_a_client() {
+    let world = both().await;
+    for name in BOTH {
+        for lengths in [
+            "h=content-length:x",
+            "h=content-length:1&h=content-length:2",
+        ] {
+            let answer = get(&world, &format!("/fn/{name}/with?{lengths}")).await;
+            assert_eq!(answer.status, 502, "{name}: {}", text(&answer));
+            let execution = execution_of(&world, &answer).await;
+            let code = execution["error"]["code"].as_str().unwrap();
+            // Their host calls know one of them, and trap this guest, which is sure of its body.
+            assert!(
+                ["CONTENT_LENGTH_INVALID", "BODY_TOO_SHORT", "TRAP"].contains(&code),
+                "{execution}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn limits_end_an_exchange() {
     let world = both().await;
     for name in BOTH {

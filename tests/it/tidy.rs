@@ -7,9 +7,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules under `src/` by layer: code imports from lower layers only.
-const LAYERS: [(&str, u8); 22] = [
+const LAYERS: [(&str, u8); 23] = [
     ("model", 0),
     ("clock", 0),
+    ("json", 0),
     ("folder", 0),
     ("answer", 1),
     ("execution", 1),

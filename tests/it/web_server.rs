@@ -1,148 +1,18 @@
 //! Functions over real connections: HTTP/1.1 and HTTP/2, bodies without end, clients that leave, heads that no
 //! server should take.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Full, StreamBody, combinators::BoxBody};
-use hyper::body::{Frame, Incoming};
-use hyper::client::conn::{http1, http2};
-use hyper::{Method, Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use pelton::app::{App, CompilerProgram};
-use pelton::config::{Config, Options};
-use serde_json::Value;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use hyper::{Method, Request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
-use crate::support::web_guests::{http02, http03};
+use crate::support::site::{
+    Site, empty, full, id_of, raw, read_until, request, running, sent, text,
+};
 use crate::support::world::within;
 
 const BOTH: [&str; 2] = ["http02", "http03"];
-
-type Body = BoxBody<Bytes, Infallible>;
-
-/// A plane with both versions of the function.
-struct Site {
-    app: App,
-    _folder: tempfile::TempDir,
-}
-
-impl Site {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let options = Options {
-            listen: "127.0.0.1:0".to_owned(),
-            management_listen: "127.0.0.1:0".to_owned(),
-            data_dir: folder.path().to_owned(),
-            ..Options::default()
-        };
-        let compiler = CompilerProgram::At(PathBuf::from(env!("CARGO_BIN_EXE_pelton")));
-        let app = App::start_with(Config::try_from(options).unwrap(), compiler);
-        let site = Self {
-            app: app.await.unwrap(),
-            _folder: folder,
-        };
-        for (name, wasm) in [("http02", http02()), ("http03", http03())] {
-            let request = request(Method::PUT, &format!("/v1/functions/{name}"))
-                .header("content-type", "application/wasm")
-                .body(full(wasm));
-            let response = site.once(request.unwrap()).await;
-            assert_eq!(response.status(), 201);
-        }
-        site
-    }
-
-    fn addr(&self) -> SocketAddr {
-        self.app.addr()
-    }
-
-    /// A connection that speaks HTTP/1.1.
-    async fn http1(&self) -> http1::SendRequest<Body> {
-        let stream = TcpStream::connect(self.addr()).await.unwrap();
-        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        sender
-    }
-
-    /// A connection that speaks HTTP/2 from its first byte.
-    async fn http2(&self) -> http2::SendRequest<Body> {
-        let stream = TcpStream::connect(self.addr()).await.unwrap();
-        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
-        let (sender, connection) = handshake.await.unwrap();
-        tokio::spawn(connection);
-        sender
-    }
-
-    /// The response on a connection of its own.
-    async fn once(&self, request: Request<Body>) -> Response<Incoming> {
-        let mut sender = self.http1().await;
-        within("a head", sender.send_request(request))
-            .await
-            .unwrap()
-    }
-
-    async fn execution(&self, id: &str) -> Value {
-        let request = request(Method::GET, &format!("/v1/executions/{id}")).body(empty());
-        let response = self.once(request.unwrap()).await;
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        serde_json::from_slice(&body).unwrap()
-    }
-
-    /// The execution once it has ended.
-    async fn ended(&self, id: &str) -> Value {
-        within("an end", async {
-            loop {
-                let execution = self.execution(id).await;
-                if !["queued", "running"].contains(&execution["status"].as_str().unwrap()) {
-                    return execution;
-                }
-            }
-        })
-        .await
-    }
-}
-
-fn request(method: Method, path: &str) -> hyper::http::request::Builder {
-    Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "localhost")
-}
-
-fn empty() -> Body {
-    Empty::new().boxed()
-}
-
-fn full(body: impl Into<Bytes>) -> Body {
-    Full::new(body.into()).boxed()
-}
-
-fn id_of<B>(response: &Response<B>) -> String {
-    response.headers()["x-execution-id"]
-        .to_str()
-        .unwrap()
-        .to_owned()
-}
-
-async fn text(response: Response<Incoming>) -> String {
-    let body = within("a body", response.into_body().collect())
-        .await
-        .unwrap();
-    String::from_utf8(body.to_bytes().to_vec()).unwrap()
-}
-
-/// Sends bytes as they are and reads until the other side closes.
-async fn raw(site: &Site, bytes: &[u8]) -> String {
-    let mut stream = TcpStream::connect(site.addr()).await.unwrap();
-    // Whoever refuses a long head may close before all of it is sent.
-    let _ = stream.write_all(bytes).await;
-    let mut answer = Vec::new();
-    let _ = within("an answer", stream.read_to_end(&mut answer)).await;
-    String::from_utf8_lossy(&answer).into_owned()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_connection_serves_one_request_after_the_other() {
@@ -240,6 +110,32 @@ async fn http_2_carries_many_requests_at_once_and_trailers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bodies_of_http_2_flow_and_whoever_does_not_read_waits() {
+    const BYTES: u64 = 32 << 20;
+    let site = Site::start().await;
+    for name in BOTH {
+        let mut sender = site.http2().await;
+        let uri = |path: &str| format!("http://localhost/fn/{name}{path}");
+        let request = Request::get(uri(&format!("/down?bytes={BYTES}"))).body(empty());
+        let waiting = sender.send_request(request.unwrap()).await.unwrap();
+        let id = id_of(&waiting);
+        // Beside a stream that nobody reads another goes on.
+        let piece = Bytes::from(vec![1_u8; 64 << 10]);
+        let frames = (0..BYTES / (64 << 10)).map(move |_| Ok(Frame::data(piece.clone())));
+        let body = StreamBody::new(futures_util::stream::iter(frames)).boxed();
+        let request = Request::post(uri("/up")).body(body);
+        let response = within("a head", sender.send_request(request.unwrap())).await;
+        assert_eq!(text(response.unwrap()).await, format!("{BYTES} {BYTES}"));
+        assert_eq!(site.execution(&id).await["status"], "running");
+        assert_eq!(text(waiting).await.len() as u64, BYTES);
+        let execution = site.ended(&id).await;
+        assert_eq!(execution["status"], "success");
+        assert_eq!(execution["outputBytes"], BYTES);
+    }
+    site.app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn http_1_trailers_come_to_who_asks_for_them() {
     let site = Site::start().await;
     for name in BOTH {
@@ -253,6 +149,26 @@ async fn http_1_trailers_come_to_who_asks_for_them() {
             "{answer}"
         );
     }
+    site.app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_owns_its_host_names_after_a_restart_too() {
+    let site = Site::start().await;
+    let patch = async |site: &Site, name: &str| {
+        let body = full(r#"{"hosts": ["shop.example"]}"#);
+        let request = request(Method::PATCH, &format!("/v1/functions/{name}"))
+            .header("content-type", "application/json")
+            .body(body);
+        site.once(request.unwrap()).await.status()
+    };
+    assert_eq!(patch(&site, "http03").await, 200);
+    let site = site.restarted().await;
+    let request = Request::get("/with?body=open")
+        .header("host", "shop.example")
+        .body(empty());
+    assert_eq!(text(site.once(request.unwrap()).await).await, "open");
+    assert_eq!(patch(&site, "http02").await, 409);
     site.app.stop().await.unwrap();
 }
 
@@ -327,6 +243,148 @@ async fn a_client_that_hangs_up_stops_the_function() {
                 "{name}{path}: {execution}"
             );
         }
+    }
+    site.app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_is_noticed_while_the_function_neither_reads_nor_writes() {
+    let site = Site::start().await;
+    let head =
+        |method: &str, path: &str| format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
+    for name in BOTH {
+        let (hang, stall) = (format!("/fn/{name}/hang"), format!("/fn/{name}/stall"));
+        let post = |path: &str| {
+            let head = head("POST", path);
+            format!(
+                "{head}content-length: 100000000\r\n\r\n{}",
+                "x".repeat(30_000)
+            )
+        };
+        let get = |path: &str| format!("{}\r\n", head("GET", path));
+        for (bytes, has_head) in [
+            (get(&hang), false),
+            // A body that nobody reads, and a request that nobody takes up yet: the end is behind them.
+            (post(&hang), false),
+            (format!("{}{}", get(&hang), get("/fn/http02/with")), false),
+            (post(&stall), true),
+        ] {
+            let mut stream = sent(&site, bytes.as_bytes()).await;
+            if has_head {
+                read_until(&mut stream, "the beginning").await;
+            }
+            let id = running(&site, name).await;
+            drop(stream);
+            let execution = site.ended(&id).await;
+            let shown: String = bytes.chars().take(60).collect();
+            assert_eq!(
+                execution["error"]["code"], "CALLER_GONE",
+                "{shown}: {execution}"
+            );
+            assert_eq!(execution["status"], "timeout", "{shown}");
+        }
+    }
+    site.app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_asked_for_when_the_function_reads_it() {
+    let site = Site::start().await;
+    for name in BOTH {
+        let head = |path: &str| {
+            format!(
+                "POST /fn/{name}{path} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n"
+            )
+        };
+        let mut stream = sent(&site, head("/up").as_bytes()).await;
+        let first = read_until(&mut stream, "\r\n\r\n").await;
+        assert_eq!(first, "HTTP/1.1 100 Continue\r\n\r\n");
+        stream.write_all(b"body").await.unwrap();
+        let answer = read_until(&mut stream, "4 430").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        // One that answers without it never asks.
+        let mut stream = sent(&site, head("/early").as_bytes()).await;
+        let answer = read_until(&mut stream, "too much").await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    }
+    site.app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_breaks_off_is_not_the_functions_failure() {
+    let site = Site::start().await;
+    for name in BOTH {
+        let head = format!(
+            "POST /fn/{name}/up HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n"
+        );
+        // Chunks that are none, and a client that leaves in the middle of one.
+        for rest in [Some("zz\r\n"), Some("-1\r\n"), None] {
+            let mut stream = sent(&site, head.as_bytes()).await;
+            let id = running(&site, name).await;
+            if let Some(rest) = rest {
+                stream.write_all(rest.as_bytes()).await.unwrap();
+                let mut answer = Vec::new();
+                let _ = within("an end", stream.read_to_end(&mut answer)).await;
+                let answer = String::from_utf8_lossy(&answer);
+                assert!(
+                    answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
+                    "{answer}"
+                );
+            }
+            drop(stream);
+            let execution = site.ended(&id).await;
+            assert_eq!(execution["error"]["code"], "CALLER_GONE", "{execution}");
+        }
+    }
+    site.app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_stalls_costs_another_nothing() {
+    let site = Site::start().await;
+    let mut stalled = Vec::new();
+    for _ in 0..12 {
+        let request = request(Method::GET, "/fn/http02/stall").body(empty());
+        let mut sender = site.http1().await;
+        stalled.push(tokio::spawn(async move {
+            drop(sender.send_request(request.unwrap()).await);
+            std::future::pending::<()>().await;
+        }));
+    }
+    running(&site, "http02").await;
+    for path in [
+        "/panic",
+        "/never-there",
+        "/flood?count=101",
+        "/with?body=fine",
+    ] {
+        let request = request(Method::GET, &format!("/fn/http03{path}")).body(empty());
+        let response = site.once(request.unwrap()).await;
+        assert!(
+            [200, 404, 502].contains(&response.status().as_u16()),
+            "{path}"
+        );
+        let whole = text(response).await;
+        assert!(!whole.is_empty());
+    }
+    for task in stalled {
+        task.abort();
+    }
+    site.app.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_client_without_a_host_is_answered() {
+    let site = Site::start().await;
+    for name in BOTH {
+        let answer = raw(
+            &site,
+            format!("GET /fn/{name}/headers HTTP/1.0\r\n\r\n").as_bytes(),
+        )
+        .await;
+        assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+        assert!(answer.contains("\nauthority localhost\n"), "{answer}");
+        assert!(!answer.contains("chunked"), "{answer}");
     }
     site.app.stop().await.unwrap();
 }
@@ -414,23 +472,9 @@ async fn a_stop_lets_what_flows_end_and_breaks_off_what_does_not() {
     let mut waiting = std::pin::pin!(sender.send_request(request.unwrap()));
     tokio::select! {
         _ = &mut waiting => panic!("it sleeps"),
-        () = running(&site) => {}
+        _ = running(&site, "http02") => {}
     }
     let (response, stopped) = futures_util::join!(waiting, site.app.stop());
     stopped.unwrap();
     assert_eq!(text(response.unwrap()).await, "later");
-}
-
-/// Returns once an execution runs.
-async fn running(site: &Site) {
-    within("a running execution", async {
-        loop {
-            let request = request(Method::GET, "/v1/executions?status=running").body(empty());
-            let response = site.once(request.unwrap()).await;
-            if text(response).await.contains("\"running\"") {
-                return;
-            }
-        }
-    })
-    .await;
 }

@@ -10,7 +10,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use super::{BUSY_RETRY_AFTER_S, Error};
 use crate::api::invocations::id_header;
 use crate::api::wire::X_EXECUTION_ID;
-use crate::execution::Status;
+use crate::execution::{CALLER_GONE, Status};
 use crate::model::{ExecutionId, Failure};
 use crate::runtime::Ending;
 use crate::store::ExecutionRecord;
@@ -30,6 +30,10 @@ impl Error {
     /// The answer to a direct call whose execution ended like this, without a response of the function's.
     pub(in crate::api) fn of_execution(record: &ExecutionRecord, ending: Option<Ending>) -> Self {
         let error = match (record.execution.status(), record.execution.failure()) {
+            // Whoever is still there to read this sent a body that cannot be read to its end.
+            (Status::Timeout, Some(failure)) if failure.code == CALLER_GONE => {
+                Self::bad_request("the request's body broke off before its end")
+            }
             (Status::Timeout, failure) => timed_out(failure),
             (Status::Cancelled, _) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -52,7 +56,7 @@ fn code_of(failure: &Failure) -> String {
 }
 
 fn timed_out(failure: Option<&Failure>) -> Error {
-    let code = failure.map_or_else(|| "TIMEOUT".to_owned(), |failure| code_of(failure));
+    let code = failure.map_or_else(|| "TIMEOUT".to_owned(), code_of);
     let message = "the function did not answer in time: raise its timeoutMs if it needs longer";
     Error::new(StatusCode::GATEWAY_TIMEOUT, code, message)
 }

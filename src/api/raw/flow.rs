@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::attention::Wanted;
 use crate::runtime::{BrokenOff, Outflow};
 use crate::scheduler::Serving;
 
@@ -15,14 +16,17 @@ use crate::scheduler::Serving;
 pub(super) struct Flow {
     outflow: Outflow,
     serving: Option<Serving>,
+    /// A caller who leaves is noticed as long as this is held.
+    _attention: Option<Wanted>,
 }
 
 impl Flow {
     /// A body that the function is still writing.
-    pub(super) fn with(outflow: Outflow, serving: Serving) -> Self {
+    pub(super) fn with(outflow: Outflow, serving: Serving, attention: Option<Wanted>) -> Self {
         Self {
             outflow,
             serving: Some(serving),
+            _attention: attention,
         }
     }
 
@@ -31,6 +35,7 @@ impl Flow {
         Self {
             outflow,
             serving: None,
+            _attention: None,
         }
     }
 }

@@ -5,12 +5,14 @@
 //!
 //! **Invariant:** a request for a function never reaches a handler of the API, and one for the API never a function.
 
+mod attention;
 mod flow;
 mod inbound;
 mod outbound;
 mod plain;
 mod target;
 
+pub use attention::Attention;
 pub use inbound::Peer;
 
 use std::sync::Arc;
@@ -111,6 +113,8 @@ async fn answer(
 /// The function answers itself.
 async fn converse(state: &State, target: Target, request: Request) -> Result<Response, Error> {
     let labels = CallHeaders::labels(request.headers());
+    let attention = request.extensions().get::<Attention>();
+    let attention = attention.map(Attention::want);
     let request = inbound::request(&state.options, &target, request)?;
     let (exchange, mut answer) = Exchange::new(request);
     let input = Input {
@@ -121,7 +125,7 @@ async fn converse(state: &State, target: Target, request: Request) -> Result<Res
     let mut serving = state.scheduler.serve(&target.function, call, exchange)?;
     let id = serving.id();
     let response = match wait(&mut serving, &mut answer).await {
-        Waited::Flows(response) => response.map(|body| Flow::with(body, serving)),
+        Waited::Flows(response) => response.map(|body| Flow::with(body, serving, attention)),
         Waited::Complete(response) => response.map(Flow::complete),
         Waited::None(Ok(record)) => {
             return Err(Error::of_execution(&record, answer.ending()));

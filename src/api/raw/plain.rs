@@ -9,8 +9,8 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 
-use super::outbound;
 use super::target::Target;
+use super::{Attention, outbound};
 use crate::api::State;
 use crate::api::error::Error;
 use crate::api::guard;
@@ -30,17 +30,20 @@ pub(super) async fn answer(
 ) -> Result<Response, Error> {
     let labels = CallHeaders::labels(request.headers());
     let content_type = content_type(request.headers());
+    let attention = request.extensions().get::<Attention>().cloned();
     // The body counts as long as its call waits.
     let body = guard::body(request, &state.options, &state.bodies).await?;
     let input = Input {
         content_type,
         body: bytes::Bytes::clone(&body),
     };
+    let attention = attention.map(|attention| attention.want());
     let (exchange, answer) = Exchange::plain();
     let call = super::call(&target.function, labels, input);
     let mut serving = state.scheduler.serve(&target.function, call, exchange)?;
     let id = serving.id();
     let ended = serving.ended().await;
+    drop(attention);
     let record = ended.map_err(|error| Error::from(error).about(id))?;
     let mut response = match (record.execution.status(), &record.output) {
         (Status::Success, Some(output)) => shown(output),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::api::error::{Error, quoted};
 use crate::api::options::Options;
+use crate::json;
 use crate::scheduler::body_hash;
 
 /// What a caller sent.
@@ -23,8 +25,14 @@ pub(in crate::api) struct CallBody {
     pub(in crate::api) metadata: Arc<[(String, String)]>,
 }
 
-/// The members that mean something. Others are passed over: nanofaas's clients send some.
+/// The texts of the members that mean something. Others are passed over: nanofaas's clients send some.
 struct Members<'a> {
+    input: Option<&'a str>,
+    metadata: Option<&'a str>,
+}
+
+/// The same as a parser finds them.
+struct Parsed<'a> {
     input: Option<&'a RawValue>,
     metadata: Option<&'a RawValue>,
 }
@@ -38,7 +46,7 @@ enum Member {
     Other,
 }
 
-impl<'de> Deserialize<'de> for Members<'de> {
+impl<'de> Deserialize<'de> for Parsed<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(MembersVisitor)
     }
@@ -47,14 +55,14 @@ impl<'de> Deserialize<'de> for Members<'de> {
 struct MembersVisitor;
 
 impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
+    type Value = Parsed<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object with the member `input`")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-        let mut members = Members {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parsed<'de>, A::Error> {
+        let mut members = Parsed {
             input: None,
             metadata: None,
         };
@@ -68,6 +76,73 @@ impl<'de> Visitor<'de> for MembersVisitor {
             }
         }
         Ok(members)
+    }
+}
+
+/// The members of a body, found without a parser that could make values of them; `None` where that parser
+/// has to look: at what is no JSON, to say where, and at what is out of the ordinary.
+fn found_quickly(body: &[u8]) -> Option<Spans> {
+    let mut spans = Spans::default();
+    std::str::from_utf8(body).ok()?;
+    let mut at = json::skip_space(body, 0);
+    if body.get(at) != Some(&b'{') {
+        return None;
+    }
+    loop {
+        at = json::skip_space(body, at + 1);
+        let name_end = json::string_end(body, at)?;
+        let name = body.get(at + 1..name_end - 1)?;
+        at = json::skip_space(body, name_end);
+        if body.get(at) != Some(&b':') {
+            return None;
+        }
+        let start = json::skip_space(body, at + 1);
+        at = json::value_end(body, start, json::DEPTH_MAX)?;
+        let is_null = body.get(start..at)? == b"null";
+        let span = (!is_null).then_some(start..at);
+        match name {
+            b"input" => spans.input = span,
+            b"metadata" => spans.metadata = span,
+            // An escape may stand for one of the two.
+            _ if name.contains(&b'\\') => return None,
+            _ => {}
+        }
+        at = json::skip_space(body, at);
+        match body.get(at)? {
+            b',' => {}
+            b'}' => break,
+            _ => return None,
+        }
+    }
+    (json::skip_space(body, at + 1) == body.len()).then_some(spans)
+}
+
+/// Where members stand in a body.
+#[derive(Debug, Default)]
+struct Spans {
+    input: Option<Range<usize>>,
+    metadata: Option<Range<usize>>,
+}
+
+impl<'a> Members<'a> {
+    fn of(body: &'a Bytes) -> Result<Self, Error> {
+        let text = |span: Option<Range<usize>>| match span {
+            Some(span) => body.get(span).and_then(|text| str::from_utf8(text).ok()),
+            None => None,
+        };
+        match found_quickly(body) {
+            Some(spans) => Ok(Self {
+                input: text(spans.input),
+                metadata: text(spans.metadata),
+            }),
+            None => {
+                let parsed: Parsed<'_> = parse_json(body)?;
+                Ok(Self {
+                    input: parsed.input.map(RawValue::get),
+                    metadata: parsed.metadata.map(RawValue::get),
+                })
+            }
+        }
     }
 }
 
@@ -91,10 +166,10 @@ impl CallBody {
     /// 400 `BAD_REQUEST` with the place where it stops being JSON; 400 `VALIDATION_ERROR` where `input` is
     /// missing or null, or `metadata` is not an object of strings within its limits.
     pub(in crate::api) fn parse(body: &Bytes, options: &Options) -> Result<Self, Error> {
-        let members: Members<'_> = parse_json(body)?;
+        let members = Members::of(body)?;
         let mut complaints = Vec::new();
         let metadata = match members.metadata {
-            Some(raw) => metadata(raw, options, &mut complaints),
+            Some(text) => metadata(text, options, &mut complaints),
             None => Vec::new(),
         };
         let Some(input) = members.input else {
@@ -105,7 +180,7 @@ impl CallBody {
             return Err(Error::invalid(complaints));
         }
         Ok(Self {
-            input: taken_out(body, input.get().as_bytes()),
+            input: taken_out(body, input.as_bytes()),
             metadata: metadata.into(),
         })
     }
@@ -147,12 +222,8 @@ pub(super) fn parse_json_of<'a, T: Deserialize<'a>>(
         .map_err(|error| Error::bad_request(format!("{what} cannot be read: {error}")))
 }
 
-fn metadata(
-    raw: &RawValue,
-    options: &Options,
-    complaints: &mut Vec<String>,
-) -> Vec<(String, String)> {
-    let Ok(members) = serde_json::from_str::<BTreeMap<String, &RawValue>>(raw.get()) else {
+fn metadata(text: &str, options: &Options, complaints: &mut Vec<String>) -> Vec<(String, String)> {
+    let Ok(members) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) else {
         complaints.push("metadata: must be an object of strings".to_owned());
         return Vec::new();
     };
@@ -303,6 +374,28 @@ mod tests {
         fn any_body_is_answered(body in prop::collection::vec(any::<u8>(), 0..200)) {
             if let Err(error) = CallBody::parse(&Bytes::from(body), &Options::default()) {
                 prop_assert_eq!(error.into_response().status(), 400);
+            }
+        }
+
+        #[test]
+        fn what_is_found_quickly_is_what_a_parser_finds(
+            parts in prop::collection::vec(
+                prop::sample::select(vec![
+                    "{", "}", ",", ":", " ", "\"input\"", "\"metadata\"", "\"in\\u0070ut\"", "\"x\"", "null", "1",
+                    "[1, {\"input\": 2}]", "\"input\":", "\"metadata\":", "{\"a\":\"b\"}", "\\", "x",
+                ]),
+                0..16,
+            )
+        ) {
+            for body in [parts.concat(), format!("{{{}}}", parts.join(","))] {
+                let body = Bytes::from(body);
+                if let Some(spans) = found_quickly(&body) {
+                    let parsed: Parsed<'_> = parse_json(&body).unwrap();
+                    let text = |span: Option<Range<usize>>| span.map(|span| &body[span]);
+                    let raw = |raw: Option<&RawValue>| raw.map(|raw| raw.get().as_bytes().to_vec());
+                    prop_assert_eq!(text(spans.input).map(<[u8]>::to_vec), raw(parsed.input));
+                    prop_assert_eq!(text(spans.metadata).map(<[u8]>::to_vec), raw(parsed.metadata));
+                }
             }
         }
 

@@ -28,7 +28,10 @@ pub(in crate::api) enum Outputs {
 pub(in crate::api) fn call_answer(record: &ExecutionRecord) -> Bytes {
     let mut buffer = BytesMut::with_capacity(256 + output_bytes(record));
     let mut answer = Object::open(&mut buffer);
-    answer.plain("executionId", &record.id.to_string());
+    answer.plain(
+        "executionId",
+        record.id.text(&mut [0; ExecutionId::TEXT_BYTES]),
+    );
     answer.plain("status", record.execution.status().as_str());
     answer.output(record.output.as_ref());
     answer.failure_or_null("error", record.execution.failure());

@@ -123,6 +123,27 @@ async fn too_many_headers_and_too_long_ones_are_431() {
 }
 
 #[tokio::test]
+async fn too_many_headers_of_http_2_are_431_too() {
+    let world = World::new(BOUNDS).await;
+    let stream = world.send("").await;
+    let (mut client, connection) =
+        hyper::client::conn::http2::handshake(OnTasks(world.tasks.clone()), TokioIo::new(stream))
+            .await
+            .unwrap();
+    drop(world.tasks.spawn(connection));
+    for (count, bytes, status) in [(10, 1, 200), (11, 1, 431), (1, 9000, 431)] {
+        let mut request = Request::get("http://x/");
+        for i in 0..count {
+            request = request.header(format!("a-{i}"), "b".repeat(bytes));
+        }
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        let answer = client.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), status, "{count} of {bytes} bytes");
+    }
+    assert_eq!(world.calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn a_head_that_never_ends_is_cut_off() {
     let bounds = Bounds {
         header_read_timeout: Duration::from_millis(100),

@@ -7,7 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
-use reqwest::header::HeaderMap;
+use reqwest::Method;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Map, Value, json};
 
 use super::super::client::{Client, action};
@@ -51,6 +52,7 @@ impl Story {
         self.queue(readme, &counted).await?;
         self.retry().await?;
         self.requeue_and_drain().await?;
+        self.web(readme, &counted).await?;
         output::print("\nEverything came out as it should.")
     }
 
@@ -194,6 +196,39 @@ impl Story {
         expect(ended.attempts == Some(1), "the order took one attempt")?;
         output::print(&state_line(&ended, Duration::ZERO))?;
         print_output(&ended)
+    }
+
+    /// A web service and a site, each at its own address.
+    async fn web(&self, readme: &str, counted: &Value) -> Result<(), Failure> {
+        chapter("7. Web: functions that speak HTTP have addresses of their own")?;
+        shell(&format!(
+            "curl -H 'content-type: text/plain' --data-binary @README.md {}/fn/word-stats-http",
+            self.server
+        ))?;
+        let request = self
+            .client
+            .request(Method::POST, &["fn", "word-stats-http"])
+            .header(CONTENT_TYPE, "text/plain")
+            .body(readme.to_owned());
+        let answer = self.client.send(request).await?;
+        let answer: Value = serde_json::from_slice(&answer.body)
+            .context("the web service answers something that is no JSON")?;
+        expect(
+            answer["wordCount"] == counted["wordCount"],
+            "the web service counts the same words",
+        )?;
+        output::print("    the same words were counted")?;
+        self.show_get("/fn/static-site/")?;
+        let page = self.client.get(&["fn", "static-site", ""], &[]).await?;
+        expect(
+            page.text().contains("<h1>The Pelton wheel</h1>"),
+            "the site shows its first page",
+        )?;
+        let size = u64::try_from(page.body.len()).unwrap_or(u64::MAX);
+        output::print(&format!(
+            "    a page of {}, whose style and picture come out of the same file",
+            output::bytes(size)
+        ))
     }
 
     async fn post_call(

@@ -89,6 +89,20 @@ fn too_short(stated: u64, seen: u64) -> Failure {
     Failure::new(code::BODY_TOO_SHORT, message)
 }
 
+/// The mistake of a head that states a length which is none, or several: no client could tell where the body ends.
+pub(super) fn no_length(headers: &HeaderMap) -> Option<Failure> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next()?;
+    let is_number = first.to_str().is_ok_and(|length| {
+        length.bytes().all(|digit| digit.is_ascii_digit()) && length.parse::<u64>().is_ok()
+    });
+    if is_number && lengths.all(|other| other == first) {
+        return None;
+    }
+    let message = "the response's Content-Length is not one number of bytes";
+    Some(Failure::new(code::CONTENT_LENGTH_INVALID, message))
+}
+
 /// The mistake of a head that no client can be expected to take.
 pub(super) fn too_many_headers(headers: &HeaderMap) -> Option<Failure> {
     let count = headers.len();
@@ -113,4 +127,61 @@ pub(super) fn no_final_status(status: StatusCode) -> Option<Failure> {
     }
     let message = format!("the function answered {status}: functions answer 200 to 599");
     Some(Failure::new(code::UNEXPECTED_STATUS, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(lengths: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for length in lengths {
+            headers.append(CONTENT_LENGTH, HeaderValue::try_from(*length).unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn a_length_is_one_number() {
+        for good in [
+            &[][..],
+            &["0"],
+            &["12"],
+            &["7", "7"],
+            &["18446744073709551615"],
+        ] {
+            assert_eq!(no_length(&headers(good)), None, "{good:?}");
+        }
+        for bad in [
+            &[""][..],
+            &["+1"],
+            &["-1"],
+            &["x"],
+            &["1, 1"],
+            &["1", "2"],
+            &["18446744073709551616"],
+        ] {
+            let mistake = no_length(&headers(bad)).unwrap();
+            assert_eq!(mistake.code, code::CONTENT_LENGTH_INVALID, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_as_long_as_its_head_says() {
+        let mut measure = Measure::of(&headers(&["5"]));
+        measure.add(3).unwrap();
+        assert!(!measure.is_reached());
+        assert_eq!(measure.end().unwrap_err().code, code::BODY_TOO_SHORT);
+        measure.add(2).unwrap();
+        assert!(measure.is_reached());
+        measure.end().unwrap();
+        assert_eq!(measure.add(1).unwrap_err().code, code::BODY_TOO_LONG);
+        assert_eq!(measure.seen(), 6);
+        let mut any = Measure::of(&headers(&[]));
+        any.add(1_000).unwrap();
+        assert!(!any.is_reached());
+        any.end().unwrap();
+    }
 }

@@ -48,7 +48,8 @@ mod code {
     pub(super) const BODY_TOO_LONG: &str = "BODY_TOO_LONG";
     pub(super) const BODY_TOO_SHORT: &str = "BODY_TOO_SHORT";
     pub(super) const BODY_ABORTED: &str = "BODY_ABORTED";
-    pub(super) const ALL: [&str; 8] = [
+    pub(super) const CONTENT_LENGTH_INVALID: &str = "CONTENT_LENGTH_INVALID";
+    pub(super) const ALL: [&str; 9] = [
         NO_RESPONSE,
         RESPONSE_ERROR,
         RESPONSE_SET_TWICE,
@@ -57,6 +58,7 @@ mod code {
         BODY_TOO_LONG,
         BODY_TOO_SHORT,
         BODY_ABORTED,
+        CONTENT_LENGTH_INVALID,
     ];
 }
 
@@ -258,7 +260,12 @@ impl Conversation {
         };
         let mut complete = None;
         let ran = ending.judge_all(attempt, |result: Result<(), Failed>, witness| {
-            outcome::of_exchange(result, taken, witness, &mut complete)
+            let left = match (taken.caller_left, received.is_broken()) {
+                (true, _) => Left::BeforeTheEnd,
+                (false, true) => Left::BrokenBody,
+                (false, false) => Left::No,
+            };
+            outcome::of_exchange(result, taken, left, witness, &mut complete)
         });
         if let Some((head, body)) = complete {
             desk.put_complete(Response::from_parts(head, body));
@@ -268,6 +275,16 @@ impl Conversation {
             ..ran
         }
     }
+}
+
+/// Whether a caller went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    No,
+    /// With a part of the response.
+    BeforeTheEnd,
+    /// The request's body broke off: what the function makes of that is its own affair, its failing is not.
+    BrokenBody,
 }
 
 /// A response that its caller has not got yet.

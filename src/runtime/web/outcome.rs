@@ -10,8 +10,9 @@ use http::response::Parts;
 use http::{HeaderMap, StatusCode};
 
 use super::reply::Taken;
-use super::{Complete, Outflow, code};
+use super::{Complete, Left, Outflow, code};
 use crate::answer::{self, Meaning};
+use crate::execution::CALLER_GONE;
 use crate::execution::Outcome;
 use crate::model::Failure;
 use crate::runtime::ending::{Failed, Witness, media_type, shorten};
@@ -48,13 +49,12 @@ pub(super) fn of_call(result: Result<(), Failed>, taken: Taken, witness: &Witnes
 pub(super) fn of_exchange(
     result: Result<(), Failed>,
     taken: Taken,
+    left: Left,
     witness: &Witness<'_>,
     complete: &mut Complete,
 ) -> Outcome {
-    if taken.caller_left {
-        // With the scheduler's own code for it, whichever of the two is first.
-        let message = "the caller hung up before it had all of the response";
-        return Outcome::TimedOut(Failure::new("CALLER_GONE", message));
+    if left == Left::BeforeTheEnd {
+        return caller_gone("the caller hung up before it had all of the response");
     }
     if taken.head.is_some()
         && let Some(outcome) = set_twice(&result, witness)
@@ -62,7 +62,11 @@ pub(super) fn of_exchange(
         return outcome;
     }
     let Some(status) = taken.status.filter(|_| taken.is_whole) else {
-        return broken(result, taken.mistake, taken.status, witness);
+        let outcome = broken(result, taken.mistake, taken.status, witness);
+        return match (left, outcome) {
+            (Left::BrokenBody, Outcome::Retry(_)) => caller_gone("the request's body broke off"),
+            (_, outcome) => outcome,
+        };
     };
     if let Err(failed) = &result {
         witness.note(failed);
@@ -89,6 +93,11 @@ pub(super) fn of_exchange(
         Meaning::Error | Meaning::Requeue => Outcome::Error(failure()),
         Meaning::Retry => Outcome::Retry(failure()),
     }
+}
+
+/// With the scheduler's own code for it, whichever of the two is first.
+fn caller_gone(message: &'static str) -> Outcome {
+    Outcome::TimedOut(Failure::new(CALLER_GONE, message))
 }
 
 /// A guest that answered and then trapped over a handle that it does not have: the host is not asked about one

@@ -19,7 +19,7 @@ use hyper::body::Body as _;
 use tokio::task::coop::unconstrained;
 use wasmtime_wasi_http::WasiBody;
 
-use super::measure::{Measure, no_final_status, too_many_headers};
+use super::measure::{Measure, no_final_status, no_length, too_many_headers};
 use super::{Wanted, code};
 use crate::answer::{FAILURE_BODY_BYTES_MAX, Meaning, meaning};
 use crate::model::Failure;
@@ -137,7 +137,9 @@ impl Reply {
         let mut state = self.lock();
         let mistake = too_many_headers(&head.headers).or_else(|| match state.wanted {
             Wanted::All(_) => None,
-            Wanted::AsItComes | Wanted::Head => no_final_status(head.status),
+            Wanted::AsItComes | Wanted::Head => {
+                no_final_status(head.status).or_else(|| no_length(&head.headers))
+            }
         });
         if mistake.is_some() {
             state.mistake = mistake;

@@ -6,10 +6,10 @@
 //!
 //! **Invariant:** free slots are derived from the set of live claims, never from a counter of their own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::{Class, Company, Item};
-use crate::model::{Fence, FunctionId};
+use crate::model::{Fence, FunctionId, IdMap};
 
 /// Steps in which the bounds grow after a start.
 pub(in crate::scheduler) const RAMP_STEPS: u32 = 16;
@@ -47,7 +47,7 @@ pub(super) enum Turns {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Gate {
-    running: [HashMap<Fence, Running>; 2],
+    running: [IdMap<Fence, Running>; 2],
     input_bytes: [u64; 2],
     bounds: PlaneBounds,
     /// Of [`RAMP_STEPS`].
@@ -214,6 +214,6 @@ impl Gate {
     }
 
     pub(super) fn count_all(&self) -> usize {
-        self.running.iter().map(HashMap::len).sum()
+        self.running.iter().map(IdMap::len).sum()
     }
 }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod calls;
+mod direct;
 mod faulty;
 mod invariants;
 mod late_runs;

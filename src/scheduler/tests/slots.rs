@@ -14,6 +14,7 @@ use super::support::*;
 use crate::execution::Completion;
 use crate::model::{ExecutionId, RuntimeSetting, Spec};
 use crate::registry::Registry;
+use crate::runtime::Exchange;
 use crate::scheduler::{Call, CallError, DrainOptions, Options, Scheduler};
 use crate::store;
 
@@ -38,6 +39,8 @@ const ENDPOINT_CALLS_MAX: u32 = 2;
 enum Happening {
     Enqueue(Asked),
     Invoke(Asked),
+    /// A call whose caller speaks with the function.
+    Serve(Asked),
     /// A caller goes away.
     HangUp(usize),
     /// Held runs go on.
@@ -92,6 +95,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         8 => asked().prop_map(Happening::Enqueue),
         10 => asked().prop_map(Happening::Invoke),
+        8 => asked().prop_map(Happening::Serve),
         4 => (0..100_usize).prop_map(Happening::HangUp),
         4 => (1..4_usize).prop_map(Happening::Release),
         2 => (0..100_usize).prop_map(Happening::Cancel),
@@ -178,6 +182,7 @@ impl History {
         match happening {
             Happening::Enqueue(asked) => self.call(asked, enqueue),
             Happening::Invoke(asked) => self.call(asked, invoke),
+            Happening::Serve(asked) => self.call(Asked { key: None, ..asked }, serve),
             Happening::HangUp(choice) if !self.callers.is_empty() => {
                 let caller = self.callers.swap_remove(choice % self.callers.len());
                 caller.abort();
@@ -262,6 +267,7 @@ impl History {
             }
             other @ (Happening::Enqueue(_)
             | Happening::Invoke(_)
+            | Happening::Serve(_)
             | Happening::HangUp(_)
             | Happening::Release(_)
             | Happening::Panics(_)
@@ -360,6 +366,17 @@ fn enqueue(world: &World, call: Call) -> Talk {
 fn invoke(world: &World, call: Call) -> Talk {
     let scheduler = world.scheduler.clone();
     Box::pin(async move { Ok(scheduler.invoke(call).await?.execution.id) })
+}
+
+fn serve(world: &World, call: Call) -> Talk {
+    let scheduler = world.scheduler.clone();
+    let function = world.registry.get(&call.function);
+    Box::pin(async move {
+        let unknown = || CallError::UnknownFunction(call.function.clone());
+        let function = function.ok_or_else(unknown)?;
+        let mut serving = scheduler.serve(&function, call, Exchange::plain().0)?;
+        Ok(serving.ended().await?.id)
+    })
 }
 
 fn count_ended(talks: &mut JoinSet<()>) -> usize {

@@ -1,9 +1,9 @@
 //! What is written behind: executions that lived in memory.
 
-use super::world::{World, ended_in_memory, failure, transition};
-use crate::execution::{Execution, State};
-use crate::model::RecordMode;
-use crate::store::{Filter, Guard};
+use super::world::{World, attempt, ended_in_memory, failure, transition};
+use crate::execution::{Execution, State, Streamed};
+use crate::model::{Fence, Logs, RecordMode};
+use crate::store::{AttemptRecord, Filter, Guard};
 
 pub(crate) async fn sees_an_ended_execution_at_once(world: World) {
     let function = world.function("alpha").await;
@@ -56,6 +56,49 @@ pub(crate) async fn keeps_a_summary_without_bodies(mut world: World) {
         assert_eq!(record.trace_id, ended.request.trace_id);
         assert_eq!(world.request(ended.id).await.unwrap(), None);
         assert_eq!(world.attempts(ended.id).await.unwrap(), []);
+        world.reopen().await;
+    }
+}
+
+/// Of one whose caller spoke with the function, whatever it is that the spec keeps of others.
+pub(crate) async fn keeps_sizes_of_an_exchange_and_runs_that_say_something(mut world: World) {
+    let function = world.function("alpha").await;
+    let mut expected = Vec::new();
+    let modes = [RecordMode::Auto, RecordMode::Full, RecordMode::Summary];
+    for (ms, mode) in (0..).zip(modes) {
+        let mut ended = ended_in_memory(&function, ms, State::Success, mode);
+        ended.streamed = Some(Streamed {
+            input_bytes: 5_000_000_000,
+            output_bytes: 6_000_000_000,
+        });
+        let mut runs = Vec::new();
+        if mode != RecordMode::Summary {
+            runs.clone_from(&ended.attempts);
+        }
+        // One that went well, wrote nothing and found everything ready says nothing.
+        ended.attempts.insert(
+            0,
+            AttemptRecord {
+                failure: None,
+                logs: Logs::default(),
+                cold_start: false,
+                ..attempt(Fence(1))
+            },
+        );
+        world.record_ended(ended.clone());
+        expected.push((ended, runs));
+    }
+    for _ in 0..2 {
+        for (ended, runs) in &expected {
+            let record = world.execution(ended.id).await.unwrap().unwrap();
+            assert_eq!(record.execution, ended.execution);
+            assert_eq!((&record.output, record.input_kept), (&None, false));
+            assert_eq!(record.input_bytes, 5_000_000_000);
+            assert_eq!(record.output_bytes, Some(6_000_000_000));
+            assert_eq!(record.trace_id, ended.request.trace_id);
+            assert_eq!(world.request(ended.id).await.unwrap(), None);
+            assert_eq!(world.attempts(ended.id).await.unwrap(), *runs);
+        }
         world.reopen().await;
     }
 }

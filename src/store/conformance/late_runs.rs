@@ -3,7 +3,7 @@
 use super::world::{
     START, World, attempt, claim, ended, ended_in_memory, failure, logs, success, transition,
 };
-use crate::execution::{Execution, State};
+use crate::execution::{Execution, State, Streamed};
 use crate::model::{ExecutionId, Logs, RecordMode};
 use crate::store::{Applied, AttemptRecord, Guard, Transition};
 
@@ -120,6 +120,36 @@ pub(crate) async fn adds_a_run_to_what_was_only_just_recorded(mut world: World) 
             let record = world.execution(gone.id).await.unwrap().unwrap();
             assert_eq!(record.execution, gone.execution);
             assert!(record.cold_start);
+        }
+        world.reopen().await;
+    }
+}
+
+pub(crate) async fn adds_a_run_to_an_exchange(mut world: World) {
+    let function = world.function("alpha").await;
+    let mut expected = Vec::new();
+    for ms in 0..2 {
+        let mut gone = ended_in_memory(&function, ms, State::Timeout(failure()), RecordMode::Auto);
+        let run = gone.attempts.pop().unwrap();
+        gone.streamed = Some(Streamed {
+            input_bytes: 3,
+            output_bytes: 4,
+        });
+        world.record_ended(gone.clone());
+        if ms == 0 {
+            world.reopen().await;
+        }
+        added(&world, gone.id, run.clone()).await;
+        expected.push((gone.id, run));
+    }
+    for _ in 0..2 {
+        for (id, run) in &expected {
+            let runs = world.attempts(*id).await.unwrap();
+            assert_eq!(runs, std::slice::from_ref(run));
+            assert_eq!(world.request(*id).await.unwrap(), None);
+            let record = world.execution(*id).await.unwrap().unwrap();
+            assert!(record.cold_start && !record.input_kept);
+            assert_eq!((record.input_bytes, record.output_bytes), (3, Some(4)));
         }
         world.reopen().await;
     }

@@ -72,12 +72,14 @@ macro_rules! suite {
                 sees_an_ended_execution_at_once,
                 keeps_an_ended_execution,
                 keeps_a_summary_without_bodies,
+                keeps_sizes_of_an_exchange_and_runs_that_say_something,
                 lists_what_was_recorded_before,
                 redrives_what_was_only_just_recorded;
             late_runs:
                 adds_the_run_of_what_has_ended_and_changes_nothing_else,
                 adds_an_older_run_to_what_goes_on,
                 adds_a_run_to_what_was_only_just_recorded,
+                adds_a_run_to_an_exchange,
                 adds_no_run_to_a_summary_or_to_nobody;
             secrets:
                 keeps_secrets_by_name,

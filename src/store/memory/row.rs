@@ -21,6 +21,8 @@ pub(super) struct Row {
     pub(super) execution: Execution,
     pub(super) claimed: Fence,
     pub(super) request: Option<Arc<Request>>,
+    /// Whether its runs are kept: not of a summary.
+    pub(super) keeps_attempts: bool,
     pub(super) output: Option<Output>,
     /// In the order of their claims.
     pub(super) attempts: Vec<AttemptRecord>,
@@ -60,6 +62,7 @@ impl Row {
             trace_id: new.request.trace_id.clone(),
             parent: new.request.parent,
             request: Some(new.request),
+            keeps_attempts: true,
             output: None,
             output_bytes: None,
             attempts: Vec::new(),
@@ -93,6 +96,7 @@ impl Row {
             trace_id: ended.request.trace_id.clone(),
             parent: ended.request.parent,
             request: keeps_bodies.then_some(ended.request),
+            keeps_attempts,
             output_bytes,
             output: ended.output.filter(|_| keeps_bodies),
             attempts,

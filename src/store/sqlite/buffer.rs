@@ -5,17 +5,21 @@
 //!
 //! **Invariant:** holds at most `bytes_max`; taking a record in never waits.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::model::{ExecutionId, RecordMode};
+use crate::model::{ExecutionId, IdMap, RecordMode};
 use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
 
 /// What a record without bodies is counted as, beside its error text.
 const SUMMARY_BYTES: u64 = 512;
 /// What one attempt is counted as, beside its log.
 const ATTEMPT_BYTES: u64 = 128;
+
+/// Committed records that wait for a thread to free them, at most.
+const SPENT_MAX: usize = 512;
+/// The largest of them, in bytes.
+const SPENT_BYTES_MAX: u64 = 16 * 1024;
 
 /// An ended execution, as much of it as is kept.
 #[derive(Debug)]
@@ -55,7 +59,7 @@ pub(super) enum Urgency {
 
 #[derive(Debug, Default)]
 struct Held {
-    by_id: HashMap<ExecutionId, Arc<Ended>>,
+    by_id: IdMap<ExecutionId, Arc<Ended>>,
     waiting: Vec<Arc<Ended>>,
     bytes: u64,
 }
@@ -64,6 +68,8 @@ struct Held {
 #[derive(Debug)]
 pub(super) struct Buffer {
     held: Mutex<Held>,
+    /// See [`Buffer::spend`].
+    spent: Mutex<Vec<Arc<Ended>>>,
     bytes_max: u64,
     summarised: AtomicU64,
     dropped: AtomicU64,
@@ -73,6 +79,7 @@ impl Buffer {
     pub(super) fn new(bytes_max: u64) -> Self {
         Self {
             held: Mutex::default(),
+            spent: Mutex::default(),
             bytes_max,
             summarised: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -86,6 +93,7 @@ impl Buffer {
 
     /// Takes in as much of an ended execution as its mode and the room left allow.
     pub(super) fn push(&self, ended: EndedExecution) -> Urgency {
+        self.free_some();
         let ended = ended.without_streams();
         let summary_bytes = summary_bytes(&ended);
         let full_bytes = summary_bytes + body_bytes(&ended);
@@ -145,6 +153,28 @@ impl Buffer {
                 held.by_id.remove(&ended.record.id);
             }
         }
+    }
+
+    /// Leaves what is on disk to those who hand over the next ones, to be freed by them. What the writer frees is
+    /// what other threads made, and each piece of it takes a lock of theirs in the allocator.
+    pub(super) fn spend(&self, batch: Vec<Arc<Ended>>) {
+        let is_small = |ended: &Arc<Ended>| ended.bytes <= SPENT_BYTES_MAX;
+        let (mut small, _large): (Vec<_>, Vec<_>) = batch.into_iter().partition(is_small);
+        let mut spent = self.spent();
+        let room = SPENT_MAX.saturating_sub(spent.len()).min(small.len());
+        spent.extend(small.drain(..room));
+    }
+
+    /// Frees two of those, so that they become fewer than come in.
+    fn free_some(&self) {
+        let mut spent = self.spent();
+        let some = [spent.pop(), spent.pop()];
+        drop(spent);
+        drop(some);
+    }
+
+    fn spent(&self) -> MutexGuard<'_, Vec<Arc<Ended>>> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The record of this id, if it is not on disk yet.

@@ -9,6 +9,7 @@
 
 mod backup;
 mod buffer;
+mod bundle;
 mod checkpoint;
 mod connection;
 mod inbox;
@@ -19,6 +20,7 @@ mod options;
 mod read;
 mod readers;
 mod schema;
+mod statements;
 mod stats;
 mod write;
 mod writer;

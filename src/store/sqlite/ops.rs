@@ -53,7 +53,7 @@ pub(super) trait Operation: Send + 'static {
     fn weight(&self) -> Weight;
 
     /// Does it inside the open transaction.
-    fn apply(&self, writes: &Writes<'_>) -> Done<Self::Answer>;
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<Self::Answer>;
 
     /// The transitions it consists of: a claim that one of them supersedes need not be written.
     fn transitions(&self) -> &[Transition] {
@@ -84,7 +84,7 @@ pub(super) trait Job: Send {
     ///
     /// # Errors
     /// [`Problem::Broken`] or [`Problem::Sql`]: it may be half done.
-    fn apply(&mut self, writes: &Writes<'_>) -> Done<()>;
+    fn apply(&mut self, writes: &Writes<'_, '_>) -> Done<()>;
     /// Keeps a failure as the answer.
     fn fail(&mut self, error: Error);
     /// Tells the caller, if the caller is still there: the answer kept, once that is committed, or
@@ -123,7 +123,7 @@ impl<O: Operation> Job for Pending<O> {
         self.operation.haste()
     }
 
-    fn apply(&mut self, writes: &Writes<'_>) -> Done<()> {
+    fn apply(&mut self, writes: &Writes<'_, '_>) -> Done<()> {
         self.answer = Some(match self.operation.apply(writes) {
             Ok(answer) => Ok(answer),
             Err(Problem::Refused(error)) => Err(error),
@@ -160,7 +160,7 @@ impl Operation for CreateFunction {
         Weight::one(0)
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<FunctionRecord> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<FunctionRecord> {
         writes.create_function(&self.name, &self.settings, &self.version)
     }
 }
@@ -178,7 +178,7 @@ impl Operation for AddVersion {
         Weight::one(0)
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<()> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<()> {
         writes.add_version(self.id, &self.settings, &self.version)
     }
 }
@@ -197,7 +197,7 @@ impl Operation for SetFunction {
         Weight::one(0)
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<()> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<()> {
         writes.set_function(self.id, &self.settings, self.active, self.now)
     }
 }
@@ -211,7 +211,7 @@ impl Operation for DeleteFunction {
         Weight::one(0)
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<()> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<()> {
         writes.delete_function(self.0)
     }
 }
@@ -228,7 +228,7 @@ impl Operation for SetRuntimeConfig {
         Weight::one(0)
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<Applied> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<Applied> {
         writes.set_runtime_config(self.expected, &self.next)
     }
 }
@@ -246,7 +246,7 @@ impl Operation for PutSecret {
         Weight::one(bytes(self.sealed.len()))
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<SecretRecord> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<SecretRecord> {
         writes.put_secret(&self.name, &self.sealed, self.now)
     }
 }
@@ -260,7 +260,7 @@ impl Operation for DeleteSecret {
         Weight::one(0)
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<Applied> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<Applied> {
         writes.delete_secret(&self.0)
     }
 }
@@ -280,7 +280,7 @@ impl Operation for Accept {
         Weight::one(bytes(request.input.body.len() + metadata))
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<Accepted> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<Accepted> {
         writes.accept(&self.0)
     }
 }
@@ -294,7 +294,7 @@ impl Operation for Transit {
         Weight::one(transition_bytes(&self.0))
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<Applied> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<Applied> {
         writes.transition(&self.0)
     }
 
@@ -312,7 +312,7 @@ impl Operation for TransitMany {
         Weight::many(self.0.len(), self.0.iter().map(transition_bytes).sum())
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<Vec<Applied>> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<Vec<Applied>> {
         self.0.iter().map(|t| writes.transition(t)).collect()
     }
 
@@ -333,7 +333,7 @@ impl Operation for AddAttempt {
         Weight::one(attempt_bytes(&self.attempt))
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<Applied> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<Applied> {
         writes.add_attempt(self.id, &self.attempt)
     }
 
@@ -352,7 +352,7 @@ impl Operation for Purge {
         Weight::many(rows.max(1), 0)
     }
 
-    fn apply(&self, writes: &Writes<'_>) -> Done<u32> {
+    fn apply(&self, writes: &Writes<'_, '_>) -> Done<u32> {
         writes.purge(&self.0)
     }
 }
@@ -367,7 +367,7 @@ impl Operation for Barrier {
         Weight::one(0)
     }
 
-    fn apply(&self, _writes: &Writes<'_>) -> Done<()> {
+    fn apply(&self, _writes: &Writes<'_, '_>) -> Done<()> {
         Ok(())
     }
 }

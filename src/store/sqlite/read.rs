@@ -9,6 +9,8 @@ use bytes::Bytes;
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row, params};
 
+use super::bundle::{self, Kept};
+use super::schema::InputKept;
 use crate::execution::{Execution, State, Status};
 use crate::model::{
     ContentType, ExecutionId, Failure, Fence, FunctionId, FunctionName, Input, JSON, Output,
@@ -74,6 +76,31 @@ pub(super) fn secrets(connection: &Connection) -> Read<Vec<SecretRecord>> {
     Ok(secrets)
 }
 
+/// The bundle that holds the payloads of a number, if that is in one.
+pub(super) const BUNDLE_OF_SQL: &str =
+    "SELECT body FROM bundles WHERE first_seq <= ?1 ORDER BY first_seq DESC LIMIT 1";
+
+/// A statement with the bundle of `executions e` as its column `bundle`; none where it is in no bundle.
+macro_rules! with_bundle {
+    ($select:literal, $from:literal) => {
+        concat!(
+            $select,
+            ", CASE WHEN e.input_kept >= 2 THEN (SELECT b.body FROM bundles b WHERE b.first_seq <= e.seq \
+             ORDER BY b.first_seq DESC LIMIT 1) END AS bundle ",
+            $from
+        )
+    };
+}
+
+/// What the bundle in a row of such a statement keeps of the row's execution.
+fn bundled(row: &Row<'_>) -> Read<Option<Kept>> {
+    let body: Option<Vec<u8>> = row.get("bundle")?;
+    let Some(body) = body else {
+        return Ok(None);
+    };
+    Ok(Some(bundle::find(body, row.get("execution_seq")?)?))
+}
+
 /// All functions with their versions, by name.
 pub(super) fn functions(connection: &Connection) -> Read<Vec<FunctionRecord>> {
     let mut statement = connection.prepare_cached(
@@ -124,16 +151,20 @@ pub(super) fn runtime_config(connection: &Connection) -> Read<Option<RuntimeRevi
 /// One execution with its output.
 pub(super) fn execution(connection: &Connection, id: ExecutionId) -> Read<Option<ExecutionRecord>> {
     let mut statement = connection.prepare_cached(
-        "SELECT e.*, o.seq AS output_seq, o.content_type AS output_content_type, \
-         o.encoding AS output_encoding, o.body AS output_body \
-         FROM executions e LEFT JOIN outputs o ON o.seq = e.seq WHERE e.id = ?1",
+        with_bundle!(
+            "SELECT e.*, e.seq AS execution_seq, o.seq AS output_seq, o.content_type AS output_content_type, \
+             o.encoding AS output_encoding, o.body AS output_body",
+            "FROM executions e LEFT JOIN outputs o ON o.seq = e.seq WHERE e.id = ?1"
+        ),
     )?;
     let mut rows = statement.query([id.as_bytes()])?;
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
     let mut record = execution_record(row)?;
-    if row.get::<_, Option<i64>>("output_seq")?.is_some() {
+    if let Some(kept) = bundled(row)? {
+        record.output = kept.output;
+    } else if row.get::<_, Option<i64>>("output_seq")?.is_some() {
         let stated: Option<String> = row.get("output_content_type")?;
         record.output = Some(Output {
             content_type: stated.map(content_type),
@@ -250,14 +281,24 @@ fn first_id_of(time: Timestamp) -> [u8; 16] {
 
 /// What the caller sent, where it is kept.
 pub(super) fn request(connection: &Connection, id: ExecutionId) -> Read<Option<Request>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT e.trace_id, e.parent, i.content_type, i.body, i.metadata, i.traceparent, i.idempotency_key \
-         FROM executions e JOIN inputs i ON i.seq = e.seq WHERE e.id = ?1",
-    )?;
+    let mut statement = connection.prepare_cached(with_bundle!(
+        "SELECT e.seq AS execution_seq, e.trace_id, e.parent, i.content_type, i.body, i.metadata, \
+             i.traceparent, i.idempotency_key",
+        "FROM executions e LEFT JOIN inputs i ON i.seq = e.seq \
+             WHERE e.id = ?1 AND (i.seq IS NOT NULL OR e.input_kept = 2)"
+    ))?;
     let mut rows = statement.query([id.as_bytes()])?;
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
+    if let Some(kept) = bundled(row)? {
+        let (trace_id, parent) = (row.get("trace_id")?, optional_id(row, "parent")?);
+        return Ok(kept.request.map(|request| Request {
+            trace_id,
+            parent,
+            ..request
+        }));
+    }
     let stated: Option<String> = row.get("content_type")?;
     let metadata: Option<String> = row.get("metadata")?;
     let key: Option<String> = row.get("idempotency_key")?;
@@ -278,17 +319,29 @@ pub(super) fn request(connection: &Connection, id: ExecutionId) -> Read<Option<R
 
 /// The latest runs of an execution, oldest first.
 pub(super) fn attempts(connection: &Connection, id: ExecutionId) -> Read<Vec<AttemptRecord>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT * FROM attempts WHERE seq = (SELECT seq FROM executions WHERE id = ?1) \
-         ORDER BY fence DESC LIMIT ?2",
-    )?;
+    let mut statement = connection.prepare_cached(with_bundle!(
+        "SELECT e.seq AS execution_seq, a.seq AS attempt_seq, a.*",
+        "FROM executions e LEFT JOIN attempts a ON a.seq = e.seq WHERE e.id = ?1 \
+         ORDER BY a.fence DESC LIMIT ?2"
+    ))?;
     let mut rows = statement.query(params![id.as_bytes(), ATTEMPTS_MAX])?;
     let mut attempts = Vec::new();
     while let Some(row) = rows.next()? {
-        attempts.push(attempt(row)?);
+        if let Some(kept) = bundled(row)? {
+            return Ok(latest(kept.attempts));
+        }
+        if row.get::<_, Option<i64>>("attempt_seq")?.is_some() {
+            attempts.push(attempt(row)?);
+        }
     }
     attempts.reverse();
     Ok(attempts)
+}
+
+/// As many of the last ones as are ever shown.
+fn latest(mut attempts: Vec<AttemptRecord>) -> Vec<AttemptRecord> {
+    let shown = usize::try_from(ATTEMPTS_MAX).unwrap_or(usize::MAX);
+    attempts.split_off(attempts.len().saturating_sub(shown))
 }
 
 fn attempt(row: &Row<'_>) -> Read<AttemptRecord> {
@@ -347,7 +400,7 @@ fn execution_record(row: &Row<'_>) -> Read<ExecutionRecord> {
         output: None,
         input_bytes: unsigned(row, "input_bytes")?,
         output_bytes: optional_unsigned(row, "output_bytes")?,
-        input_kept: row.get("input_kept")?,
+        input_kept: InputKept::has_input(row.get("input_kept")?),
         cold_start: row.get("cold_start")?,
         init_ms: optional_unsigned(row, "init_ms")?,
         trace_id: row.get("trace_id")?,
@@ -430,7 +483,8 @@ fn function_name(row: &Row<'_>, column: &str) -> Read<FunctionName> {
         .map_err(|error| ReadError::Unreadable(format!("stored name {text:?}: {error}")))
 }
 
-fn content_type(text: String) -> ContentType {
+/// A stored media type; the usual one costs no memory.
+pub(super) fn content_type(text: String) -> ContentType {
     if text == JSON.0 {
         JSON
     } else {

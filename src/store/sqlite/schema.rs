@@ -6,7 +6,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The steps; step `n` (from 1) takes a database from version `n - 1` to `n`.
-pub(super) const STEPS: &[&str] = &[STEP_1, STEP_2, STEP_3, STEP_4];
+pub(super) const STEPS: &[&str] = &[STEP_1, STEP_2, STEP_3, STEP_4, STEP_5];
 
 /// Version 1.
 ///
@@ -146,6 +146,69 @@ CREATE TABLE secrets (
     updated_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// Version 5: calls that lived in memory share a row for their payloads; see [`super::bundle`].
+///
+/// - `executions.input_kept` tells where a payload is: 0 nowhere (runs may have rows), 1 in `inputs`, 2 in a bundle;
+///   3 says that its runs are in a bundle and an input is nowhere; -1 that runs may have rows, and 0 of a row that is
+///   written from now on that nothing of it is kept.
+/// - What is in a bundle grows old with it, so its state rows need no entry in an index of their own.
+const STEP_5: &str = "
+CREATE TABLE bundles (
+    first_seq INTEGER PRIMARY KEY,
+    newest_end INTEGER NOT NULL,
+    ids BLOB NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX bundles_by_end ON bundles (newest_end);
+
+DROP INDEX executions_by_end;
+CREATE INDEX executions_by_end ON executions (finished_at)
+    WHERE finished_at IS NOT NULL AND input_kept < 2;
+";
+
+/// Where an execution's input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum InputKept {
+    /// Nowhere.
+    No,
+    /// In a row of its own.
+    Row,
+    /// In a bundle, together with output and runs.
+    Bundle,
+    /// Nowhere, but the runs are in a bundle.
+    BundleOfRuns,
+    /// Nowhere, but runs have rows of their own, or will when they come late.
+    RowsOfRuns,
+}
+
+impl InputKept {
+    /// Whether a row with this number has an input somewhere.
+    pub(super) fn has_input(code: i64) -> bool {
+        code == Self::Row.code() || code == Self::Bundle.code()
+    }
+
+    /// Whether a row with this number has something in a bundle.
+    pub(super) fn is_bundled(code: i64) -> bool {
+        code >= Self::Bundle.code()
+    }
+
+    /// Whether runs of a row with this number are kept: not of a summary.
+    pub(super) fn keeps_runs(code: i64) -> bool {
+        code != Self::No.code()
+    }
+
+    /// The number that stands for it; below 2, the row is purged by itself.
+    pub(super) fn code(self) -> i64 {
+        match self {
+            Self::No => 0,
+            Self::Row => 1,
+            Self::Bundle => 2,
+            Self::BundleOfRuns => 3,
+            Self::RowsOfRuns => -1,
+        }
+    }
+}
 
 /// Why a database could not be brought to the newest version.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 mod batches;
 mod buffering;
+mod bundles;
 mod faults;
 mod folder;
 mod gate;

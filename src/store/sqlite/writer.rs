@@ -20,6 +20,7 @@ use super::checkpoint::{Checkpointer, checkpoint};
 use super::connection::is_about_one_statement;
 use super::inbox::{Batch, Entry};
 use super::options::WriteFaults;
+use super::statements::Statements;
 use super::write::{Done, Problem, Writes};
 use crate::model::ExecutionId;
 use crate::store::{Error, Guard, Result};
@@ -71,27 +72,7 @@ impl Writer {
     /// The thread's whole life.
     pub(super) fn run(self) {
         let _end = EndGuard(Arc::clone(&self.shared));
-        while let Some(mut batch) = self.shared.inbox.take() {
-            let behind = self.shared.buffer.take();
-            let outcome = self.write(&mut batch, &behind);
-            self.shared.inbox.release(&batch);
-            let poisoned = outcome.is_err();
-            answer(batch, &outcome);
-            if poisoned {
-                break;
-            }
-        }
-        self.finish();
-    }
-
-    fn finish(self) {
-        if self.shared.poison.borrow().is_none() {
-            // What came in between the last batch and the closing of the door.
-            let behind = self.shared.buffer.take();
-            if self.write(&mut Batch::default(), &behind).is_err() {
-                tracing::warn!("the last ended executions could not be recorded");
-            }
-        }
+        self.write_all();
         self.checkpointer.stop();
         if self.shared.poison.borrow().is_some() {
             return;
@@ -102,17 +83,45 @@ impl Writer {
         }
     }
 
+    fn write_all(&self) {
+        let statements = Statements::new(&self.connection);
+        while let Some(mut batch) = self.shared.inbox.take() {
+            let behind = self.shared.buffer.take();
+            let outcome = self.write(&statements, &mut batch, &behind);
+            self.shared.inbox.release(&batch);
+            let poisoned = outcome.is_err();
+            answer(batch, &outcome);
+            self.shared.buffer.spend(behind);
+            if poisoned {
+                break;
+            }
+        }
+        if self.shared.poison.borrow().is_none() {
+            // What came in between the last batch and the closing of the door.
+            let behind = self.shared.buffer.take();
+            let last = self.write(&statements, &mut Batch::default(), &behind);
+            if last.is_err() {
+                tracing::warn!("the last ended executions could not be recorded");
+            }
+        }
+    }
+
     /// Commits a batch. An error is the store's end.
-    fn write(&self, batch: &mut Batch, behind: &[Arc<Ended>]) -> Result<()> {
+    fn write(
+        &self,
+        statements: &Statements<'_>,
+        batch: &mut Batch,
+        behind: &[Arc<Ended>],
+    ) -> Result<()> {
         let superseded = drop_superseded_claims(&mut batch.entries);
         self.shared.counters.claims_superseded(superseded);
         if batch.entries.is_empty() && behind.is_empty() {
             return Ok(());
         }
-        let written = match self.transact(batch, behind, Isolation::Shared) {
+        let written = match self.transact(statements, batch, behind, Isolation::Shared) {
             Err(Failure::OneOperation) => {
                 self.shared.counters.batch_isolated();
-                self.transact(batch, behind, Isolation::Savepoints)
+                self.transact(statements, batch, behind, Isolation::Savepoints)
             }
             other => other,
         };
@@ -134,28 +143,29 @@ impl Writer {
 
     fn transact(
         &self,
+        statements: &Statements<'_>,
         batch: &mut Batch,
         behind: &[Arc<Ended>],
         isolation: Isolation,
     ) -> std::result::Result<(), Failure> {
-        self.run_sql("BEGIN IMMEDIATE")?;
+        statements.execute("BEGIN IMMEDIATE", [])?;
         let outcome = self
-            .apply(batch, behind, isolation)
-            .and_then(|()| self.commit(batch.entries.len() + behind.len()));
+            .apply(statements, batch, behind, isolation)
+            .and_then(|()| self.commit(statements, batch.entries.len() + behind.len()));
         if outcome.is_err() && !self.connection.is_autocommit() {
             // If even this fails, the transaction ends with the connection.
-            let undone = self.run_sql("ROLLBACK");
+            let undone = statements.execute("ROLLBACK", []);
             if undone.is_err() {
-                return outcome.and(undone.map_err(Failure::from));
+                return outcome.and(undone.map(drop).map_err(Failure::from));
             }
         }
         outcome
     }
 
-    fn commit(&self, ops: usize) -> std::result::Result<(), Failure> {
+    fn commit(&self, statements: &Statements<'_>, ops: usize) -> std::result::Result<(), Failure> {
         self.shared.counters.commit_begins();
         let began = Instant::now();
-        let outcome = self.commit_with_faults();
+        let outcome = self.commit_with_faults(statements);
         match outcome {
             Ok(()) => self.shared.counters.commit_ended(ops, began.elapsed()),
             Err(_) => self.shared.counters.commit_failed(),
@@ -163,43 +173,46 @@ impl Writer {
         outcome
     }
 
-    fn commit_with_faults(&self) -> std::result::Result<(), Failure> {
+    fn commit_with_faults(&self, statements: &Statements<'_>) -> std::result::Result<(), Failure> {
         if let Some(faults) = &self.faults {
             faults
                 .before_commit()
                 .map_err(|error| Failure::Fatal(error.to_string()))?;
         }
-        Ok(self.run_sql("COMMIT")?)
-    }
-
-    fn run_sql(&self, sql: &str) -> rusqlite::Result<()> {
-        self.connection.prepare_cached(sql)?.execute([])?;
+        statements.execute("COMMIT", [])?;
         Ok(())
     }
 
     /// What is written behind goes first: an operation that was handed over later may be about it.
     fn apply(
         &self,
+        statements: &Statements<'_>,
         batch: &mut Batch,
         behind: &[Arc<Ended>],
         isolation: Isolation,
     ) -> std::result::Result<(), Failure> {
-        let writes = Writes::new(&self.connection, &self.next_seq);
-        for ended in behind {
-            if let Some(error) = self.apart(isolation, || writes.record_ended(ended))? {
-                tracing::warn!(execution.id = %ended.record.id, %error, "an ended execution could not be recorded");
-                self.shared.buffer.count_dropped();
+        let writes = Writes::new(&self.connection, statements, &self.next_seq);
+        let at_once = match isolation {
+            Isolation::Shared => behind.len().max(1),
+            Isolation::Savepoints => 1,
+        };
+        for some in behind.chunks(at_once) {
+            if let Some(error) = apart(statements, isolation, || writes.record_ended(some))? {
+                for ended in some {
+                    tracing::warn!(execution.id = %ended.record.id, %error, "an ended execution could not be recorded");
+                    self.shared.buffer.count_dropped();
+                }
             }
         }
         for entry in &mut batch.entries {
             match entry {
                 Entry::Job(job) => {
-                    if let Some(error) = self.apart(isolation, || job.apply(&writes))? {
+                    if let Some(error) = apart(statements, isolation, || job.apply(&writes))? {
                         job.fail(error);
                     }
                 }
                 Entry::Claim(claim) => {
-                    if let Some(error) = self.apart(isolation, || writes.log_claim(claim))? {
+                    if let Some(error) = apart(statements, isolation, || writes.log_claim(claim))? {
                         tracing::warn!(execution.id = %claim.id, %error, "a claim could not be logged");
                     }
                 }
@@ -207,37 +220,39 @@ impl Writer {
         }
         Ok(())
     }
+}
 
-    /// Runs one operation; with savepoints its failure is handed back and leaves no trace, without
-    /// them it is the batch's.
-    fn apart(
-        &self,
-        isolation: Isolation,
-        operation: impl FnOnce() -> Done<()>,
-    ) -> std::result::Result<Option<Error>, Failure> {
-        if isolation == Isolation::Savepoints {
-            self.run_sql("SAVEPOINT operation")?;
-        }
-        let problem = match operation() {
-            Ok(()) => None,
-            Err(Problem::Refused(error)) => Some(error),
-            Err(Problem::Broken(text)) => Some(Error::Failed(text.into())),
-            Err(Problem::Sql(error)) if is_about_one_statement(&error) => {
-                Some(Error::Failed(error.to_string().into()))
-            }
-            Err(Problem::Sql(error)) => return Err(error.into()),
-        };
-        match (isolation, &problem) {
-            (Isolation::Shared, None) => {}
-            (Isolation::Shared, Some(_)) => return Err(Failure::OneOperation),
-            (Isolation::Savepoints, None) => self.run_sql("RELEASE operation")?,
-            (Isolation::Savepoints, Some(_)) => {
-                self.run_sql("ROLLBACK TO operation")?;
-                self.run_sql("RELEASE operation")?;
-            }
-        }
-        Ok(problem)
+/// Runs one operation; with savepoints its failure is handed back and leaves no trace, without
+/// them it is the batch's.
+fn apart(
+    statements: &Statements<'_>,
+    isolation: Isolation,
+    operation: impl FnOnce() -> Done<()>,
+) -> std::result::Result<Option<Error>, Failure> {
+    if isolation == Isolation::Savepoints {
+        statements.execute("SAVEPOINT operation", [])?;
     }
+    let problem = match operation() {
+        Ok(()) => None,
+        Err(Problem::Refused(error)) => Some(error),
+        Err(Problem::Broken(text)) => Some(Error::Failed(text.into())),
+        Err(Problem::Sql(error)) if is_about_one_statement(&error) => {
+            Some(Error::Failed(error.to_string().into()))
+        }
+        Err(Problem::Sql(error)) => return Err(error.into()),
+    };
+    match (isolation, &problem) {
+        (Isolation::Shared, None) => {}
+        (Isolation::Shared, Some(_)) => return Err(Failure::OneOperation),
+        (Isolation::Savepoints, None) => {
+            statements.execute("RELEASE operation", [])?;
+        }
+        (Isolation::Savepoints, Some(_)) => {
+            statements.execute("ROLLBACK TO operation", [])?;
+            statements.execute("RELEASE operation", [])?;
+        }
+    }
+    Ok(problem)
 }
 
 /// Takes out the claims that a later transition or claim of the same batch makes pointless; returns

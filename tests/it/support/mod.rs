@@ -11,5 +11,6 @@ pub(crate) mod probes;
 pub(crate) mod programs;
 pub(crate) mod raw;
 pub(crate) mod service;
+pub(crate) mod site;
 pub(crate) mod web_guests;
 pub(crate) mod world;

@@ -184,7 +184,7 @@ fn down(bytes: usize, chunk: usize) -> Result<Response, ErrorCode> {
 }
 
 async fn up(request: Request) -> Result<Response, ErrorCode> {
-    let (mut body, _trailers) = consumed(request);
+    let (mut body, trailers) = consumed(request);
     let (mut bytes, mut sum) = (0_u64, 0_u64);
     while let Some(chunk) = read(&mut body).await {
         bytes += chunk.len() as u64;
@@ -192,6 +192,8 @@ async fn up(request: Request) -> Result<Response, ErrorCode> {
             .iter()
             .fold(sum, |sum, byte| sum.wrapping_add(u64::from(*byte)));
     }
+    // A stream ends like that whether the body did or broke off; this tells.
+    trailers.await?;
     text(200, format!("{bytes} {sum}"))
 }
 

@@ -34,6 +34,7 @@ use crate::model::{
     VersionNumber, VersionSpec,
 };
 use crate::net;
+use crate::runtime::engine::Slots;
 use crate::runtime::engines::Engines;
 use crate::runtime::runnable::Runnable;
 
@@ -50,7 +51,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| World::of(16));
 impl World {
     /// A world of its own, with a pool for so many guests.
     fn of(guests_max: u32) -> Self {
-        let engines = Engines::open(guests_max).unwrap();
+        let engines = Engines::open(guests_max, Slots::Pool).unwrap();
         Self {
             runner: Runner::new(engines.epochs(), client()),
             engines,

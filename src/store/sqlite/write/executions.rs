@@ -11,7 +11,7 @@ use crate::model::{
     ContentType, ExecutionId, FunctionId, FunctionName, JSON, Output, Timestamp, VersionNumber,
 };
 use crate::store::record;
-use crate::store::sqlite::buffer::Ended;
+use crate::store::sqlite::schema::InputKept;
 use crate::store::{
     Accepted, Applied, AttemptRecord, ClaimRecord, Error, Guard, NewExecution, Request, Transition,
 };
@@ -29,7 +29,7 @@ macro_rules! insert_execution {
     };
 }
 const INSERT_EXECUTION: &str = insert_execution!("INSERT");
-const INSERT_UNLESS_KNOWN: &str = insert_execution!("INSERT OR IGNORE");
+pub(super) const INSERT_UNLESS_KNOWN: &str = insert_execution!("INSERT OR IGNORE");
 
 macro_rules! insert_attempt {
     ($verb:literal) => {
@@ -43,7 +43,7 @@ macro_rules! insert_attempt {
 const REPLACE_ATTEMPT: &str = insert_attempt!("INSERT OR REPLACE");
 const ADD_ATTEMPT: &str = insert_attempt!("INSERT OR IGNORE");
 
-impl Writes<'_> {
+impl Writes<'_, '_> {
     pub(in crate::store::sqlite) fn accept(&self, new: &NewExecution) -> Done<Accepted> {
         if let Some(claim) = &new.key {
             let holder = key_holder(
@@ -69,7 +69,7 @@ impl Writes<'_> {
             execution: &new.execution,
             deadline: new.deadline,
             input_bytes: len(new.request.input.body.len())?,
-            input_kept: 1,
+            input_kept: InputKept::Row,
             output_bytes: None,
             cold_start: 0,
             init_ms: None,
@@ -84,7 +84,7 @@ impl Writes<'_> {
         Ok(Accepted::New)
     }
 
-    fn insert_execution(&self, sql: &str, row: &NewRow<'_>) -> Done<usize> {
+    pub(super) fn insert_execution(&self, sql: &'static str, row: &NewRow<'_>) -> Done<usize> {
         let state = StateColumns::of(row.execution);
         let execution = row.execution;
         Ok(self.execute(
@@ -109,7 +109,7 @@ impl Writes<'_> {
                 state.error_code,
                 state.error_message,
                 row.input_bytes,
-                row.input_kept,
+                row.input_kept.code(),
                 row.output_bytes,
                 row.cold_start,
                 row.init_ms,
@@ -119,7 +119,7 @@ impl Writes<'_> {
         )?)
     }
 
-    fn insert_input(&self, seq: i64, request: &Request) -> Done<()> {
+    pub(super) fn insert_input(&self, seq: i64, request: &Request) -> Done<()> {
         self.execute(
             "INSERT INTO inputs (seq, content_type, body, metadata, traceparent, idempotency_key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
@@ -134,7 +134,7 @@ impl Writes<'_> {
         Ok(())
     }
 
-    fn replace_output(&self, seq: i64, output: &Output) -> Done<()> {
+    pub(super) fn replace_output(&self, seq: i64, output: &Output) -> Done<()> {
         self.execute(
             "INSERT OR REPLACE INTO outputs (seq, content_type, encoding, body) VALUES (?1, ?2, ?3, ?4)",
             params![
@@ -148,7 +148,7 @@ impl Writes<'_> {
     }
 
     /// A run that is recorded a second time (the same claim) replaces itself.
-    fn replace_attempt(&self, seq: i64, attempt: &AttemptRecord) -> Done<()> {
+    pub(super) fn replace_attempt(&self, seq: i64, attempt: &AttemptRecord) -> Done<()> {
         self.insert_attempt(REPLACE_ATTEMPT, seq, attempt)?;
         Ok(())
     }
@@ -159,14 +159,18 @@ impl Writes<'_> {
         id: ExecutionId,
         attempt: &AttemptRecord,
     ) -> Done<Applied> {
-        let seq: Option<i64> = self
-            .connection
-            .prepare_cached("SELECT seq FROM executions WHERE id = ?1 AND input_kept = 1")?
-            .query_row([id.as_bytes()], |row| row.get(0))
+        let found: Option<(i64, i64)> = self
+            .statements
+            .query_row(
+                "SELECT seq, input_kept FROM executions WHERE id = ?1",
+                [id.as_bytes()],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
             .optional()?;
-        let Some(seq) = seq else {
+        let Some((seq, input_kept)) = found.filter(|found| InputKept::keeps_runs(found.1)) else {
             return Ok(Applied::Stale);
         };
+        let seq = self.with_own_rows(id, seq, input_kept)?;
         if self.insert_attempt(ADD_ATTEMPT, seq, attempt)? > 0 {
             self.execute(
                 "UPDATE executions SET cold_start = ?2, init_ms = ?3 WHERE id = ?1 \
@@ -183,7 +187,7 @@ impl Writes<'_> {
         Ok(Applied::Done)
     }
 
-    fn insert_attempt(&self, sql: &str, seq: i64, attempt: &AttemptRecord) -> Done<usize> {
+    fn insert_attempt(&self, sql: &'static str, seq: i64, attempt: &AttemptRecord) -> Done<usize> {
         let failure = attempt.failure.as_ref();
         Ok(self.execute(
             sql,
@@ -223,13 +227,14 @@ impl Writes<'_> {
 
     pub(in crate::store::sqlite) fn transition(&self, transition: &Transition) -> Done<Applied> {
         let found = self
-            .connection
-            .prepare_cached("SELECT seq, status, fence FROM executions WHERE id = ?1")?
-            .query_row([transition.id.as_bytes()], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
+            .statements
+            .query_row(
+                "SELECT seq, status, fence, input_kept FROM executions WHERE id = ?1",
+                [transition.id.as_bytes()],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            )
             .optional()?;
-        let Some((seq, status, logged)) = found else {
+        let Some((seq, status, logged, input_kept)) = found else {
             return Ok(Applied::Stale);
         };
         let (status, logged): (Status, i64) = (record::status_of(status)?, logged);
@@ -241,6 +246,7 @@ impl Writes<'_> {
             Guard::Redrivable if matches!(status, Status::Error | Status::Timeout) => logged,
             Guard::Claim(_) | Guard::Live | Guard::Redrivable => return Ok(Applied::Stale),
         };
+        let seq = self.with_own_rows(transition.id, seq, input_kept)?;
         let running_under = transition
             .next
             .fence()
@@ -355,43 +361,6 @@ impl Writes<'_> {
         )?;
         Ok(())
     }
-
-    /// Writes an ended execution that lived in memory; nothing, if its id is known already.
-    pub(in crate::store::sqlite) fn record_ended(&self, ended: &Ended) -> Done<()> {
-        let record = &ended.record;
-        let seq = self.take_seq()?;
-        let row = NewRow {
-            seq,
-            id: record.id,
-            function_id: record.function_id,
-            function: &record.function,
-            version: record.version,
-            execution: &record.execution,
-            deadline: None,
-            input_bytes: int(record.input_bytes)?,
-            input_kept: record.input_kept.into(),
-            output_bytes: record.output_bytes.map(int).transpose()?,
-            cold_start: record.cold_start.into(),
-            init_ms: record.init_ms.map(int).transpose()?,
-            trace_id: record.trace_id.as_deref(),
-            parent: record.parent,
-        };
-        if self.insert_execution(INSERT_UNLESS_KNOWN, &row)? == 0 {
-            return Ok(());
-        }
-        if let Some(output) = &record.output {
-            self.replace_output(seq, output)?;
-        }
-        if let Some(bodies) = &ended.bodies {
-            if let Some(request) = &bodies.request {
-                self.insert_input(seq, request)?;
-            }
-            for attempt in &bodies.attempts {
-                self.replace_attempt(seq, attempt)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// What a row says of its last run: nothing new if the transition has none.
@@ -448,21 +417,21 @@ impl<'e> StateColumns<'e> {
 }
 
 /// A row that is not there yet.
-struct NewRow<'e> {
-    seq: i64,
-    id: ExecutionId,
-    function_id: FunctionId,
-    function: &'e FunctionName,
-    version: VersionNumber,
-    execution: &'e Execution,
-    deadline: Option<Timestamp>,
-    input_bytes: i64,
-    input_kept: i64,
-    output_bytes: Option<i64>,
-    cold_start: i64,
-    init_ms: Option<i64>,
-    trace_id: Option<&'e str>,
-    parent: Option<ExecutionId>,
+pub(super) struct NewRow<'e> {
+    pub(super) seq: i64,
+    pub(super) id: ExecutionId,
+    pub(super) function_id: FunctionId,
+    pub(super) function: &'e FunctionName,
+    pub(super) version: VersionNumber,
+    pub(super) execution: &'e Execution,
+    pub(super) deadline: Option<Timestamp>,
+    pub(super) input_bytes: i64,
+    pub(super) input_kept: InputKept,
+    pub(super) output_bytes: Option<i64>,
+    pub(super) cold_start: i64,
+    pub(super) init_ms: Option<i64>,
+    pub(super) trace_id: Option<&'e str>,
+    pub(super) parent: Option<ExecutionId>,
 }
 
 /// What lists and starts look a row up by; see the schema.

@@ -3,6 +3,7 @@
 //! **Invariant:** whoever gets [`Problem::Refused`] has written nothing; after [`Problem::Broken`] and
 //! [`Problem::Sql`] the caller rolls back.
 
+mod behind;
 mod executions;
 mod purge;
 mod runtime_config;
@@ -17,6 +18,7 @@ use crate::model::{
     ExecutionId, FunctionId, FunctionName, FunctionSettings, Timestamp, Version, VersionNumber,
 };
 use crate::store::record::{self, Unreadable};
+use crate::store::sqlite::statements::Statements;
 use crate::store::{Error, FunctionRecord, KeyClaim, KeyHolder, NewExecution};
 
 /// Why an operation was not done.
@@ -54,29 +56,32 @@ fn len(bytes: usize) -> Done<i64> {
 }
 
 /// The writer's connection inside an open transaction.
-pub(in crate::store::sqlite) struct Writes<'c> {
-    connection: &'c Connection,
-    next_seq: &'c Cell<i64>,
+pub(in crate::store::sqlite) struct Writes<'w, 'c> {
+    connection: &'w Connection,
+    statements: &'w Statements<'c>,
+    next_seq: &'w Cell<i64>,
 }
 
-impl<'c> Writes<'c> {
+impl<'w, 'c> Writes<'w, 'c> {
     /// `next_seq` is the number of the next row; gaps do no harm.
     pub(in crate::store::sqlite) fn new(
-        connection: &'c Connection,
-        next_seq: &'c Cell<i64>,
+        connection: &'w Connection,
+        statements: &'w Statements<'c>,
+        next_seq: &'w Cell<i64>,
     ) -> Self {
         Self {
             connection,
+            statements,
             next_seq,
         }
     }
 
-    fn execute(&self, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<usize> {
-        self.connection.prepare_cached(sql)?.execute(params)
+    fn execute(&self, sql: &'static str, params: impl rusqlite::Params) -> rusqlite::Result<usize> {
+        self.statements.execute(sql, params)
     }
 
-    fn exists(&self, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<bool> {
-        self.connection.prepare_cached(sql)?.exists(params)
+    fn exists(&self, sql: &'static str, params: impl rusqlite::Params) -> rusqlite::Result<bool> {
+        self.statements.exists(sql, params)
     }
 
     fn take_seq(&self) -> Done<i64> {

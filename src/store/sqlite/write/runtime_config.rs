@@ -8,7 +8,7 @@ use super::{Done, Writes, int};
 use crate::model::RuntimeRevision;
 use crate::store::{Applied, record};
 
-impl Writes<'_> {
+impl Writes<'_, '_> {
     pub(in crate::store::sqlite) fn set_runtime_config(
         &self,
         expected: u64,

@@ -10,7 +10,7 @@ use super::{Done, Writes};
 use crate::model::{SecretName, Timestamp};
 use crate::store::{Applied, SecretRecord};
 
-impl Writes<'_> {
+impl Writes<'_, '_> {
     pub(in crate::store::sqlite) fn put_secret(
         &self,
         name: &SecretName,

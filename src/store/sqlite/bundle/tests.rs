@@ -1,0 +1,125 @@
+//! What goes into a bundle comes out of it; what is no bundle is refused.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::store::conformance::world::{attempt, failure, output};
+
+fn request(body: &str) -> Request {
+    Request {
+        input: Input {
+            content_type: ContentType("text/plain".into()),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        },
+        metadata: [("tenant".to_owned(), "größe".to_owned())].into(),
+        trace_id: None,
+        traceparent: Some("00-1".into()),
+        idempotency_key: Some("key".parse().unwrap()),
+        parent: None,
+    }
+}
+
+fn id(number: u8) -> ExecutionId {
+    ExecutionId::from_bytes([number; 16])
+}
+
+/// Three calls: with everything, with nothing (not even an input), with two runs.
+fn filled() -> (Bundle, [Request; 3]) {
+    let requests = [request("first"), request(""), request("third")];
+    let mut runs = [attempt(Fence(7)), attempt(Fence(9))];
+    runs[1].failure = Some(failure());
+    runs[1].outcome = "retry";
+    (runs[1].init_ms, runs[1].cpu_us) = (None, None);
+    let mut bundle = Bundle::starting_at(40);
+    let output = output();
+    for (number, (request, (output, runs))) in (1..).zip(requests.iter().zip([
+        (Some(&output), &runs[..1]),
+        (None, &runs[..0]),
+        (Some(&output), &runs[..]),
+    ])) {
+        let call = Call {
+            request: (number != 2).then_some(request),
+            output,
+            attempts: runs,
+        };
+        bundle
+            .add(id(number), Timestamp(100 - i64::from(number)), &call)
+            .unwrap();
+    }
+    (bundle, requests)
+}
+
+#[test]
+fn every_call_is_found_by_its_number() {
+    let (bundle, requests) = filled();
+    assert_eq!(
+        (bundle.first_seq(), bundle.newest_end()),
+        (40, Timestamp(99))
+    );
+    assert_eq!(ids(bundle.ids()).unwrap(), [id(1), id(2), id(3)]);
+    let body = bundle.body().unwrap();
+    for (seq, request) in (40..).zip(&requests) {
+        let kept = find(body.clone(), seq).unwrap();
+        assert_eq!(kept.request.as_ref(), (seq != 41).then_some(request));
+        assert_eq!(kept.output, (seq != 41).then(output));
+        let fences: Vec<_> = kept.attempts.iter().map(|run| run.fence.0).collect();
+        assert_eq!(
+            fences,
+            [&[7][..], &[], &[7, 9]][usize::try_from(seq - 40).unwrap()]
+        );
+    }
+    let last = find(body.clone(), 42).unwrap().attempts;
+    assert_eq!(last[0], attempt(Fence(7)));
+    assert_eq!(last[1].failure, Some(failure()));
+    for other in [39, 43, i64::MIN, i64::MAX] {
+        assert!(find(body.clone(), other).is_err(), "{other}");
+    }
+}
+
+#[test]
+fn a_bundle_is_full_by_bytes_or_by_calls() {
+    let large = request(&"x".repeat(BYTES_ENOUGH));
+    let small = request("");
+    let fills_after = |request: &Request| {
+        let mut bundle = Bundle::starting_at(0);
+        let call = Call {
+            request: Some(request),
+            output: None,
+            attempts: &[],
+        };
+        let mut count = 0;
+        while !bundle.is_full() {
+            bundle.add(id(0), Timestamp(0), &call).unwrap();
+            count += 1;
+        }
+        count
+    };
+    assert_eq!(fills_after(&large), 1);
+    assert_eq!(fills_after(&small), CALLS_MAX);
+}
+
+#[test]
+fn what_is_cut_short_or_longer_is_refused() {
+    let body = filled().0.body().unwrap();
+    for end in 0..body.len() {
+        assert!(find(body[..end].to_vec(), 42).is_err(), "{end}");
+    }
+    let mut of_the_future = body;
+    of_the_future[0] = FORMAT + 1;
+    assert!(find(of_the_future, 40).is_err());
+    assert!(ids(&[0; 17]).is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_panic(mut body in prop::collection::vec(any::<u8>(), 0..300), seq in 38_i64..46) {
+        let _ = find(body.clone(), seq);
+        // The same damage inside what begins like a bundle.
+        let good = filled().0.body().unwrap();
+        body.truncate(good.len());
+        let at = good.len() - body.len();
+        let mut damaged = good;
+        damaged[at..].copy_from_slice(&body);
+        let _ = find(damaged, seq);
+    }
+}
