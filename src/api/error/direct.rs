@@ -56,7 +56,7 @@ fn code_of(failure: &Failure) -> String {
 }
 
 fn timed_out(failure: Option<&Failure>) -> Error {
-    let code = failure.map_or_else(|| "TIMEOUT".to_owned(), |failure| code_of(failure));
+    let code = failure.map_or_else(|| "TIMEOUT".to_owned(), code_of);
     let message = "the function did not answer in time: raise its timeoutMs if it needs longer";
     Error::new(StatusCode::GATEWAY_TIMEOUT, code, message)
 }
