@@ -23,7 +23,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustix::net::sockopt::set_tcp_user_timeout;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::{Service, ServiceExt as _};
@@ -35,6 +35,8 @@ use crate::shutdown::Tasks;
 /// Pause after an error of `accept` that is the machine's (no file descriptor left), so that it is not
 /// asked in a circle.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Room for connections that knock before one is accepted, however few may be open: what tokio asks for.
+const KNOCKS_MIN: u32 = 1024;
 /// Requests that one HTTP/2 connection may have under way.
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
 
@@ -78,7 +80,7 @@ impl Listener {
         B::Data: Send,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let listener = TcpListener::bind(addr).await?;
+        let listener = listen(addr, bounds.connections_max)?;
         let handle = Self {
             addr: listener.local_addr()?,
             // Whoever stops everything closes this too.
@@ -111,6 +113,20 @@ impl Listener {
         // Nobody closes the semaphore, so this fails for nobody.
         let _ = self.places.acquire_many(self.places_max).await;
     }
+}
+
+/// Listens with room for as many that knock at once as may come in; the system may grant less (`somaxconn`).
+///
+/// With less room, what knocks in vain knocks again a second later, and a crowd of callers waits for nothing.
+fn listen(addr: SocketAddr, connections_max: u32) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A server that starts again must not wait for the old one's connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(connections_max.max(KNOCKS_MIN))
 }
 
 fn places(connections_max: u32) -> usize {

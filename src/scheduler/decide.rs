@@ -148,14 +148,7 @@ impl Scheduler {
             Err(rejected) => return Judged::Answer(Decided::Rejected(rejected)),
         };
         let attempt = change.attempt.take();
-        if let Some(attempt) = &attempt {
-            live.cold_start = attempt.cold_start;
-            live.init_ms = attempt.init_ms;
-        }
-        if let (Some(streamed), Some(direct)) = (change.streamed, &mut live.direct) {
-            live.input_bytes = streamed.input_bytes;
-            direct.output_bytes = Some(streamed.output_bytes);
-        }
+        live.note_run(attempt.as_ref(), change.streamed);
         let output = change.output.take();
         match live.home {
             Home::Memory => {

@@ -22,7 +22,7 @@ use super::decide::{Change, Decided, Release};
 use super::output::classify;
 use super::queue::{Class, Lane};
 use super::runner::class_of;
-use super::state::{ClaimLog, Home, Removed, Run, Settling, State};
+use super::state::{ClaimLog, Home, Live, Removed, Run, Settling, State};
 use super::{CallError, Finalized, Scheduler};
 use crate::execution::{
     Attempt, ClaimWhen, Event, Outcome, Ran, Rejected, State as ExecutionState, Status, step,
@@ -58,7 +58,16 @@ pub(super) struct Claimed {
 enum Speaks {
     No,
     /// The way there; taken by the run.
-    Directly(Option<Exchange>),
+    Directly(Option<Box<Exchange>>),
+}
+
+impl Speaks {
+    fn of(live: &mut Live) -> Self {
+        match &mut live.direct {
+            None => Self::No,
+            Some(direct) => Self::Directly(direct.exchange.take()),
+        }
+    }
 }
 
 /// What a claim is for.
@@ -187,10 +196,7 @@ impl Scheduler {
                 true => ClaimKind::AgeOut,
                 false => ClaimKind::Run,
             },
-            caller: match &mut live.direct {
-                None => Speaks::No,
-                Some(direct) => Speaks::Directly(direct.exchange.take()),
-            },
+            caller: Speaks::of(live),
         };
         if too_old {
             return Some(claimed);
@@ -339,7 +345,7 @@ impl Scheduler {
         match &mut claimed.caller {
             Speaks::No => runner.run(&attempt, &claimed.stop).await,
             Speaks::Directly(exchange) => match exchange.take() {
-                Some(exchange) => runner.serve(&attempt, exchange, &claimed.stop).await,
+                Some(exchange) => runner.serve(&attempt, *exchange, &claimed.stop).await,
                 None => Ran::bare(Outcome::Fault("its caller was answered before".to_owned())),
             },
         }

@@ -57,7 +57,7 @@ impl Scheduler {
         live.waiters.push(waiter);
         live.caller_until = Some(until);
         live.direct = Some(Direct {
-            exchange: Some(exchange),
+            exchange: Some(Box::new(exchange)),
             is_gone: false,
             output_bytes: None,
         });

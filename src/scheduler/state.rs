@@ -24,7 +24,7 @@ use crate::model::{
 use crate::observe::FunctionMetrics;
 use crate::registry::Function;
 use crate::runtime::Exchange;
-use crate::store::{EndedExecution, ExecutionRecord, Request};
+use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
 
 /// See [`State::take_back`].
 const TAKE_BACK_DELAY_MS: u64 = 1_000;
@@ -72,7 +72,7 @@ pub(super) struct Run {
 #[derive(Debug)]
 pub(super) struct Direct {
     /// Taken by the one attempt that there is.
-    pub(super) exchange: Option<Exchange>,
+    pub(super) exchange: Option<Box<Exchange>>,
     /// Its caller has hung up, and the run is being stopped for it.
     pub(super) is_gone: bool,
     /// Bytes that the function sent past us.
@@ -203,6 +203,18 @@ impl Live {
     /// Whether anybody but its creator may know of it.
     pub(super) fn is_visible(&self) -> bool {
         !matches!(self.settling, Settling::Accepting(_))
+    }
+
+    /// Notes what there is to say of a run that has ended.
+    pub(super) fn note_run(&mut self, attempt: Option<&AttemptRecord>, streamed: Option<Streamed>) {
+        if let Some(attempt) = attempt {
+            self.cold_start = attempt.cold_start;
+            self.init_ms = attempt.init_ms;
+        }
+        if let (Some(streamed), Some(direct)) = (streamed, &mut self.direct) {
+            self.input_bytes = streamed.input_bytes;
+            direct.output_bytes = Some(streamed.output_bytes);
+        }
     }
 
     fn output_bytes(&self, output: Option<&Output>) -> Option<u64> {

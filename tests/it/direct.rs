@@ -174,7 +174,6 @@ async fn a_function_that_gives_no_http_is_a_bad_gateway_and_the_cause_is_its_aut
         ("/panic", "TRAP", &BOTH),
     ] {
         for name in names {
-            println!("{name}{path}");
             let answer = get(&world, &format!("/fn/{name}{path}")).await;
             let message = answer.clone().refused(502, code);
             assert!(!message.contains("own words"), "{message}");
@@ -543,14 +542,8 @@ async fn other_shapes_take_the_body_and_give_their_output() {
         (text(&answer), answer.header("content-type")),
         ("a text", "text/plain; charset=utf-8")
     );
-    let answer = world
-        .ask(
-            "POST",
-            "/fn/builtin",
-            &[("content-type", "text/html")],
-            "<b>",
-        )
-        .await;
+    let html = [("content-type", "text/html")];
+    let answer = world.ask("POST", "/fn/builtin", &html, "<b>").await;
     assert_eq!(
         (text(&answer), answer.header("content-type")),
         ("<b>", "text/html")
@@ -579,6 +572,10 @@ async fn other_shapes_take_the_body_and_give_their_output() {
         .await
         .refused(500, "OUTPUT_TOO_LARGE");
     post("spins", "1").await.refused(504, "TIMEOUT");
+}
+
+#[tokio::test]
+async fn a_body_that_goes_in_whole_is_bounded() {
     let world = World::new()
         .background()
         .options(|options| options.body_bytes_max = 100)

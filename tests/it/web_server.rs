@@ -1,5 +1,9 @@
 //! Functions over real connections: HTTP/1.1 and HTTP/2, bodies without end, clients that leave, heads that no
 //! server should take.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what a test starts beside itself ends with its runtime"
+)]
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, StreamBody};

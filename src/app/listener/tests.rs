@@ -226,3 +226,31 @@ async fn a_client_that_takes_nothing_of_its_answer_loses_its_connection() {
     let answer = read_all(world.send(GET_LARGE).await).await;
     assert!(answer.len() > LARGE, "{} bytes", answer.len());
 }
+
+#[tokio::test]
+async fn a_crowd_that_knocks_at_once_is_let_in_without_knocking_again() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const CROWD: u32 = 1_500;
+    let files = getrlimit(Resource::Nofile);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: files.maximum,
+            ..files
+        },
+    )
+    .unwrap();
+    let room = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let crowd = CROWD.min(room.trim().parse().unwrap());
+    let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listener = listen(addr, crowd).unwrap();
+    let addr = listener.local_addr().unwrap();
+    // Nobody accepts: what there is no room for would knock for ever.
+    let knocking = (0..crowd).map(|_| TcpStream::connect(addr));
+    let inside = tokio::time::timeout(
+        Duration::from_secs(60),
+        futures_util::future::try_join_all(knocking),
+    );
+    let inside = inside.await.expect("some were not let in").unwrap();
+    assert_eq!(inside.len(), usize::try_from(crowd).unwrap());
+}

@@ -1,4 +1,8 @@
 //! A real plane with the same HTTP function in both versions, and clients that speak to it over connections.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "what a test starts beside itself ends with its runtime"
+)]
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
