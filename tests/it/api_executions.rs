@@ -216,7 +216,7 @@ async fn a_cancelled_execution_stays_so() {
     let path = format!("/v1/executions/{id}:cancel");
     let unclear = api.send("POST", &path, json!({"x": 1, "y": 2})).await;
     let said = unclear.text().to_owned();
-    assert_eq!(unclear.error(400), "INVALID_REQUEST");
+    assert_eq!(unclear.error(400), "VALIDATION_ERROR");
     assert!(said.contains("x") && said.contains("y"), "{said}");
     let cancelled = api.send("POST", &path, ()).await.expect(200);
     assert_eq!(cancelled.get("status"), "cancelled");
