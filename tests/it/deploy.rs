@@ -93,7 +93,7 @@ fn the_container_is_built_from_what_there_is() {
         .map(|line| line.split_whitespace().collect())
         .filter(|words: &Vec<_>| !words.is_empty())
         .collect();
-    let all = |what: &str| lines.iter().filter(move |words| words[0] == what);
+    let all = |what: &'static str| lines.iter().filter(move |words| words[0] == what);
     let mut copied = Vec::new();
     for words in all("COPY") {
         let [sources @ .., _] = &words[1..] else {
