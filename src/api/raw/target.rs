@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::HOST;
+use percent_encoding::percent_decode_str;
 
 use crate::api::State;
 use crate::api::error::Error;
@@ -98,29 +99,7 @@ fn with_query(path: &str, query: Option<&str>) -> String {
 
 /// A segment without its percent signs; none if that is no text.
 fn decoded(segment: &str) -> Option<Cow<'_, str>> {
-    if !segment.contains('%') {
-        return Some(Cow::Borrowed(segment));
-    }
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let code = after
-            .get(..2)
-            .filter(|_| first == b'%')
-            .and_then(|code| std::str::from_utf8(code).ok())
-            .and_then(|code| u8::from_str_radix(code, 16).ok());
-        match code {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
+    percent_decode_str(segment).decode_utf8().ok()
 }
 
 #[cfg(test)]
@@ -133,6 +112,7 @@ mod tests {
         assert_eq!(decoded("%65cho").as_deref(), Some("echo"));
         assert_eq!(decoded("100%").as_deref(), Some("100%"));
         assert_eq!(decoded("%zz%2").as_deref(), Some("%zz%2"));
+        assert_eq!(decoded("%+f").as_deref(), Some("%+f"));
         assert_eq!(decoded("%ff"), None);
     }
 }
