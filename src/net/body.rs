@@ -60,11 +60,13 @@ pub(super) struct RequestBody {
     inner: GuestBody,
     left: u64,
     max: u64,
+    /// What its head says, if it says anything.
+    stated: Option<u64>,
     progress: Progress,
 }
 
 impl RequestBody {
-    pub(super) fn new(inner: GuestBody, bytes_max: u64) -> (Self, Progress) {
+    pub(super) fn new(inner: GuestBody, bytes_max: u64, stated: Option<u64>) -> (Self, Progress) {
         let progress = Progress::new(if inner.is_end_stream() {
             Upload::Finished
         } else {
@@ -74,9 +76,24 @@ impl RequestBody {
             inner,
             left: bytes_max,
             max: bytes_max,
+            stated,
             progress: progress.clone(),
         };
         (body, progress)
+    }
+
+    /// The mistake of a body that ends here, if its head says more.
+    fn ends_early(&self) -> Option<Error> {
+        let sent = self.max - self.left;
+        let is_short = self.stated.is_some_and(|stated| sent < stated);
+        is_short.then_some(Error::RequestLength(sent))
+    }
+
+    /// The mistake of a body that is longer than its head says.
+    fn runs_over(&self) -> Option<Error> {
+        let sent = self.max - self.left;
+        let is_long = self.stated.is_some_and(|stated| sent > stated);
+        is_long.then_some(Error::RequestLength(sent))
     }
 }
 
@@ -103,7 +120,8 @@ impl Body for RequestBody {
             }
             Poll::Ready(None) => {
                 self.progress.set(Upload::Finished);
-                return Poll::Ready(None);
+                let mistake = self.ends_early();
+                return Poll::Ready(mistake.map(|mistake| Err(mistake.into())));
             }
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
             Poll::Ready(Some(Ok(frame))) => frame,
@@ -111,6 +129,9 @@ impl Body for RequestBody {
         match take(self.left, &frame) {
             Some(left) => self.left = left,
             None => return Poll::Ready(Some(Err(Error::RequestBody(self.max).into()))),
+        }
+        if let Some(mistake) = self.runs_over() {
+            return Poll::Ready(Some(Err(mistake.into())));
         }
         self.progress.set(if self.inner.is_end_stream() {
             Upload::Finished
@@ -121,7 +142,8 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        // One that is too short has yet to say so.
+        self.inner.is_end_stream() && self.ends_early().is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -20,6 +20,9 @@ pub enum Error {
     /// A longer body than may be sent; the most, in bytes.
     #[error("the request's body is larger than {0} bytes")]
     RequestBody(u64),
+    /// The body is not as long as its head says; how long it is or was about to be, in bytes.
+    #[error("the request's body is not as long as its Content-Length says: {0} bytes")]
+    RequestLength(u64),
     /// Every address of the host is one that may not be called.
     #[error("the host's address may not be called")]
     AddressProhibited,

@@ -158,6 +158,11 @@ impl Session {
         if body.size_hint().lower() > options.request_bytes_max {
             return Err(self.body_too_large());
         }
+        // Its head would leave alone, and the other side wait for what never comes.
+        if body.is_end_stream() && stated_length(&head.headers).is_some_and(|stated| stated > 0) {
+            let why = "it states a Content-Length and has no body";
+            return Err(self.refuse(Error::RequestLength(0), why));
+        }
         Ok(Cleared {
             origin,
             request: Request::from_parts(head, body),
@@ -310,7 +315,8 @@ impl Session {
         let between_bytes = at_most(timeouts.between_bytes, options.silence_timeout_ms);
         let place = self.place(patience.connect).await?;
         let (head, body) = request.into_parts();
-        let (body, progress) = RequestBody::new(body, options.request_bytes_max);
+        let stated = stated_length(&head.headers);
+        let (body, progress) = RequestBody::new(body, options.request_bytes_max, stated);
         let request = Request::from_parts(head, body);
         let scope = &self.rules.scope;
         let exchanged = self
@@ -357,6 +363,13 @@ impl Session {
         )]
         match &error {
             Error::RequestBody(_) => self.body_too_large(),
+            Error::RequestLength(bytes) => {
+                self.note(format_args!(
+                    "a request to {origin} broke off: its body is not as long as its Content-Length says ({bytes} \
+                     bytes came)"
+                ));
+                error
+            }
             Error::ConnectionLimit => self.refuse(
                 error,
                 "no connection became free in time (the server's --outgoing-connections-max and \
@@ -423,6 +436,12 @@ impl Session {
         let body = ResponseBody::new(body, bytes_max, between_bytes, too_large, over, place);
         Ok(Response::from_parts(head, body))
     }
+}
+
+/// The length that a head states.
+fn stated_length(headers: &HeaderMap) -> Option<u64> {
+    let stated = headers.get(header::CONTENT_LENGTH)?;
+    stated.to_str().ok()?.parse().ok()
 }
 
 fn bytes_of(headers: &HeaderMap) -> usize {

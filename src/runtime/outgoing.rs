@@ -105,7 +105,7 @@ impl WasiHttpHooks for Outgoing {
             first_byte: options.first_byte_timeout,
             between_bytes: options.between_bytes_timeout,
         };
-        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        let request = request.map(|body| body.map_err(of_body).boxed_unsync());
         let sending = self.session().send(request, timeouts);
         Box::new(async move {
             let Answer { response, rest } = sending.await.map_err(told)?;
@@ -127,6 +127,14 @@ impl WasiHttpHooks for Outgoing {
     }
 }
 
+/// What the host calls found wrong with a body while the guest wrote it.
+fn of_body(error: Error) -> Box<dyn std::error::Error + Send + Sync> {
+    if let Error::HttpRequestBodySize(Some(bytes)) = error {
+        return net::Error::RequestLength(bytes).into();
+    }
+    error.into()
+}
+
 /// The error code of `wasi:http` for what became of a request.
 fn told(error: net::Error) -> Error {
     match error {
@@ -135,6 +143,7 @@ fn told(error: net::Error) -> Error {
         net::Error::MethodInvalid => Error::HttpRequestMethodInvalid,
         net::Error::RequestHeader => Error::HttpRequestHeaderSectionSize(None),
         net::Error::RequestBody(max) => Error::HttpRequestBodySize(Some(max)),
+        net::Error::RequestLength(bytes) => Error::HttpRequestBodySize(Some(bytes)),
         net::Error::AddressProhibited => Error::DestinationIpProhibited,
         net::Error::DnsTimeout => Error::DnsTimeout,
         net::Error::Dns(why) => Error::DnsError {

@@ -157,9 +157,9 @@ async fn of_an_exchange_only_a_summary_is_kept() {
 async fn a_function_that_gives_no_http_is_a_bad_gateway_and_the_cause_is_its_authors() {
     let world = both().await;
     for (path, code, names) in [
-        ("/never", "NO_RESPONSE", &["http02"][..]),
+        ("/never", "NO_RESPONSE", &BOTH[..]),
         ("/error-code", "RESPONSE_ERROR", &BOTH),
-        ("/twice", "RESPONSE_SET_TWICE", &["http02"]),
+        ("/twice", "RESPONSE_SET_TWICE", &BOTH),
         ("/short", "BODY_TOO_SHORT", &BOTH),
         ("/long", "BODY_TOO_LONG", &BOTH),
         ("/aborted", "BODY_ABORTED", &BOTH),

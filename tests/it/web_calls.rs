@@ -172,9 +172,9 @@ async fn a_function_says_when_it_wants_to_be_asked_again() {
 async fn a_mistake_in_answering_has_a_code_of_its_own() {
     let world = both().await;
     for (path, code, names) in [
-        ("/never", "NO_RESPONSE", &["http02"][..]),
+        ("/never", "NO_RESPONSE", &BOTH[..]),
         ("/error-code", "RESPONSE_ERROR", &BOTH),
-        ("/twice", "RESPONSE_SET_TWICE", &["http02"]),
+        ("/twice", "RESPONSE_SET_TWICE", &BOTH),
         ("/short", "BODY_TOO_SHORT", &BOTH),
         ("/long", "BODY_TOO_LONG", &BOTH),
         ("/aborted", "BODY_ABORTED", &BOTH),

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use http::header::CONTENT_TYPE;
 use http::response::Parts;
 use http::{HeaderMap, StatusCode};
+use wasmtime::Trap;
 
 use super::reply::Taken;
 use super::{Complete, Left, Outflow, code};
@@ -22,6 +23,9 @@ use crate::runtime::host_limits::FAILURE_MESSAGE_BYTES_MAX;
 const FUNCTION: &str = "the function";
 /// What wasmtime says of a handle that the guest does not have (any more).
 const UNKNOWN_HANDLE: &str = "unknown handle index";
+
+/// What a task of 0.3 did that returned twice.
+const SECOND_RESPONSE: &str = "the function returned a second response: ";
 
 /// The outcome of a call through the API.
 pub(super) fn of_call(result: Result<(), Failed>, taken: Taken, witness: &Witness<'_>) -> Outcome {
@@ -106,17 +110,18 @@ fn set_twice(result: &Result<(), Failed>, witness: &Witness<'_>) -> Option<Outco
     let Err(Failed::Error(error)) = result else {
         return None;
     };
-    if !error.root_cause().to_string().contains(UNKNOWN_HANDLE) {
+    let what = if error.downcast_ref() == Some(&Trap::TaskCancelOrReturnTwice) {
+        SECOND_RESPONSE
+    } else if error.root_cause().to_string().contains(UNKNOWN_HANDLE) {
+        "the function used a handle that it had given away, most likely to set a second response: "
+    } else {
         return None;
-    }
+    };
     let Outcome::Retry(mut trap) = witness.error(error) else {
         return None;
     };
     trap.code = Cow::Borrowed(code::RESPONSE_SET_TWICE);
-    trap.message.insert_str(
-        0,
-        "the function used a handle that it had given away, most likely to set a second response: ",
-    );
+    trap.message.insert_str(0, what);
     Some(Outcome::Retry(trap))
 }
 
@@ -158,6 +163,21 @@ fn unfinished(status: Option<StatusCode>) -> Failure {
     }
 }
 
+/// Tasks of 0.3 trap for ending without a response, and for returning a second one in the turn of the first, which is
+/// then not heard of.
+fn name_missing_response(trap: &mut Failure, error: &wasmtime::Error) {
+    let found = error.downcast_ref();
+    let (code, what) = if found == Some(&Trap::NoAsyncResult) {
+        (code::NO_RESPONSE, "the function ended without a response: ")
+    } else if found == Some(&Trap::TaskCancelOrReturnTwice) {
+        (code::RESPONSE_SET_TWICE, SECOND_RESPONSE)
+    } else {
+        return;
+    };
+    trap.code = Cow::Borrowed(code);
+    trap.message.insert_str(0, what);
+}
+
 /// What it means that there is no whole response.
 fn broken(
     result: Result<(), Failed>,
@@ -168,7 +188,13 @@ fn broken(
     let outcome = match result {
         Ok(()) => None,
         Err(Failed::Cut(cut)) => return witness.cut(cut),
-        Err(Failed::Error(error)) => Some(witness.error(&error)),
+        Err(Failed::Error(error)) => {
+            let mut outcome = witness.error(&error);
+            if let (None, Outcome::Retry(trap)) = (status, &mut outcome) {
+                name_missing_response(trap, &error);
+            }
+            Some(outcome)
+        }
     };
     match (mistake, outcome) {
         (None, None) => Outcome::Retry(unfinished(status)),

@@ -9,7 +9,7 @@ use wasip3::wit_bindgen::rt::async_support::{
 };
 use wasip3::{wit_bindgen, wit_future, wit_stream};
 
-wasip3::http::service::export!(Function);
+wasip3::http::service::export!(Function with_types_in crate::raw);
 
 struct Function;
 
@@ -33,7 +33,8 @@ impl Guest for Function {
             "/up" => up(request).await,
             "/trailers" => trailers(request),
             "/early" => text(413, "too much".to_owned()),
-            "/never" | "/hang" => {
+            "/twice" => twice(),
+            "/hang" => {
                 sleep_ms(3_600_000).await;
                 text(200, String::new())
             }
@@ -70,6 +71,45 @@ impl Guest for Function {
             _ => text(404, "there is nothing here".to_owned()),
         }
     }
+}
+
+/// The exports as the generator makes them, but that a task for `/never` ends at once: no safe guest can.
+mod raw {
+    pub mod exports {
+        pub mod wasi {
+            pub mod http {
+                pub mod handler {
+                    use wasip3::exports::http::handler;
+                    pub use wasip3::exports::http::handler::{
+                        __callback_handle, __export_wasi_http_handler_0_3_2_cabi,
+                    };
+
+                    pub unsafe fn _export_handle_cabi<T: handler::Guest>(request: i32) -> i32 {
+                        let handle = request.cast_unsigned();
+                        let peeked = unsafe { wasip3::http::types::Request::from_handle(handle) };
+                        let path = peeked.get_path_with_query();
+                        std::mem::forget(peeked);
+                        if path.as_deref() == Some("/never") {
+                            return 0;
+                        }
+                        unsafe { wasip3::exports::http::handler::_export_handle_cabi::<T>(request) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Returns a response by hand, and another as everybody does.
+fn twice() -> Result<Response, ErrorCode> {
+    #[link(wasm_import_module = "[export]wasi:http/handler@0.3.2")]
+    unsafe extern "C" {
+        #[link_name = "[task-return]handle"]
+        fn task_return(_: i32, _: i32, _: i32, _: u64, _: i32, _: i32, _: i32, _: i32);
+    }
+    let first = text(200, "once".to_owned())?.take_handle();
+    unsafe { task_return(0, first.cast_signed(), 0, 0, 0, 0, 0, 0) };
+    text(200, "twice".to_owned())
 }
 
 /// A response whose body is still to come.
