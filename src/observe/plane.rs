@@ -50,6 +50,8 @@ figures! {
         PoolStacks = "pelton_pool_stacks", "Stacks of running guests";
         PoolResidentBytes = "pelton_pool_resident_bytes", "Bytes that free slots keep in memory for the next guest";
         PoolPagemapScan = "pelton_pool_pagemap_scan", "1 where the pool resets memory by pagemap scan, 0 where it decommits";
+        WarmInstances = "pelton_warm_instances", "Instances of functions with reuse that wait for their next call";
+        WarmMemoryBytes = "pelton_warm_memory_bytes", "Bytes of their memories";
         LoadedCode = "pelton_loaded_code", "Files whose compiled code is in memory";
         LoadedCodeBytes = "pelton_loaded_code_bytes", "Bytes of compiled code in memory";
         CompilationsWaiting = "pelton_compilations_waiting", "Uploads that wait for the compiler";
@@ -71,6 +73,8 @@ figures! {
 figures! {
     /// A figure that only grows.
     Counter {
+        ReusedCalls = "pelton_reused_calls_total", "Calls answered by an instance that had answered one before";
+        WarmEvicted = "pelton_warm_instances_evicted_total", "Instances that ended while they waited for a call, because others needed the room";
         StoreCommits = "pelton_store_commits_total", "Batches committed";
         StoreWrites = "pelton_store_writes_total", "Writes committed, logged claims included";
         StoreStalls = "pelton_store_stalls_total", "Commits that took longer than 100 ms";

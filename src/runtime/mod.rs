@@ -25,9 +25,11 @@ mod lane;
 mod limits;
 mod outgoing;
 mod output;
+mod reuse;
 mod run;
 mod runnable;
 mod shape;
+mod shelf;
 mod surroundings;
 #[cfg(test)]
 mod tests;
@@ -42,6 +44,8 @@ pub use compile::{Compiled, Compiler, InProcessCompiler};
 pub use engine::{Flavor, NoPool, PoolReport, PoolUse, Slots, Wipe, probe};
 pub use exchange::{Answer, Ending, Exchange, Teller};
 pub use kept::{CodeFolder, Kept, KeyState};
+pub use reuse::ReuseCalls;
+pub use shelf::WarmStats;
 pub use times::{COMPILATION_MS_BUCKETS, CompilationTimes};
 pub use web::{BrokenOff, Outflow};
 pub use wire::Needs;
@@ -50,20 +54,22 @@ pub use worker::{WORKER_COMMAND, worker_main};
 use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::poll_immediate;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use self::cache::{Cache, EngineKeys};
 use self::code::{Codes, Loaded, Temperature};
 use self::engines::{Engines, NoEngine};
 use self::exchange::Opened;
+use self::reuse::Warm;
 use self::run::Runner;
+use self::shelf::{Capacity, Holds, Shelf};
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{Code, Digest, Failure, Shape};
 use crate::net;
@@ -79,6 +85,13 @@ pub struct Options {
     pub slots: Slots,
     /// Loaded code kept in memory, in bytes of compiled code (an LRU; the disk keeps the rest).
     pub loaded_bytes_max: u64,
+    /// Instances that wait for another call of their function, at most, of all functions that let theirs be reused.
+    /// 0: none is reused.
+    pub warm_instances_max: u32,
+    /// Memory of instances that wait, in bytes.
+    pub warm_memory_bytes_max: u64,
+    /// How many calls a reused instance is given.
+    pub reuse_calls: ReuseCalls,
     /// Uploads that wait for the compiler, at most; one more is refused as busy.
     pub compile_queue_max: u32,
     /// Time for one compilation, in s.
@@ -97,6 +110,9 @@ impl Options {
             guests_max: 256,
             slots: Slots::Pool,
             loaded_bytes_max: 512 * 1024 * 1024,
+            warm_instances_max: 128,
+            warm_memory_bytes_max: 1024 * 1024 * 1024,
+            reuse_calls: ReuseCalls::default(),
             compile_queue_max: 16,
             compile_timeout_s: 120,
             compile_memory_bytes_max: 2 * 1024 * 1024 * 1024,
@@ -176,6 +192,8 @@ pub struct Stats {
     pub loaded_entries: u64,
     /// Their machine code, in bytes.
     pub loaded_bytes: u64,
+    /// Instances that wait for another call.
+    pub warm: WarmStats,
     /// Files that wait to be compiled.
     pub compilations_waiting: usize,
     /// Files that are being compiled.
@@ -210,8 +228,11 @@ struct Inner {
     runner: Runner,
     /// For the guests of both pools together, fewer than either has slots. The async pool may be the smaller
     /// one, and has permits of its own beside these.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     pool: PoolReport,
+    /// Before the permits are given up: what waits here holds some.
+    shelf: Arc<Shelf<Warm>>,
+    reuse_calls: ReuseCalls,
     outgoing: net::Client,
 }
 
@@ -235,8 +256,13 @@ impl Runtime {
             inner: Arc::new(Inner {
                 runner: Runner::new(engines.epochs(), outgoing.clone()),
                 codes: Codes::new(engines, cache, compiler, options.loaded_bytes_max),
-                permits: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
+                permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
                 pool,
+                shelf: Arc::new(Shelf::new(Capacity {
+                    items: options.warm_instances_max,
+                    bytes: options.warm_memory_bytes_max,
+                })),
+                reuse_calls: options.reuse_calls.clone(),
                 outgoing,
             }),
         })
@@ -304,6 +330,7 @@ impl Runtime {
             permits_max: inner.pool.guests,
             loaded_entries,
             loaded_bytes,
+            warm: inner.shelf.stats(),
             compilations_waiting,
             compilations_running,
             compilation_times: inner.codes.compilation_times(),
@@ -343,25 +370,16 @@ impl Runtime {
         let Code::Wasm { digest, .. } = &attempt.version.code else {
             return Ran::bare(Outcome::Fault("this version has no wasm to run".to_owned()));
         };
+        if let Some(reuse) = attempt.version.spec.reuse {
+            return Box::pin(self.run_reused(reuse, *digest, attempt, exchange, stop)).await;
+        }
         let begun = Instant::now();
         let mut readying = pin!(self.ready(*digest));
         // Nearly always there is nothing to wait for, and then nothing that waiting needs is made.
         let (ready, shortened) = match poll_immediate(&mut readying).await {
             Some(ready) => (ready, None),
             None => {
-                let ready = tokio::select! {
-                    biased;
-                    () = stop.cancelled() => Err(Outcome::Interrupted),
-                    ready = readying => ready,
-                    () = tokio::time::sleep(attempt.time_limit) => {
-                        Err(Outcome::TimedOut(never_started(attempt)))
-                    }
-                };
-                let time_limit = attempt.time_limit.saturating_sub(begun.elapsed());
-                let shortened = Attempt {
-                    time_limit,
-                    ..attempt.clone()
-                };
+                let (ready, shortened) = in_time(readying, begun, attempt, stop).await;
                 (ready, Some(shortened))
             }
         };
@@ -394,18 +412,37 @@ impl Runtime {
         let own = self.own_permits(&loaded).await?;
         // A guest that needs more than there is runs alone, which the pool has room for.
         let count = loaded.permits.min(self.inner.pool.guests);
-        let permit = self
-            .inner
-            .permits
-            .acquire_many(count)
-            .await
-            .map_err(|_| Outcome::Fault("the runtime is closed".to_owned()))?;
+        let needed = Holds {
+            permits: count,
+            ..Holds::default()
+        };
+        let acquiring = self.inner.permits.acquire_many(count);
+        let permit = self.making_room(needed, acquiring).await?;
         Ok(Ready {
             loaded,
             init_duration,
-            _permit: permit,
-            _own: own,
+            permit,
+            own,
         })
+    }
+
+    /// Waits for permits, for which instances that only wait for a call have to go.
+    async fn making_room<T>(
+        &self,
+        needed: Holds,
+        acquiring: impl Future<Output = Result<T, AcquireError>>,
+    ) -> Result<T, Outcome> {
+        let mut acquiring = pin!(acquiring);
+        let acquired = match poll_immediate(&mut acquiring).await {
+            Some(acquired) => acquired,
+            None => {
+                // In the line by now: whatever is given up goes to those who stand there, and each of them has
+                // made room for itself.
+                let _waiting = self.inner.shelf.make_room(needed);
+                acquiring.await
+            }
+        };
+        acquired.map_err(|_| Outcome::Fault("the runtime is closed".to_owned()))
     }
 
     /// The permits of a pool that may be smaller than the plane.
@@ -415,10 +452,12 @@ impl Runtime {
             return Ok(None);
         }
         let count = loaded.permits.min(unit.report.guests);
-        let permits = Arc::clone(&unit.permits).acquire_many_owned(count).await;
-        permits
-            .map(Some)
-            .map_err(|_| Outcome::Fault("the runtime is closed".to_owned()))
+        let needed = Holds {
+            own_permits: count,
+            ..Holds::default()
+        };
+        let acquiring = Arc::clone(&unit.permits).acquire_many_owned(count);
+        self.making_room(needed, acquiring).await.map(Some)
     }
 }
 
@@ -426,8 +465,32 @@ impl Runtime {
 struct Ready<'a> {
     loaded: Arc<Loaded>,
     init_duration: Option<Duration>,
-    _permit: SemaphorePermit<'a>,
-    _own: Option<OwnedSemaphorePermit>,
+    permit: SemaphorePermit<'a>,
+    own: Option<OwnedSemaphorePermit>,
+}
+
+/// Waits for what an attempt needs, as long as its time lasts and nobody stops it. Returns the attempt with the time
+/// that is left to it, which began at `begun`.
+async fn in_time<'a>(
+    readying: Pin<&mut impl Future<Output = Result<Ready<'a>, Outcome>>>,
+    begun: Instant,
+    attempt: &Attempt,
+    stop: &CancellationToken,
+) -> (Result<Ready<'a>, Outcome>, Attempt) {
+    let ready = tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(Outcome::Interrupted),
+        ready = readying => ready,
+        () = tokio::time::sleep(attempt.time_limit) => {
+            Err(Outcome::TimedOut(never_started(attempt)))
+        }
+    };
+    let time_limit = attempt.time_limit.saturating_sub(begun.elapsed());
+    let shortened = Attempt {
+        time_limit,
+        ..attempt.clone()
+    };
+    (ready, shortened)
 }
 
 fn never_started(attempt: &Attempt) -> Failure {

@@ -49,6 +49,14 @@ impl Surroundings {
         }
     }
 
+    /// Tells of another call of the same version. What it is given stays, for whoever reuses an instance sees to it
+    /// that it is the same; so does the WASI context, which knows nothing of a call then.
+    pub(super) fn renew(&mut self, attempt: &Attempt) {
+        self.execution_id = attempt.execution_id;
+        self.attempt = attempt.number;
+        self.trace_id.clone_from(&attempt.trace_id);
+    }
+
     /// Builds the WASI context. The defaults deny: no directories, no addresses, no name lookup.
     pub(super) fn build(&self) -> WasiP1Ctx {
         let mut builder = WasiCtxBuilder::new();
@@ -97,13 +105,15 @@ impl Surroundings {
     }
 
     fn environment(&self) -> Vec<(String, String)> {
-        let mut ours = vec![
-            (EXECUTION_ID, self.execution_id.to_string()),
-            (ATTEMPT, self.attempt.to_string()),
-            (FUNCTION_NAME, self.function.to_string()),
-        ];
-        if let Some(trace_id) = &self.trace_id {
-            ours.push((TRACE_ID, trace_id.to_string()));
+        let mut ours = vec![(FUNCTION_NAME, self.function.to_string())];
+        // Programs read their environment once: where an instance is reused they would take the first call's for
+        // that of all.
+        if self.version.spec.reuse.is_none() {
+            ours.push((EXECUTION_ID, self.execution_id.to_string()));
+            ours.push((ATTEMPT, self.attempt.to_string()));
+            if let Some(trace_id) = &self.trace_id {
+                ours.push((TRACE_ID, trace_id.to_string()));
+            }
         }
         let is_ours =
             |name: &str| matches!(name, EXECUTION_ID | TRACE_ID | ATTEMPT | FUNCTION_NAME);

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::execution::Status;
 use crate::model::{
     Backoff, Code, Digest, Encoding, ExecutionMode, FunctionSettings, InvalidHostName, RecordMode,
-    Shape, Timestamp, Version, VersionNumber, VersionSpec, limits,
+    Reuse, Shape, Timestamp, Version, VersionNumber, VersionSpec, limits,
 };
 
 mod logs;
@@ -40,8 +40,9 @@ impl Unreadable {
 
 /// The format of settings and versions that this build writes; it reads every one up to it.
 ///
-/// Format 2 added what is optional and absent in format 1: `hosts`, `invoke_path`, `allow_hosts`, `secrets`.
-const FORMAT: u32 = 2;
+/// Format 2 added what is optional and absent in format 1: `hosts`, `invoke_path`, `allow_hosts`, `secrets`. Format
+/// 3 added `reuse`.
+const FORMAT: u32 = 3;
 
 #[derive(Deserialize)]
 struct FormatOnly {
@@ -128,11 +129,20 @@ struct StoredSpec {
     secrets: BTreeMap<String, StoredSecretUse>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     invoke_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reuse: Option<StoredReuse>,
     record: StoredRecordMode,
     execution_mode: Option<StoredMode>,
     image: Option<String>,
     endpoint_url: Option<String>,
     ignored: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredReuse {
+    max_calls: u32,
+    max_concurrent: u32,
+    idle_ms: u64,
 }
 
 /// Parses JSON after a look at its format, so that a newer one is named instead of misread.
@@ -306,6 +316,11 @@ fn store_spec(spec: &VersionSpec) -> StoredSpec {
         allow_hosts: spec.allow_hosts.as_deref().map(store_hosts),
         secrets: spec.secrets.iter().map(store_secret_use).collect(),
         invoke_path: spec.invoke_path.clone(),
+        reuse: spec.reuse.map(|reuse| StoredReuse {
+            max_calls: reuse.max_calls,
+            max_concurrent: reuse.max_concurrent,
+            idle_ms: reuse.idle_ms,
+        }),
         record: match spec.record {
             RecordMode::Auto => StoredRecordMode::Auto,
             RecordMode::Full => StoredRecordMode::Full,
@@ -320,6 +335,27 @@ fn store_spec(spec: &VersionSpec) -> StoredSpec {
         endpoint_url: spec.endpoint_url.clone(),
         ignored: spec.ignored.clone(),
     }
+}
+
+fn load_reuse(stored: &StoredReuse) -> Result<Reuse, Unreadable> {
+    let check = |field, value: u64, range| in_range("version", field, value, &range);
+    let StoredReuse {
+        max_calls,
+        max_concurrent,
+        idle_ms,
+    } = *stored;
+    check("max_calls", max_calls.into(), limits::REUSE_MAX_CALLS)?;
+    check(
+        "max_concurrent",
+        max_concurrent.into(),
+        limits::REUSE_MAX_CONCURRENT,
+    )?;
+    check("idle_ms", idle_ms, limits::REUSE_IDLE_MS)?;
+    Ok(Reuse {
+        max_calls,
+        max_concurrent,
+        idle_ms,
+    })
 }
 
 fn load_spec(stored: StoredSpec) -> Result<VersionSpec, Unreadable> {
@@ -371,6 +407,7 @@ fn load_spec(stored: StoredSpec) -> Result<VersionSpec, Unreadable> {
             .map(load_secret_use)
             .collect::<Result<_, _>>()?,
         invoke_path: stored.invoke_path,
+        reuse: stored.reuse.as_ref().map(load_reuse).transpose()?,
         record: match stored.record {
             StoredRecordMode::Auto => RecordMode::Auto,
             StoredRecordMode::Full => RecordMode::Full,

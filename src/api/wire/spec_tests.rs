@@ -106,6 +106,11 @@ fn every_field_is_read() {
             ]
             .into(),
             invoke_path: Some("/in?a=b".to_owned()),
+            reuse: Some(crate::model::Reuse {
+                max_calls: 7,
+                max_concurrent: 1,
+                idle_ms: 200,
+            }),
             record: RecordMode::Full,
             execution_mode: Some(ExecutionMode::Pool),
             image: Some("any".to_owned()),
