@@ -44,7 +44,7 @@ figures! {
         GuestsMax = "pelton_guests_max", "Wasm attempts that may run at once";
         EndpointCallsRunning = "pelton_endpoint_calls_running", "Attempts of POOL functions under way";
         PoolSlots = "pelton_pool_slots", "Instances that the pooling allocator has room for";
-        PoolSlotsUsed = "pelton_pool_slots_used", "Of these, taken by running guests; one with many memories takes several";
+        PoolSlotsUsed = "pelton_pool_slots_used", "Of these, taken by running guests and by instances that wait for another call; one with many memories takes several";
         PoolMemories = "pelton_pool_memories", "Memories of running guests";
         PoolTables = "pelton_pool_tables", "Tables of running guests";
         PoolStacks = "pelton_pool_stacks", "Stacks of running guests";

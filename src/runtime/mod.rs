@@ -1,4 +1,5 @@
-//! Runs wasm: compiles it in a child process, keeps the code, gives every attempt a fresh instance.
+//! Runs wasm: compiles it in a child process, keeps the code, gives every attempt a fresh instance,
+//! unless its function lets instances be reused.
 //!
 //! **Invariant:** the only folder that names wasmtime; knows no store, no queue, no HTTP server. Whatever a
 //! guest does ends as an [`Outcome`], never as a panic or a hang.
@@ -60,7 +61,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::poll_immediate;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use self::cache::{Cache, EngineKeys};
@@ -424,25 +425,6 @@ impl Runtime {
             permit,
             own,
         })
-    }
-
-    /// Waits for permits, for which instances that only wait for a call have to go.
-    async fn making_room<T>(
-        &self,
-        needed: Holds,
-        acquiring: impl Future<Output = Result<T, AcquireError>>,
-    ) -> Result<T, Outcome> {
-        let mut acquiring = pin!(acquiring);
-        let acquired = match poll_immediate(&mut acquiring).await {
-            Some(acquired) => acquired,
-            None => {
-                // In the line by now: whatever is given up goes to those who stand there, and each of them has
-                // made room for itself.
-                let _waiting = self.inner.shelf.make_room(needed);
-                acquiring.await
-            }
-        };
-        acquired.map_err(|_| Outcome::Fault("the runtime is closed".to_owned()))
     }
 
     /// The permits of a pool that may be smaller than the plane.

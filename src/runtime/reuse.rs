@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use futures_util::future::poll_immediate;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::p2::bindings::Proxy;
@@ -324,6 +325,25 @@ impl Runtime {
             self.keep(&ticket, guest, place, attempt, reuse);
         }
         ran
+    }
+
+    /// Waits for permits, for which instances that only wait for a call have to go.
+    pub(super) async fn making_room<T>(
+        &self,
+        needed: Holds,
+        acquiring: impl Future<Output = Result<T, AcquireError>>,
+    ) -> Result<T, Outcome> {
+        let mut acquiring = pin!(acquiring);
+        let acquired = match poll_immediate(&mut acquiring).await {
+            Some(acquired) => acquired,
+            None => {
+                // In the line by now: whatever is given up goes to those who stand there, and each of them has
+                // made room for itself.
+                let _waiting = self.inner.shelf.make_room(needed);
+                acquiring.await
+            }
+        };
+        acquired.map_err(|_| Outcome::Fault("the runtime is closed".to_owned()))
     }
 
     fn place(&self, ready: Ready<'_>, reuse: Reuse) -> Place {

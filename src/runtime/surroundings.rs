@@ -105,15 +105,17 @@ impl Surroundings {
     }
 
     fn environment(&self) -> Vec<(String, String)> {
-        let mut ours = vec![(FUNCTION_NAME, self.function.to_string())];
-        // Programs read their environment once: where an instance is reused they would take the first call's for
-        // that of all.
-        if self.version.spec.reuse.is_none() {
-            ours.push((EXECUTION_ID, self.execution_id.to_string()));
-            ours.push((ATTEMPT, self.attempt.to_string()));
-            if let Some(trace_id) = &self.trace_id {
-                ours.push((TRACE_ID, trace_id.to_string()));
-            }
+        let mut ours = vec![
+            (EXECUTION_ID, self.execution_id.to_string()),
+            (ATTEMPT, self.attempt.to_string()),
+            (FUNCTION_NAME, self.function.to_string()),
+        ];
+        if let Some(trace_id) = &self.trace_id {
+            ours.push((TRACE_ID, trace_id.to_string()));
+        }
+        if self.version.spec.reuse.is_some() {
+            // Programs read their environment once: they would take the first call's for that of all.
+            ours.retain(|(name, _)| *name == FUNCTION_NAME);
         }
         let is_ours =
             |name: &str| matches!(name, EXECUTION_ID | TRACE_ID | ATTEMPT | FUNCTION_NAME);

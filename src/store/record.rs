@@ -17,14 +17,16 @@ use serde::{Deserialize, Serialize};
 use crate::execution::Status;
 use crate::model::{
     Backoff, Code, Digest, Encoding, ExecutionMode, FunctionSettings, InvalidHostName, RecordMode,
-    Reuse, Shape, Timestamp, Version, VersionNumber, VersionSpec, limits,
+    Shape, Timestamp, Version, VersionNumber, VersionSpec, limits,
 };
 
 mod logs;
 mod reach;
+mod reuse;
 
 pub(crate) use logs::{decode_logs, encode_logs};
 use reach::{StoredSecretUse, load_hosts, load_secret_use, store_hosts, store_secret_use};
+use reuse::{StoredReuse, load_reuse, store_reuse};
 pub(crate) use runtime_config::{decode_runtime_overrides, encode_runtime_overrides};
 
 /// Something stored that cannot be understood; the text says what and why.
@@ -136,13 +138,6 @@ struct StoredSpec {
     image: Option<String>,
     endpoint_url: Option<String>,
     ignored: BTreeMap<String, String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredReuse {
-    max_calls: u32,
-    max_concurrent: u32,
-    idle_ms: u64,
 }
 
 /// Parses JSON after a look at its format, so that a newer one is named instead of misread.
@@ -316,11 +311,7 @@ fn store_spec(spec: &VersionSpec) -> StoredSpec {
         allow_hosts: spec.allow_hosts.as_deref().map(store_hosts),
         secrets: spec.secrets.iter().map(store_secret_use).collect(),
         invoke_path: spec.invoke_path.clone(),
-        reuse: spec.reuse.map(|reuse| StoredReuse {
-            max_calls: reuse.max_calls,
-            max_concurrent: reuse.max_concurrent,
-            idle_ms: reuse.idle_ms,
-        }),
+        reuse: spec.reuse.map(store_reuse),
         record: match spec.record {
             RecordMode::Auto => StoredRecordMode::Auto,
             RecordMode::Full => StoredRecordMode::Full,
@@ -335,27 +326,6 @@ fn store_spec(spec: &VersionSpec) -> StoredSpec {
         endpoint_url: spec.endpoint_url.clone(),
         ignored: spec.ignored.clone(),
     }
-}
-
-fn load_reuse(stored: &StoredReuse) -> Result<Reuse, Unreadable> {
-    let check = |field, value: u64, range| in_range("version", field, value, &range);
-    let StoredReuse {
-        max_calls,
-        max_concurrent,
-        idle_ms,
-    } = *stored;
-    check("max_calls", max_calls.into(), limits::REUSE_MAX_CALLS)?;
-    check(
-        "max_concurrent",
-        max_concurrent.into(),
-        limits::REUSE_MAX_CONCURRENT,
-    )?;
-    check("idle_ms", idle_ms, limits::REUSE_IDLE_MS)?;
-    Ok(Reuse {
-        max_calls,
-        max_concurrent,
-        idle_ms,
-    })
 }
 
 fn load_spec(stored: StoredSpec) -> Result<VersionSpec, Unreadable> {

@@ -12,9 +12,9 @@ use pelton::runtime::{InProcessCompiler, Options, ReuseCalls, Runtime};
 use serde_json::{Value, json};
 
 use crate::support::guests;
+use crate::support::origin::{Origin, ok};
 use crate::support::probes::Probe;
 use crate::support::programs::{COPIES, program};
-use crate::support::service::{Reply, Service};
 use crate::support::web_guests::{http02, http03};
 use crate::support::world::{World, within};
 
@@ -186,7 +186,7 @@ async fn a_call_that_is_cancelled_takes_its_instance_with_it() {
         let id = world.enqueue(&name, json!({"probe": "sleep"})).await;
         world.reached(&id, "running").await;
         let cancelled = world
-            .post(&format!("/v1/executions/{id}:cancel"), Value::Null)
+            .ask("POST", &format!("/v1/executions/{id}:cancel"), &[], "")
             .await;
         assert!(cancelled.status < 300, "{cancelled:?}");
         assert_eq!(world.ended(&id).await["status"], "cancelled");
@@ -446,7 +446,7 @@ async fn an_instance_never_answers_with_an_old_secret() {
 
 #[tokio::test]
 async fn requests_are_counted_anew_for_each_call() {
-    let service = Service::answering(|_| Reply::ok(&json!("told"))).await;
+    let service = Origin::answering(|_| ok("told")).await;
     let folder = tempfile::tempdir().unwrap();
     let runtime = runtime(folder.path(), |options| options.outgoing.requests_max = 1);
     let told = runtime.clone();
@@ -456,11 +456,11 @@ async fn requests_are_counted_anew_for_each_call() {
         .function("f", http02())
         .function("g", http03())
         .await;
-    let to = service.url.strip_prefix("http://").unwrap();
+    let origin = service.url();
     for name in ["f", "g"] {
         let spec = json!({
-            "reuse": {}, "allowHosts": [service.url],
-            "invokePath": format!("/send?to={to}"),
+            "reuse": {}, "allowHosts": [origin],
+            "invokePath": format!("/send?to={origin}/"),
         });
         let path = format!("/v1/functions/{name}");
         world.patch(&path, spec).await.expect(200);

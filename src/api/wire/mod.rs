@@ -17,6 +17,7 @@ mod log_line;
 mod query;
 mod reach;
 mod redrive;
+mod reuse;
 mod runtime_config;
 mod secret;
 mod spec;

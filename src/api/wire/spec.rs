@@ -11,10 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::call::parse_json_of;
 use super::fields::{Bounds, Fields, shown};
-use super::{reach, spec_names};
+use super::{reach, reuse, spec_names};
 use crate::api::error::Error;
 use crate::model::{
-    Backoff, ExecutionMode, FunctionName, FunctionSettings, HostName, RecordMode, Reuse, Spec,
+    Backoff, ExecutionMode, FunctionName, FunctionSettings, HostName, RecordMode, Spec,
     VersionSpec, limits,
 };
 
@@ -325,7 +325,7 @@ fn version(fields: &mut Fields<'_>) -> VersionSpec {
         allow_hosts: reach::allow_hosts(fields),
         secrets,
         invoke_path: invoke_path(fields),
-        reuse: reuse(fields),
+        reuse: reuse::read(fields),
         record: fields.word("record", &RECORDS).unwrap_or_default(),
         execution_mode: fields.word("executionMode", &MODES),
         image: fields.text("image", limits::TEXT_BYTES_MAX),
@@ -355,44 +355,6 @@ fn backoff(fields: &mut Fields<'_>) -> Backoff {
         );
     }
     backoff
-}
-
-/// An empty object asks for it, too: it says that the defaults will do.
-fn reuse(fields: &mut Fields<'_>) -> Option<Reuse> {
-    let default = Reuse::default();
-    let mut fields = fields.nested("reuse", "reuse.")?;
-    let reuse = Reuse {
-        max_calls: fields
-            .small_number("maxCalls", &limits::REUSE_MAX_CALLS)
-            .unwrap_or(default.max_calls),
-        max_concurrent: max_concurrent(&mut fields).unwrap_or(default.max_concurrent),
-        idle_ms: fields
-            .number("idleMs", &limits::REUSE_IDLE_MS)
-            .unwrap_or(default.idle_ms),
-    };
-    for name in fields.left() {
-        let name = crate::api::error::quoted(&name);
-        fields.complain(
-            &name,
-            "there is no such field: there are maxCalls, maxConcurrent and idleMs",
-        );
-    }
-    Some(reuse)
-}
-
-fn max_concurrent(fields: &mut Fields<'_>) -> Option<u32> {
-    let value = fields.take("maxConcurrent")?;
-    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-    let within = number.filter(|number| limits::REUSE_MAX_CONCURRENT.contains(&u64::from(*number)));
-    if within.is_none() {
-        let complaint = format!(
-            "must be 1, not {}: an instance answers one call at a time, so that logs, CPU time and a \
-             cancellation are one call's own; a function that is called more often at once has several instances",
-            shown(&value)
-        );
-        fields.complain("maxConcurrent", complaint);
-    }
-    within
 }
 
 fn args(fields: &mut Fields<'_>) -> Vec<String> {
@@ -487,11 +449,7 @@ pub(super) fn to_object(spec: &Spec) -> Map<String, Value> {
         "allowHosts": version.allow_hosts.as_deref().map(reach::shown_hosts),
         "secrets": reach::shown_secrets(&version.secrets),
         "invokePath": version.invoke_path,
-        "reuse": version.reuse.map(|reuse| json!({
-            "maxCalls": reuse.max_calls,
-            "maxConcurrent": reuse.max_concurrent,
-            "idleMs": reuse.idle_ms,
-        })),
+        "reuse": reuse::to_value(version.reuse),
         "record": record_word(version.record),
         "concurrency": settings.concurrency,
         "queueSize": settings.queue_size,

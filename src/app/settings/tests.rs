@@ -78,6 +78,12 @@ const LIMITS: &[(&str, Arrives)] = &[
     ("compile-memory-bytes-max", |c| {
         runtime(c).compile_memory_bytes_max
     }),
+    ("warm-instances-max", |c| {
+        runtime(c).warm_instances_max.into()
+    }),
+    ("warm-memory-bytes-max", |c| {
+        runtime(c).warm_memory_bytes_max
+    }),
     ("loaded-code-bytes-max", |c| runtime(c).loaded_bytes_max),
     ("queued-input-bytes-max", |c| {
         scheduler(c, 1).queued_input_bytes_max

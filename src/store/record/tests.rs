@@ -38,7 +38,7 @@ fn a_version_is_written_in_format_3_and_read_in_all() {
         assert_eq!(decode(text).unwrap(), version());
     }
     let mut reused = version();
-    reused.spec.reuse = Some(Reuse::default());
+    reused.spec.reuse = Some(crate::model::Reuse::default());
     let text = encode_version(&reused).unwrap();
     let stored = r#""reuse":{"max_calls":128,"max_concurrent":1,"idle_ms":10000},"record""#;
     assert!(text.contains(stored), "{text}");
