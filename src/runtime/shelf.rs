@@ -297,15 +297,19 @@ impl<T: Send + 'static> Shelf<T> {
         self.count_evicted(gone.len());
         drop(gone);
         match look {
-            Look::Begin => {
-                tokio::spawn(keep_looking(
-                    Arc::downgrade(self),
-                    Arc::clone(&self.earlier),
-                ));
-            }
+            Look::Begin => self.begin_to_look(),
             Look::Earlier => self.earlier.notify_one(),
             Look::Enough => {}
         }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends with the shelf, and has nothing that a stop would have to wait for"
+    )]
+    fn begin_to_look(self: &Arc<Self>) {
+        let looking = keep_looking(Arc::downgrade(self), Arc::clone(&self.earlier));
+        drop(tokio::spawn(looking));
     }
 
     fn has_room(&self, state: &State<T>, holds: Holds) -> bool {

@@ -474,6 +474,20 @@ async fn requests_are_counted_anew_for_each_call() {
     assert_eq!(told.stats().warm.reused, 4);
 }
 
+/// More calls than the host has room for things that one instance has open.
+#[tokio::test]
+async fn the_host_keeps_nothing_of_a_call_that_has_ended() {
+    let spec = json!({"reuse": {"maxCalls": 10_000}, "record": "summary"});
+    let world = shapes("long", &spec).await;
+    for name in names("long") {
+        let mut last = String::new();
+        for _ in 0..2100 {
+            last = asked(&world, &name, "count").await;
+        }
+        assert_eq!(last, "2100", "{name}");
+    }
+}
+
 /// The functions that are written as people write them, each instance ending after another number of calls.
 #[tokio::test]
 async fn what_functions_answer_does_not_depend_on_the_calls_before() {
