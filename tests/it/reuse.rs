@@ -474,6 +474,71 @@ async fn requests_are_counted_anew_for_each_call() {
     assert_eq!(told.stats().warm.reused, 4);
 }
 
+/// Calls, changes and lacks of room in any order: whoever calls is answered by one of the instances of its own
+/// function, and every place of the pool comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_happens_at_once_no_place_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = runtime(folder.path(), |options| {
+        options.guests_max = 4;
+        options.warm_instances_max = 3;
+        options.reuse_calls = ReuseCalls::Random(Dice::seeded(13));
+    });
+    let told = runtime.clone();
+    let mut world = World::new()
+        .background()
+        .setup(|setup| setup.runtime = Some(runtime));
+    for (name, probe) in SHAPES {
+        let spec =
+            json!({"reuse": {"maxCalls": 4, "idleMs": 100}, "concurrency": 3, "maxRetries": 1});
+        world = world.function(name, probe.wasm()).spec(granted(spec));
+    }
+    let world = world.function("fresh", program(COPIES)).await;
+    let callers = (0..9).map(|caller| {
+        let (world, (name, _)) = (&world, SHAPES[caller % 3]);
+        async move {
+            for call in 0..30 {
+                let answer = match (caller + call) % 7 {
+                    0 => asked(world, name, "panic").await,
+                    1 => {
+                        let answer = world.invoke("fresh", json!(call)).await.expect(200);
+                        assert_eq!(answer["output"], call);
+                        continue;
+                    }
+                    _ => asked(world, name, "count").await,
+                };
+                let is_count = answer
+                    .parse::<u32>()
+                    .is_ok_and(|count| (1..=4).contains(&count));
+                assert!(is_count || answer == "TRAP", "{name}: {answer}");
+            }
+        }
+    });
+    let changes = async {
+        for change in 0..20 {
+            let (name, _) = SHAPES[change % 3];
+            let patch = match change % 2 {
+                0 => json!({"timeoutMs": 20_000 + change}),
+                _ => json!({"queueSize": 100 + change}),
+            };
+            let path = format!("/v1/functions/{name}");
+            world.patch(&path, patch).await.expect(200);
+        }
+    };
+    let calls = futures_util::future::join_all(callers);
+    futures_util::future::join(calls, changes).await;
+    told.keep_none();
+    within("the last guest's end", async {
+        while told.stats().permits_used > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(told.stats().warm.idle, 0);
+    let pool = told.stats().pool_use;
+    assert_eq!((pool.memories, pool.tables), (0, 0));
+}
+
 /// More calls than the host has room for things that one instance has open.
 #[tokio::test]
 async fn the_host_keeps_nothing_of_a_call_that_has_ended() {
