@@ -362,6 +362,7 @@ fn state(row: &Row<'_>) -> Read<Execution> {
         state,
         attempts: row.get("attempts")?,
         faults: row.get("faults")?,
+        deaths: row.get("deaths")?,
         requeues: row.get("requeues")?,
         created_at,
         // Only a redrive makes the two differ.
