@@ -167,24 +167,32 @@ fn kinds() -> Vec<Kind> {
         ),
         shape: Shape::Http02,
     });
-    kinds.push(Kind {
-        name: "command 0.3",
-        ends: &[End::Returns],
-        wat: format!(
-            r#"(component {main}
-                (func $run async (result (result)) (canon lift (core func $i "run")))
-                (instance $out (export "run" (func $run)))
-                (export "wasi:cli/run@0.3.0" (instance $out)))"#
-        ),
-        shape: Shape::Command03,
-    });
-    kinds.push(Kind {
-        name: "web function 0.3",
-        ends: &[End::Returns],
-        wat: web_function_03(&main),
-        shape: Shape::Http03,
-    });
+    kinds.extend(kinds_03(&main));
     kinds
+}
+
+/// Those of the newer WASI.
+fn kinds_03(main: &str) -> [Kind; 2] {
+    let command = format!(
+        r#"(component {main}
+            (func $run async (result (result)) (canon lift (core func $i "run")))
+            (instance $out (export "run" (func $run)))
+            (export "wasi:cli/run@0.3.0" (instance $out)))"#
+    );
+    [
+        Kind {
+            name: "command 0.3",
+            ends: &[End::Returns],
+            wat: command,
+            shape: Shape::Command03,
+        },
+        Kind {
+            name: "web function 0.3",
+            ends: &[End::Returns],
+            wat: web_function_03(main),
+            shape: Shape::Http03,
+        },
+    ]
 }
 
 /// Answers every request with the first of the codes for errors, once `handle03` has let it.
