@@ -8,9 +8,9 @@ use crate::figure::{Figure, Metric, Serve, Subject};
 use crate::guests::Foreign;
 use crate::report::{Readings, number};
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 900.0;
 /// Where bars begin, after their names.
-const LEFT: f64 = 380.0;
+const LEFT: f64 = 420.0;
 /// The longest bar; its number stands behind it.
 const BAR: f64 = 410.0;
 const ROW: f64 = 22.0;
