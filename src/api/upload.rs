@@ -5,7 +5,7 @@
 
 use axum::body::Body;
 use axum::extract::multipart::{Field, MultipartError};
-use axum::extract::{FromRequest, Multipart, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
 use bytes::{Bytes, BytesMut};
 use http_body_util::Limited;
 use serde_json::{Map, Value};
@@ -165,7 +165,9 @@ async fn parts(
         bytes: 0,
         room: Room::default(),
     };
-    let request = request.map(|body| Body::new(Limited::new(body, limit)));
+    let mut request = request.map(|body| Body::new(Limited::new(body, limit)));
+    // axum's own limit of two megabytes would come first.
+    DefaultBodyLimit::disable().apply(&mut request);
     let mut multipart = Multipart::from_request(request, &())
         .await
         .map_err(|rejection| Error::bad_request(rejection.body_text()))?;

@@ -50,12 +50,10 @@ pub use worker::{WORKER_COMMAND, worker_main};
 use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::poll_immediate;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
@@ -344,15 +342,15 @@ impl Runtime {
             return Ran::bare(Outcome::Fault("this version has no wasm to run".to_owned()));
         };
         let begun = Instant::now();
-        let mut readying = pin!(self.ready(*digest));
         // Nearly always there is nothing to wait for, and then nothing that waiting needs is made.
-        let (ready, shortened) = match poll_immediate(&mut readying).await {
-            Some(ready) => (ready, None),
+        let (ready, shortened) = match self.ready_at_once(digest) {
+            Some(ready) => (Ok(ready), None),
             None => {
+                let mut readying = Box::pin(self.ready(*digest));
                 let ready = tokio::select! {
                     biased;
                     () = stop.cancelled() => Err(Outcome::Interrupted),
-                    ready = readying => ready,
+                    ready = &mut readying => ready,
                     () = tokio::time::sleep(attempt.time_limit) => {
                         Err(Outcome::TimedOut(never_started(attempt)))
                     }
@@ -378,6 +376,22 @@ impl Runtime {
             ran.init_duration = ready.init_duration;
         }
         ran
+    }
+
+    /// What [`Runtime::ready`] gives, if it is there to be taken: warm code of the plain pool, and free permits.
+    fn ready_at_once(&self, digest: &Digest) -> Option<Ready<'_>> {
+        let loaded = self.inner.codes.get_warm(digest)?;
+        if !Arc::ptr_eq(&loaded.unit, self.inner.codes.engines().plain()) {
+            return None;
+        }
+        let count = loaded.permits.min(self.inner.pool.guests);
+        let permit = self.inner.permits.try_acquire_many(count).ok()?;
+        Some(Ready {
+            loaded,
+            init_duration: None,
+            _permit: permit,
+            _own: None,
+        })
     }
 
     /// Code and the permits to run it.

@@ -47,6 +47,12 @@ impl From<Unreadable> for ReadError {
     }
 }
 
+impl From<Unreadable> for Error {
+    fn from(error: Unreadable) -> Self {
+        ReadError::from(error).into()
+    }
+}
+
 impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
         match error {
