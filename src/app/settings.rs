@@ -102,6 +102,7 @@ pub(super) fn scheduler(config: &Config, guests_max: u32) -> scheduler::Options 
         waiting_call_log_bytes_max: limits.waiting_call_log_bytes_max,
         start_ramp_ms: limits.start_ramp_ms,
         suspect_faults: limits.suspect_faults,
+        suspect_alone: Duration::from_millis(limits.suspect_alone_ms.into()),
         runtime_config: runtime_config(config),
     }
 }

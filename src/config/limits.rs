@@ -129,8 +129,10 @@ limits! {
     running_input_bytes_max: u64 = 268_435_456, 1024..=1_099_511_627_776, "PELTON_RUNNING_INPUT_BYTES_MAX";
     /// Time after a start with a backlog in which the attempts at once grow from a sixteenth to their bounds, in ms
     start_ramp_ms: u64 = 2000, 0..=600_000, "PELTON_START_RAMP_MS";
-    /// Faults with which an execution that a start finds runs by itself: it may be what the server died of
+    /// Deaths of the server after which an execution of wasm that was running at each is suspected: no two such run at once
     suspect_faults: u32 = 2, 1..=1000, "PELTON_SUSPECT_FAULTS";
+    /// Time that a suspect has by itself: others start again when it is over, in ms
+    suspect_alone_ms: u32 = 1000, 0..=60_000, "PELTON_SUSPECT_ALONE_MS";
     /// Requests that one attempt of a function may send
     outgoing_requests_max: u32 = 1000, 0..=1_000_000, "PELTON_OUTGOING_REQUESTS_MAX";
     /// Requests of one attempt under way at once, unread answers included

@@ -26,6 +26,7 @@ mod lane;
 mod limits;
 mod outgoing;
 mod output;
+mod ready;
 mod reuse;
 mod run;
 mod runnable;
@@ -55,24 +56,23 @@ pub use worker::{WORKER_COMMAND, worker_main};
 use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::poll_immediate;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::cache::{Cache, EngineKeys};
-use self::code::{Codes, Loaded, Temperature};
+use self::code::Codes;
 use self::engines::{Engines, NoEngine};
 use self::exchange::Opened;
+use self::ready::in_time;
 use self::reuse::Warm;
 use self::run::Runner;
-use self::shelf::{Capacity, Holds, Shelf};
+use self::shelf::{Capacity, Shelf};
 use crate::execution::{Attempt, Outcome, Ran};
-use crate::model::{Code, Digest, Failure, Shape};
+use crate::model::{Code, Digest, Shape};
 use crate::net;
 
 /// Settings of the runtime; every figure is a limit or a size.
@@ -375,12 +375,12 @@ impl Runtime {
             return Box::pin(self.run_reused(reuse, *digest, attempt, exchange, stop)).await;
         }
         let begun = Instant::now();
-        let mut readying = pin!(self.ready(*digest));
         // Nearly always there is nothing to wait for, and then nothing that waiting needs is made.
-        let (ready, shortened) = match poll_immediate(&mut readying).await {
-            Some(ready) => (ready, None),
+        let (ready, shortened) = match self.ready_at_once(digest) {
+            Some(ready) => (Ok(ready), None),
             None => {
-                let (ready, shortened) = in_time(readying, begun, attempt, stop).await;
+                let waiting = Box::pin(in_time(self.ready(*digest), begun, attempt, stop));
+                let (ready, shortened) = waiting.await;
                 (ready, Some(shortened))
             }
         };
@@ -398,90 +398,4 @@ impl Runtime {
         }
         ran
     }
-
-    /// Code and the permits to run it.
-    async fn ready(&self, digest: Digest) -> Result<Ready<'_>, Outcome> {
-        let begun = Instant::now();
-        let (loaded, temperature) = self.inner.codes.get(digest).await.map_err(|error| {
-            Outcome::Fault(format!("the function's code cannot be loaded: {error}"))
-        })?;
-        let init_duration = match temperature {
-            Temperature::Warm => None,
-            Temperature::Cold => Some(begun.elapsed()),
-        };
-        // The async pool's first, then those of all: always in this order, so that nobody waits in a circle.
-        let own = self.own_permits(&loaded).await?;
-        // A guest that needs more than there is runs alone, which the pool has room for.
-        let count = loaded.permits.min(self.inner.pool.guests);
-        let needed = Holds {
-            permits: count,
-            ..Holds::default()
-        };
-        let acquiring = self.inner.permits.acquire_many(count);
-        let permit = self.making_room(needed, acquiring).await?;
-        Ok(Ready {
-            loaded,
-            init_duration,
-            permit,
-            own,
-        })
-    }
-
-    /// The permits of a pool that may be smaller than the plane.
-    async fn own_permits(&self, loaded: &Loaded) -> Result<Option<OwnedSemaphorePermit>, Outcome> {
-        let unit = &loaded.unit;
-        if Arc::ptr_eq(unit, self.inner.codes.engines().plain()) {
-            return Ok(None);
-        }
-        let count = loaded.permits.min(unit.report.guests);
-        let needed = Holds {
-            own_permits: count,
-            ..Holds::default()
-        };
-        let acquiring = Arc::clone(&unit.permits).acquire_many_owned(count);
-        self.making_room(needed, acquiring).await.map(Some)
-    }
-}
-
-/// What an attempt has before its guest starts.
-struct Ready<'a> {
-    loaded: Arc<Loaded>,
-    init_duration: Option<Duration>,
-    permit: SemaphorePermit<'a>,
-    own: Option<OwnedSemaphorePermit>,
-}
-
-/// Waits for what an attempt needs, as long as its time lasts and nobody stops it. Returns the attempt with the time
-/// that is left to it, which began at `begun`.
-async fn in_time<'a>(
-    readying: Pin<&mut impl Future<Output = Result<Ready<'a>, Outcome>>>,
-    begun: Instant,
-    attempt: &Attempt,
-    stop: &CancellationToken,
-) -> (Result<Ready<'a>, Outcome>, Attempt) {
-    let ready = tokio::select! {
-        biased;
-        () = stop.cancelled() => Err(Outcome::Interrupted),
-        ready = readying => ready,
-        () = tokio::time::sleep(attempt.time_limit) => {
-            Err(Outcome::TimedOut(never_started(attempt)))
-        }
-    };
-    let time_limit = attempt.time_limit.saturating_sub(begun.elapsed());
-    let shortened = Attempt {
-        time_limit,
-        ..attempt.clone()
-    };
-    (ready, shortened)
-}
-
-fn never_started(attempt: &Attempt) -> Failure {
-    Failure::new(
-        "TIMEOUT",
-        format!(
-            "the attempt's {} ms passed before its guest could start: all slots are busy, or its code was \
-             being loaded",
-            attempt.time_limit.as_millis()
-        ),
-    )
 }

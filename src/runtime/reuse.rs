@@ -10,13 +10,11 @@
 //! cut is never kept.
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::poll_immediate;
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::p2::bindings::Proxy;
@@ -28,11 +26,12 @@ use super::exchange::Opened;
 use super::handler;
 use super::host::{Ctx, Function, FunctionPre};
 use super::output::Capture;
+use super::ready::{Ready, in_time};
 use super::run::{Life, Runner, usize_of};
 use super::runnable::Runnable;
 use super::shelf::{Holds, Ticket};
 use super::watch::{Cut, Reins};
-use super::{Ready, Runtime, in_time, web};
+use super::{Runtime, web};
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::model::{Dice, Digest, OpenSecret, Reuse};
 
@@ -301,8 +300,8 @@ impl Runtime {
                 (place, Some(guest))
             }
             None => {
-                let readying = pin!(self.ready(digest));
-                let (ready, late) = in_time(readying, Instant::now(), attempt, stop).await;
+                let (ready, late) =
+                    in_time(self.ready(digest), Instant::now(), attempt, stop).await;
                 shortened = Some(late);
                 match ready {
                     Ok(ready) => (self.place(ready, reuse), None),
@@ -325,25 +324,6 @@ impl Runtime {
             self.keep(&ticket, guest, place, attempt, reuse);
         }
         ran
-    }
-
-    /// Waits for permits, for which instances that only wait for a call have to go.
-    pub(super) async fn making_room<T>(
-        &self,
-        needed: Holds,
-        acquiring: impl Future<Output = Result<T, AcquireError>>,
-    ) -> Result<T, Outcome> {
-        let mut acquiring = pin!(acquiring);
-        let acquired = match poll_immediate(&mut acquiring).await {
-            Some(acquired) => acquired,
-            None => {
-                // In the line by now: whatever is given up goes to those who stand there, and each of them has
-                // made room for itself.
-                let _waiting = self.inner.shelf.make_room(needed);
-                acquiring.await
-            }
-        };
-        acquired.map_err(|_| Outcome::Fault("the runtime is closed".to_owned()))
     }
 
     fn place(&self, ready: Ready<'_>, reuse: Reuse) -> Place {

@@ -76,13 +76,15 @@ impl Runner {
             lane: &self.lane,
             client: &self.client,
         };
+        // Whoever awaits this holds room for the largest of these futures, and copies all of it to the heap: those
+        // of the dearer shapes are put there by themselves.
         match runnable {
             Runnable::Handler(code) => handler::run(code, attempt, reins).await,
-            Runnable::Http02(code) => web::run_02(code, attempt, exchange, reins).await,
-            Runnable::Http03(code) => web::run_03(code, attempt, exchange, reins).await,
-            Runnable::Command02(code) => command::run_02(code, attempt, reins).await,
-            Runnable::Command03(code) => command::run_03(code, attempt, reins).await,
-            Runnable::Core(code) => command::run_core(code, attempt, reins).await,
+            Runnable::Http02(code) => Box::pin(web::run_02(code, attempt, exchange, reins)).await,
+            Runnable::Http03(code) => Box::pin(web::run_03(code, attempt, exchange, reins)).await,
+            Runnable::Command02(code) => Box::pin(command::run_02(code, attempt, reins)).await,
+            Runnable::Command03(code) => Box::pin(command::run_03(code, attempt, reins)).await,
+            Runnable::Core(code) => Box::pin(command::run_core(code, attempt, reins)).await,
         }
     }
 }

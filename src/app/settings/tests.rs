@@ -118,6 +118,7 @@ const LIMITS: &[(&str, Arrives)] = &[
     }),
     ("start-ramp-ms", |c| scheduler(c, 1).start_ramp_ms),
     ("suspect-faults", |c| scheduler(c, 1).suspect_faults.into()),
+    ("suspect-alone-ms", |c| ms(scheduler(c, 1).suspect_alone)),
     ("secrets-max", |c| registry(c).secrets.secrets_max.into()),
     ("loop-deadline-ms", loop_deadline_ms),
     ("outgoing-requests-max", |c| outgoing(c).requests_max.into()),

@@ -25,6 +25,7 @@ impl Guest for Function {
         let number = |name: &str| parameter(query, name).and_then(|it| it.parse::<usize>().ok());
         match path {
             "/" | "/echo" => echo(request, out),
+            "/hello" => text(out, 200, "hello"),
             "/headers" => text(out, 200, &described(&request)),
             "/with" => with(query, out),
             "/down" => down(
