@@ -5,6 +5,7 @@ mod recompile;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::code::Temperature;
 use super::engine::{serving, serving_with};
 use super::*;
 
