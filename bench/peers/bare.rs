@@ -205,6 +205,7 @@ impl Settings {
         match self {
             Self::Pelton => {
                 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
+                const KEEP_RESIDENT_TOUCHED_BYTES: usize = 1 << 20;
                 const SLOTS: u32 = 288;
                 pool.total_component_instances(SLOTS)
                     .total_core_instances(SLOTS * 100)
@@ -218,7 +219,7 @@ impl Settings {
                     .max_core_instance_size(16 << 20)
                     .max_memory_size(4 << 30)
                     .table_elements(100_000)
-                    .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
+                    .linear_memory_keep_resident(KEEP_RESIDENT_TOUCHED_BYTES)
                     .table_keep_resident(KEEP_RESIDENT_BYTES)
                     .async_stack_keep_resident(KEEP_RESIDENT_BYTES)
                     .max_unused_warm_slots(64)
