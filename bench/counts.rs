@@ -4,6 +4,7 @@
 //! One thread runs everything but the store's writer; nothing waits for the clock. Each phase ends with a
 //! call of a function of its own name, at which callgrind writes down what it has counted since the last.
 
+use std::convert::Infallible;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use axum::body::Body;
 use axum::http::Request;
+use axum::response::Response;
 use bytes::Bytes;
 use clap::Parser as _;
 use http_body_util::BodyExt as _;
@@ -26,6 +28,7 @@ use pelton::store::Store;
 use pelton::store::sqlite::{self, SqliteStore};
 use pelton::{api, endpoint, registry};
 use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
 
 mod payload;
 
@@ -71,7 +74,7 @@ fn phase_end() {
 }
 
 struct Plane {
-    router: axum::Router,
+    router: BoxCloneSyncService<Request<Body>, Response, Infallible>,
     scheduler: Scheduler,
     store: Arc<dyn Store>,
 }
@@ -129,7 +132,7 @@ async fn plane(args: &Args, manual: bool, name: &str) -> Result<Plane> {
         api::Options::default(),
     );
     Ok(Plane {
-        router: api::router(state),
+        router: BoxCloneSyncService::new(api::router(state)),
         scheduler,
         store,
     })

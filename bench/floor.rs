@@ -2,24 +2,34 @@
 //!
 //! `cargo bench --bench floor` measures, `docs/performance.md` says what and keeps the figures.
 //!
-//! - [`plan`]: which measurements there are, rounds in random order, repeats of disturbed ones.
-//! - [`measure`]: one measurement each.
+//! - [`plan`], [`measure`], [`figure`]: which measurements there are, one each, and their names and bounds.
+//! - [`rounds`]: random order, repeats of disturbed ones.
+//! - [`echo`]: the loads of the echo function, which `bench/peers.rs` puts on too.
 //! - [`axum_echo`]: the server that the others are compared with; this program starts itself for it.
 //! - [`server`], [`pelton`]: servers as child processes, and what a client asks of Pelton.
 //! - [`http`], [`load`]: the load generator.
-//! - [`machine`], [`report`]: readings from `/proc`; medians, ratios and the printed table.
+//! - [`machine`], [`report`]: readings from `/proc`; medians, bounds and the printed table.
 //!
 //! **Invariant:** nothing measured ends the run with an error, however slow it is; a wrong answer always does.
 
 mod axum_echo;
+mod echo;
+#[path = "floor/figure.rs"]
+mod figure;
 mod http;
 mod load;
+#[expect(dead_code, reason = "the comparison with peers uses all of it")]
 mod machine;
+#[path = "floor/measure.rs"]
 mod measure;
 mod payload;
+#[expect(dead_code, reason = "the comparison with peers uses all of it")]
 mod pelton;
+#[path = "floor/plan.rs"]
 mod plan;
 mod report;
+mod rounds;
+#[expect(dead_code, reason = "the comparison with peers uses all of it")]
 mod server;
 
 use std::io::{self, Write as _};
@@ -90,9 +100,16 @@ fn measure(args: &Args) -> Result<()> {
         seconds: args.seconds,
         executions: args.executions,
     };
-    let readings = runtime.block_on(plan::run(setup, args.rounds, args.only))?;
+    let mut bench = measure::Bench::prepare(setup)?;
+    let rounds = rounds::Rounds {
+        rounds: args.rounds,
+        tries: plan::TRIES,
+    };
+    let chosen = plan::Measurement::chosen(args.only);
+    let readings = runtime.block_on(rounds::run(&mut bench, chosen, rounds))?;
     let mut stdout = io::stdout().lock();
-    stdout.write_all(report::text(&readings).as_bytes())?;
+    let floors = figure::floors(&readings);
+    stdout.write_all(report::text(&readings, &floors).as_bytes())?;
     stdout.flush()?;
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! A client of HTTP/1.1 that does little per call, so that the load generator is not what is measured.
 //!
 //! **Invariant:** an answer is complete or an error: it has a stated length and exactly that many bytes
-//! followed its head. One call at a time on a connection that is kept open.
+//! followed its head, or it comes in chunks and nothing followed the last. One call at a time on a connection
+//! that is kept open.
 
 use std::net::SocketAddr;
-use std::ops::Range;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,12 +16,15 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const JSON: &str = "application/json";
 
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+const END_OF_LINE: &[u8] = b"\r\n";
 
 /// A connection that is kept open.
 pub(crate) struct Connection {
     stream: TcpStream,
     address: SocketAddr,
     received: Vec<u8>,
+    /// The last body that came in chunks, put together.
+    joined: Vec<u8>,
 }
 
 /// An answer, until the next call on the connection.
@@ -78,6 +81,7 @@ impl Connection {
             stream,
             address,
             received: Vec::with_capacity(4096),
+            joined: Vec::new(),
         })
     }
 
@@ -110,18 +114,60 @@ impl Connection {
                 "the answer's head has no end"
             );
         };
-        let body = head.body();
-        while self.received.len() < body.end {
+        let Some(body_length) = head.body_length else {
+            self.receive_chunks(head.length).await?;
+            return Ok(Answer {
+                status: head.status,
+                body: &self.joined,
+            });
+        };
+        let end = head.length.saturating_add(body_length);
+        while self.received.len() < end {
             self.receive().await?;
         }
         ensure!(
-            self.received.len() == body.end,
+            self.received.len() == end,
             "the answer is longer than it says"
         );
         Ok(Answer {
             status: head.status,
-            body: &self.received[body],
+            body: &self.received[head.length..end],
         })
+    }
+
+    /// Joins the chunks that begin at `at`. There are no trailers.
+    async fn receive_chunks(&mut self, mut at: usize) -> Result<()> {
+        self.joined.clear();
+        loop {
+            let line_end = loop {
+                if let Some(length) = find(&self.received[at..], END_OF_LINE) {
+                    break at + length;
+                }
+                self.receive().await?;
+            };
+            let size = str::from_utf8(&self.received[at..line_end])?;
+            let size = usize::from_str_radix(size, 16)
+                .with_context(|| format!("no chunk's size: {size:?}"))?;
+            let begin = line_end + END_OF_LINE.len();
+            let end = begin.saturating_add(size);
+            at = end.saturating_add(END_OF_LINE.len());
+            while self.received.len() < at {
+                self.receive().await?;
+            }
+            ensure!(
+                self.received[end..at] == *END_OF_LINE,
+                "a chunk is longer than it says"
+            );
+            if size == 0 {
+                break;
+            }
+            self.joined.extend_from_slice(&self.received[begin..end]);
+        }
+        ensure!(
+            self.received.len() == at,
+            "something follows the last chunk"
+        );
+        Ok(())
     }
 
     async fn receive(&mut self) -> Result<()> {
@@ -136,7 +182,8 @@ struct Head {
     status: u16,
     /// Bytes of the head with the empty line that ends it.
     length: usize,
-    body_length: usize,
+    /// Bytes of the body; none if it comes in chunks.
+    body_length: Option<usize>,
 }
 
 impl Head {
@@ -155,21 +202,24 @@ impl Head {
             let Some((name, value)) = line.split_once(':') else {
                 bail!("no header: {line}");
             };
-            if name.eq_ignore_ascii_case("content-length") {
-                let body_length = value.trim().parse().context("no length")?;
-                return Ok(Self {
-                    status,
-                    length,
-                    body_length,
-                });
-            }
+            let body_length = match () {
+                () if name.eq_ignore_ascii_case("content-length") => {
+                    Some(value.trim().parse().context("no length")?)
+                }
+                () if name.eq_ignore_ascii_case("transfer-encoding") => {
+                    ensure!(value.trim() == "chunked", "unknown encoding: {value}");
+                    None
+                }
+                () => continue,
+            };
+            return Ok(Self {
+                status,
+                length,
+                body_length,
+            });
         }
         // A 204 would be one; nothing that is called here answers so.
-        bail!("the answer does not state its length: {head}")
-    }
-
-    fn body(&self) -> Range<usize> {
-        self.length..self.length.saturating_add(self.body_length)
+        bail!("the answer does not state where it ends: {head}")
     }
 }
 

@@ -7,6 +7,7 @@ use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
 
 /// Counters at the begin of a measurement.
 pub(crate) struct Watch {
@@ -17,7 +18,7 @@ pub(crate) struct Watch {
 }
 
 /// What was used between the begin and the end of a measurement.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Used {
     /// Wall-clock time, in s.
     pub(crate) elapsed_s: f64,
@@ -44,6 +45,18 @@ impl Watch {
             server_s: 0.0,
             everybody_s: everybody_s()?,
             own_s: process_s("self")?,
+        })
+    }
+
+    /// What this process used since, by itself.
+    pub(crate) fn end_of_own(&self) -> Result<Used> {
+        let elapsed_s = self.began.elapsed().as_secs_f64();
+        let own_s = process_s("self")? - self.own_s;
+        let other_s = everybody_s()? - self.everybody_s - own_s;
+        Ok(Used {
+            elapsed_s,
+            server_s: own_s,
+            other_cores: (other_s / elapsed_s).max(0.0),
         })
     }
 

@@ -27,14 +27,33 @@ impl Client {
 
     /// Deploys code under a name, with room for `queue` waiting calls.
     pub(crate) async fn deploy(&mut self, name: &str, wasm: &[u8], queue: u32) -> Result<()> {
-        let path = format!("/v1/functions/{name}");
-        let answer = self
-            .connection
-            .send("PUT", &path, "application/wasm", wasm)
-            .await?;
-        answer.expect(&[201])?;
+        self.put(name, wasm).await?;
         let spec = json!({"concurrency": CONCURRENCY, "queueSize": queue});
         self.patch(name, &spec).await
+    }
+
+    /// Deploys code under a name, and no more.
+    pub(crate) async fn put(&mut self, name: &str, wasm: &[u8]) -> Result<()> {
+        let path = format!("/v1/functions/{name}");
+        let put = self.connection.send("PUT", &path, "application/wasm", wasm);
+        put.await?.expect(&[200, 201])
+    }
+
+    /// Deploys code that may want to call out, to be called by as many at once as [`Client::deploy`] allows.
+    pub(crate) async fn deploy_closed(&mut self, name: &str, wasm: &[u8]) -> Result<()> {
+        const BOUNDARY: &str = "between-two-parts";
+        let patch = json!({"allowHosts": [], "concurrency": CONCURRENCY});
+        let mut body = format!(
+            "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"patch\"\r\n\r\n{patch}\r\n\
+             --{BOUNDARY}\r\nContent-Disposition: form-data; name=\"wasm\"\r\n\r\n"
+        )
+        .into_bytes();
+        body.extend_from_slice(wasm);
+        body.extend_from_slice(format!("\r\n--{BOUNDARY}--\r\n").as_bytes());
+        let path = format!("/v1/functions/{name}");
+        let content_type = format!("multipart/form-data; boundary={BOUNDARY}");
+        let put = self.connection.send("PUT", &path, &content_type, &body);
+        put.await?.expect(&[200, 201])
     }
 
     /// Changes the spec of a function.
@@ -132,4 +151,15 @@ pub(crate) fn accepted() -> Check {
         ensure!(execution["executionId"].is_string(), "no id: {execution}");
         Ok(())
     })
+}
+
+/// The same component, told apart by a custom section, so that it is stored and compiled by itself.
+pub(crate) fn with_mark(wasm: &[u8], number: u32) -> Vec<u8> {
+    const CUSTOM: u8 = 0;
+    const NAME: &[u8] = b"\x04mark";
+    let mut marked = wasm.to_vec();
+    marked.extend([CUSTOM, 9]);
+    marked.extend(NAME);
+    marked.extend(number.to_le_bytes());
+    marked
 }

@@ -1,91 +1,27 @@
-//! Medians, ratios and the printed tables.
+//! Medians, bounds and the printed tables.
 //!
-//! **Invariant:** a floor is judged by medians over the rounds of one run, and missing one is said, never an error.
+//! **Invariant:** a bound is judged by medians over the rounds of one run, and missing one is said, never an error.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use crate::machine;
-use crate::measure::Found;
-use crate::plan::{OTHER_CORES_MAX, TRIES};
+use crate::rounds::OTHER_CORES_MAX;
 
-/// The bounds of the floor.
-const SYNC_CPU_RATIO_MAX: f64 = 4.0;
-const DURABLE_RATE_MIN: f64 = 5_000.0;
-const FIRST_ANSWER_MS_MAX: f64 = 100.0;
-const IDLE_MB_MAX: f64 = 60.0;
-
-/// What is measured; in the order of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Figure {
-    BareCpu,
-    BareRate,
-    BareP50,
-    BareP99,
-    SyncCpu,
-    SyncRate,
-    SyncP50,
-    SyncP99,
-    DurableCpu,
-    DurableRate,
-    AcceptRate,
-    AcceptP50,
-    AcceptP99,
-    FirstAnswer,
-    Listening,
-    MemoryIdle,
-    MemoryAfterSync,
-    MemoryAfterDurable,
-}
-
-impl Figure {
+/// What is measured; its order is that of the table.
+pub(crate) trait Figure: Copy + Ord + fmt::Debug {
     /// The words for people, with the unit.
-    fn label(self) -> &'static str {
-        match self {
-            Self::BareCpu => "bare axum echo: server CPU, µs/call",
-            Self::BareRate => "bare axum echo: calls/s",
-            Self::BareP50 => "bare axum echo: p50, ms",
-            Self::BareP99 => "bare axum echo: p99, ms",
-            Self::SyncCpu => "synchronous echo: server CPU, µs/call",
-            Self::SyncRate => "synchronous echo: calls/s",
-            Self::SyncP50 => "synchronous echo: p50, ms",
-            Self::SyncP99 => "synchronous echo: p99, ms",
-            Self::DurableCpu => "durable echo: server CPU, µs/execution",
-            Self::DurableRate => "durable echo: executions/s, enqueue to success",
-            Self::AcceptRate => "durable echo: accepted/s",
-            Self::AcceptP50 => "durable echo: p50 until 202, ms",
-            Self::AcceptP99 => "durable echo: p99 until 202, ms",
-            Self::FirstAnswer => "start to first answer, 100 functions, ms",
-            Self::Listening => "start to listening, 100 functions, ms",
-            Self::MemoryIdle => "resident at rest, 100 functions, MB",
-            Self::MemoryAfterSync => "resident after the synchronous load, MB",
-            Self::MemoryAfterDurable => "resident after the durable load, MB",
-        }
-    }
+    fn label(self) -> String;
 }
 
-/// What all rounds found.
-#[derive(Debug, Default)]
-pub(crate) struct Readings {
-    by_figure: BTreeMap<Figure, Vec<f64>>,
-    /// Work of others during each measurement, in cores.
-    other_cores: Vec<f64>,
+/// What one measurement found.
+pub(crate) struct Found<F> {
+    pub(crate) figures: Vec<(F, f64)>,
+    /// What other processes took of the machine meanwhile, in cores.
+    pub(crate) other_cores: f64,
 }
 
-impl Readings {
-    pub(crate) fn add(&mut self, found: Found) {
-        for (figure, value) in found.figures {
-            self.by_figure.entry(figure).or_default().push(value);
-        }
-        self.other_cores.push(found.other_cores);
-    }
-
-    fn median(&self, figure: Figure) -> Option<f64> {
-        self.by_figure.get(&figure).map(|values| median(values))
-    }
-}
-
-impl fmt::Display for Found {
+impl<F: fmt::Debug> fmt::Display for Found<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (figure, value) in &self.figures {
             write!(f, "{figure:?} {}, ", number(*value))?;
@@ -94,9 +30,41 @@ impl fmt::Display for Found {
     }
 }
 
+/// What all rounds found.
+#[derive(Debug)]
+pub(crate) struct Readings<F> {
+    by_figure: BTreeMap<F, Vec<f64>>,
+    /// Work of others during each measurement, in cores.
+    other_cores: Vec<f64>,
+    tries: u32,
+}
+
+impl<F: Figure> Readings<F> {
+    /// Of measurements that were tried up to so many times each.
+    pub(crate) fn new(tries: u32) -> Self {
+        Self {
+            by_figure: BTreeMap::new(),
+            other_cores: Vec::new(),
+            tries,
+        }
+    }
+
+    pub(crate) fn add(&mut self, found: Found<F>) {
+        for (figure, value) in found.figures {
+            self.by_figure.entry(figure).or_default().push(value);
+        }
+        self.other_cores.push(found.other_cores);
+    }
+
+    /// Of a figure that was measured.
+    pub(crate) fn median(&self, figure: F) -> Option<f64> {
+        self.by_figure.get(&figure).map(|values| median(values))
+    }
+}
+
 /// A bound, and where the medians stand.
-struct Floor {
-    words: &'static str,
+pub(crate) struct Bound {
+    words: String,
     value: f64,
     verdict: Verdict,
 }
@@ -106,73 +74,41 @@ enum Verdict {
     Misses,
 }
 
-impl Floor {
-    fn at_most(words: &'static str, value: f64, bound: f64) -> Self {
+impl Bound {
+    pub(crate) fn at_most(words: impl Into<String>, value: f64, bound: f64) -> Self {
         Self::judged(words, value, value <= bound)
     }
 
-    fn at_least(words: &'static str, value: f64, bound: f64) -> Self {
+    pub(crate) fn at_least(words: impl Into<String>, value: f64, bound: f64) -> Self {
         Self::judged(words, value, value >= bound)
     }
 
-    fn judged(words: &'static str, value: f64, good: bool) -> Self {
-        let verdict = if good {
-            Verdict::Meets
-        } else {
-            Verdict::Misses
-        };
+    fn judged(words: impl Into<String>, value: f64, good: bool) -> Self {
         Self {
-            words,
+            words: words.into(),
             value,
-            verdict,
+            verdict: if good {
+                Verdict::Meets
+            } else {
+                Verdict::Misses
+            },
         }
     }
 }
 
-/// The floors of what was measured.
-fn floors(readings: &Readings) -> Vec<Floor> {
-    let median = |figure| readings.median(figure);
-    let mut floors = Vec::new();
-    if let (Some(bare), Some(sync)) = (median(Figure::BareCpu), median(Figure::SyncCpu)) {
-        floors.push(Floor::at_most(
-            "synchronous CPU / bare axum CPU, at most 4",
-            sync / bare,
-            SYNC_CPU_RATIO_MAX,
-        ));
-    }
-    if let Some(rate) = median(Figure::DurableRate) {
-        floors.push(Floor::at_least(
-            "durable executions/s, at least 5000",
-            rate,
-            DURABLE_RATE_MIN,
-        ));
-    }
-    if let Some(first_ms) = median(Figure::FirstAnswer) {
-        floors.push(Floor::at_most(
-            "first answer, at most 100 ms",
-            first_ms,
-            FIRST_ANSWER_MS_MAX,
-        ));
-    }
-    if let Some(idle_mb) = median(Figure::MemoryIdle) {
-        floors.push(Floor::at_most(
-            "resident at rest, at most 60 MB",
-            idle_mb,
-            IDLE_MB_MAX,
-        ));
-    }
-    floors
-}
-
 /// The report of a run: two Markdown tables, with what is to be known of the machine.
-pub(crate) fn text(readings: &Readings) -> String {
+pub(crate) fn text<F: Figure>(readings: &Readings<F>, bounds: &[Bound]) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write_report(&mut text, readings);
+    let _ = write_report(&mut text, readings, bounds);
     text
 }
 
-fn write_report(text: &mut String, readings: &Readings) -> fmt::Result {
+fn write_report<F: Figure>(
+    text: &mut String,
+    readings: &Readings<F>,
+    bounds: &[Bound],
+) -> fmt::Result {
     writeln!(
         text,
         "pelton {}, {}\n",
@@ -194,23 +130,23 @@ fn write_report(text: &mut String, readings: &Readings) -> fmt::Result {
             values.len()
         )?;
     }
-    writeln!(text, "\n| floor | measured | |\n|---|---|---|")?;
-    for floor in floors(readings) {
-        let verdict = match floor.verdict {
+    writeln!(text, "\n| bound | measured | |\n|---|---|---|")?;
+    for bound in bounds {
+        let verdict = match bound.verdict {
             Verdict::Meets => "meets",
             Verdict::Misses => "misses",
         };
         writeln!(
             text,
             "| {} | {} | {verdict} |",
-            floor.words,
-            number(floor.value)
+            bound.words,
+            number(bound.value)
         )?;
     }
-    write_disturbance(text, &readings.other_cores)
+    write_disturbance(text, &readings.other_cores, readings.tries)
 }
 
-fn write_disturbance(text: &mut String, other_cores: &[f64]) -> fmt::Result {
+fn write_disturbance(text: &mut String, other_cores: &[f64], tries: u32) -> fmt::Result {
     if other_cores.is_empty() {
         return writeln!(text, "\nNothing was measured.");
     }
@@ -227,7 +163,7 @@ fn write_disturbance(text: &mut String, other_cores: &[f64]) -> fmt::Result {
     if disturbed > 0 {
         writeln!(
             text,
-            "{disturbed} of {} measurements had more than {OTHER_CORES_MAX} core of it in each of {TRIES} tries: quote ratios and CPU times of this run, not rates.",
+            "{disturbed} of {} measurements had more than {OTHER_CORES_MAX} core of it, however often they were tried (at most {tries}): quote ratios and CPU times of this run, not rates.",
             other_cores.len()
         )?;
     }
@@ -247,10 +183,11 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 }
 
 /// Three digits that matter, no more.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         100.0.. => format!("{value:.0}"),
         10.0..100.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
+        1.0..10.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
     }
 }

@@ -20,6 +20,7 @@ mod load;
 #[expect(dead_code, reason = "the speed floor uses all of it")]
 mod machine;
 mod payload;
+#[expect(dead_code, reason = "the comparison with peers uses all of it")]
 mod pelton;
 #[path = "scale/queue.rs"]
 mod queue;
@@ -154,15 +155,4 @@ fn seconds(since: Instant) -> String {
 
 fn megabytes(mb: f64) -> String {
     format!("{mb:.0} MB")
-}
-
-/// The same component, told apart by a custom section, so that it is stored and compiled by itself.
-fn with_mark(wasm: &[u8], number: u32) -> Vec<u8> {
-    const CUSTOM: u8 = 0;
-    const NAME: &[u8] = b"\x04mark";
-    let mut marked = wasm.to_vec();
-    marked.extend([CUSTOM, 9]);
-    marked.extend(NAME);
-    marked.extend(number.to_le_bytes());
-    marked
 }

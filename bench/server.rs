@@ -3,13 +3,13 @@
 //! **Invariant:** no child outlives this program's interest in it: dropped, it is killed.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::say;
 
@@ -21,7 +21,7 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     /// Kept open: the server may write on.
-    stdout: BufReader<ChildStdout>,
+    _said: Box<dyn BufRead>,
 }
 
 impl Server {
@@ -60,25 +60,51 @@ impl Server {
         })
     }
 
+    /// `wasmtime serve` of the binary at `path` with one component and more flags, on a free port.
+    pub(crate) fn wasmtime(path: &Path, component: &Path, flags: &[&str]) -> Result<Self> {
+        let mut command = Command::new(path);
+        command
+            .args(["serve", "--addr", "127.0.0.1:0"])
+            .args(flags)
+            .arg(component)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let stderr = child.stderr.take().context("no standard error")?;
+        Self::listening(child, Box::new(BufReader::new(stderr)))
+            .with_context(|| format!("{} serve", path.display()))
+    }
+
     fn start(mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = child.stdout.take().context("no standard output")?;
-        let mut server = Self {
-            child,
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            stdout: BufReader::new(stdout),
-        };
+        Self::listening(child, Box::new(BufReader::new(stdout)))
+    }
+
+    /// A server whose first line ends with the address that it listens on.
+    fn listening(mut child: Child, mut said: Box<dyn BufRead>) -> Result<Self> {
         let mut line = String::new();
-        server.stdout.read_line(&mut line)?;
-        server.address = line
-            .trim_end()
-            .strip_prefix("listening on http://")
-            .and_then(|address| address.parse().ok())
-            .with_context(|| format!("its first line was {line:?}"))?;
-        Ok(server)
+        let read = said.read_line(&mut line);
+        let address = line.trim_end().split_once(" on http://");
+        let address = address.and_then(|(_, address)| address.trim_end_matches('/').parse().ok());
+        let Some(address) = address else {
+            // Whatever it is, it is not left running.
+            let _ = child.kill();
+            let _ = child.wait();
+            read?;
+            let mut rest = String::new();
+            said.read_to_string(&mut rest)?;
+            bail!("its first lines were {line:?} {rest}");
+        };
+        Ok(Self {
+            child,
+            address,
+            _said: said,
+        })
     }
 
     pub(crate) fn pid(&self) -> u32 {

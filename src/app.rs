@@ -56,6 +56,7 @@ pub struct App {
     scheduler: Scheduler,
     store: Arc<dyn Store>,
     tasks: Tasks,
+    runtime: Runtime,
     shutdown_grace: Duration,
 }
 
@@ -144,7 +145,7 @@ impl App {
             clock,
             store: Arc::clone(&sqlite),
             registry: registry.clone(),
-            runtime,
+            runtime: runtime.clone(),
             scheduler: scheduler.clone(),
             metrics: metrics.clone(),
             retention_ms: settings::retention_ms(config),
@@ -165,6 +166,7 @@ impl App {
             scheduler,
             store,
             tasks: tasks.clone(),
+            runtime,
             shutdown_grace: settings::shutdown_grace(config),
         })
     }
@@ -185,7 +187,7 @@ impl App {
     }
 
     /// Stops in order: no new connections and calls → no new claims → running calls get the grace period →
-    /// guests are interrupted, to run again after the restart → the last batch is written, the store closes.
+    /// guests are interrupted, to run again after the restart → instances that wait for calls end → the last batch is written, the store closes.
     ///
     /// Dropping the future leaves the rest undone, as a second signal does; nothing that was promised is lost.
     ///
@@ -207,6 +209,7 @@ impl App {
                 "some attempts did not end when they were interrupted; they run again after the restart"
             );
         }
+        self.runtime.keep_none();
         if tokio::time::timeout(ANSWERS_GRACE, self.api.closed())
             .await
             .is_err()

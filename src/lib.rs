@@ -28,7 +28,7 @@
 //! 4. The execution stands in its function's ready queue. A free slot claims it: a claim has a fence, a number
 //!    that only grows, and the dispatch is a spawned task whose handle whoever waits can wait for.
 //! 5. [`runtime`] finds the version's machine code (in memory, or mapped from disk), instantiates it afresh
-//!    under the limits of its spec, and comes back with an outcome, whatever the guest does.
+//!    (unless the function lets an instance answer again) under the limits of its spec, and comes back with an outcome, whatever the guest does.
 //! 6. `finalize_dispatch` turns the outcome into an event and asks [`execution::step`], the one place that
 //!    decides: success, final error, another attempt later, back to the queue. The decision is written
 //!    under a guard that names the fence, so a result that comes too late changes nothing.

@@ -11,9 +11,9 @@ use serde_json::json;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::http::Connection;
-use crate::pelton::Client;
+use crate::pelton::{Client, with_mark};
 use crate::server::{self, Server};
-use crate::{Row, Setup, machine, megabytes, payload, row, say, seconds, with_mark};
+use crate::{Row, Setup, machine, megabytes, payload, row, say, seconds};
 
 /// Connections that deploy.
 const DEPLOYERS: u32 = 32;

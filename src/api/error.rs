@@ -116,6 +116,11 @@ impl Error {
         Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
     }
 
+    /// The sentence for the outside, to be one of several.
+    pub(super) fn into_message(self) -> String {
+        self.0.message.into_owned()
+    }
+
     /// 400: it can be read, and these are all complaints about what it says.
     ///
     /// The first [`COMPLAINTS_MAX`] are shown and the rest are counted: an answer must not be larger than the

@@ -58,9 +58,17 @@ pub(super) async fn deploy(
     segment: Segment,
     request: Request,
 ) -> Result<Response, Error> {
-    let name = segment.new_function()?;
+    let name = segment.new_function();
+    if upload::is_file(&request)
+        && let Err(complaint) = &name
+    {
+        return Err(Error::invalid_field("name", complaint));
+    }
     // Held until the file is compiled: its bytes are in memory as long.
-    let (Upload { wasm, said }, _permit) = upload::receive(&state, request).await?;
+    let (received, _permit) = upload::receive(&state, request).await?;
+    let stands = |name: &FunctionName| state.registry.get(name).map(|function| function.spec());
+    let (name, Upload { wasm, said }) =
+        received.of(name, |name| stands(name).unwrap_or_default())?;
     let edit: Option<SpecEdit> = match said {
         Said::Nothing => None,
         Said::Spec(object) => {
@@ -73,7 +81,7 @@ pub(super) async fn deploy(
         Said::Patch(patch) => {
             let (name, hosts) = (name.clone(), Arc::clone(&state.hosts));
             Some(Box::new(move |base| {
-                let spec = wire::merge_patch_with_code(base, patch, &name)?;
+                let spec = wire::patched_with_code(base, patch, Some(&name))?;
                 with_others_hosts(&hosts, spec)
             }))
         }

@@ -3,16 +3,23 @@
 //! A path's last part may be `{name}:{verb}`, which the router cannot tell apart: there is one route per
 //! method, and [`super::segment`] splits and knows the methods of each path.
 //!
+//! What holds for all requests stands around the routes: as a part of each of them it would be copied and boxed anew for
+//! every request.
+//!
 //! **Invariant:** a request that no route takes is answered in the error shape too, and so is one whose
 //! handler panics.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
 use axum::http::Uri;
+use axum::response::Response;
 use axum::routing::{get, post, put};
-use tower::util::MapResponseLayer;
+use axum::{BoxError, Router};
+use bytes::Bytes;
+use tower::{Layer as _, Service, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::error::Error;
@@ -28,7 +35,20 @@ use crate::observe::Metrics;
 type Answers = Option<Arc<Budget>>;
 
 /// The API.
-pub fn router(state: Arc<State>) -> Router {
+pub fn router<B>(
+    state: Arc<State>,
+) -> impl Service<
+    axum::http::Request<B>,
+    Response = Response,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Clone
++ Send
++ Sync
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     let routes = Router::new()
         .route(
             "/v1/functions",
@@ -80,12 +100,25 @@ pub fn router(state: Arc<State>) -> Router {
     let functions = raw::FunctionsLayer::new(Arc::clone(&state));
     let answers = Some(Arc::clone(&state.answers));
     // Outside the guard: requests for functions are the functions' own.
-    told(finished(routes, state, answers).layer(functions), metrics)
+    told(functions.layer(finished(routes, state, answers)), metrics)
 }
 
 /// Health and metrics alone, for the management port. Its answers are not counted, so that clients who take none of
 /// theirs keep nobody from seeing that.
-pub fn management_router(state: Arc<State>) -> Router {
+pub fn management_router<B>(
+    state: Arc<State>,
+) -> impl Service<
+    axum::http::Request<B>,
+    Response = Response,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Clone
++ Send
++ Sync
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
     let metrics = state.metrics.clone();
     told(finished(observed(), state, None), metrics)
 }
@@ -98,46 +131,68 @@ fn observed() -> Router<Arc<State>> {
         .route("/actuator/prometheus", get(health::prometheus))
 }
 
-/// Adds what holds for all routes.
-fn finished(routes: Router<Arc<State>>, state: Arc<State>, answers: Answers) -> Router {
+/// What holds for all routes, with the routes in it.
+fn finished(routes: Router<Arc<State>>, state: Arc<State>, answers: Answers) -> impl Routes {
     let hosts = Arc::clone(&state.hosts);
-    guarded(routes, hosts, answers).with_state(state)
+    guarded(routes.with_state(state), hosts, answers)
 }
 
 /// An answer that there is no room for becomes an error here, inside of what tells errors.
-fn guarded<S: Clone + Send + Sync + 'static>(
-    routes: Router<S>,
-    hosts: Arc<Hosts>,
-    answers: Answers,
-) -> Router<S> {
-    routes
+fn guarded(routes: Router, hosts: Arc<Hosts>, answers: Answers) -> impl Routes {
+    let routes = routes
         .fallback(async |uri: Uri| Error::unknown_path(uri.path()))
-        .method_not_allowed_fallback(async || Error::method_not_allowed(None))
-        .layer((
-            MapResponseLayer::new(move |answer| match &answers {
-                Some(answers) => guard::hold(answers, answer),
-                None => answer,
-            }),
-            GuardLayer::new(hosts),
-            // Bodies are bounded where they are read.
-            DefaultBodyLimit::disable(),
-        ))
+        .method_not_allowed_fallback(async || Error::method_not_allowed(None));
+    let routes = GuardLayer::new(hosts).layer(routes);
+    ServiceExt::<Request>::map_response(routes, move |answer| match &answers {
+        Some(answers) => guard::hold(answers, answer),
+        None => answer,
+    })
 }
 
-/// Adds what holds for all requests. A panic is caught outside everything that may have one.
-fn told(router: Router, metrics: Metrics) -> Router {
-    router.layer((
-        ToldLayer(metrics),
-        CatchPanicLayer::custom(Error::from_panic),
-    ))
+/// What holds for all requests. A panic is caught outside everything that may have one.
+fn told<B>(
+    routes: impl Routes,
+    metrics: Metrics,
+) -> impl Service<
+    axum::http::Request<B>,
+    Response = Response,
+    Error = Infallible,
+    Future: Send + 'static,
+> + Clone
++ Send
++ Sync
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let caught = CatchPanicLayer::custom(Error::from_panic).layer(routes);
+    let told = ToldLayer(metrics).layer(caught);
+    ServiceExt::<Request>::map_response(told, |response| response.map(Body::new))
+        .map_request(|request: axum::http::Request<B>| request.map(Body::new))
+}
+
+/// Something that answers every request.
+trait Routes:
+    Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Routes for S where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-    use axum::extract::Request;
     use http_body_util::BodyExt as _;
-    use tower::ServiceExt as _;
 
     use super::*;
 

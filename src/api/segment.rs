@@ -92,10 +92,10 @@ impl Segment {
     /// The name of a function that may have to be created first.
     ///
     /// # Errors
-    /// 400 that says what names look like.
-    pub(super) fn new_function(&self) -> Result<FunctionName, Error> {
-        let name = self.0.parse();
-        name.map_err(|error| Error::invalid_field("name", error))
+    /// A sentence that says what names look like.
+    pub(super) fn new_function(&self) -> Result<FunctionName, String> {
+        let name: Result<FunctionName, _> = self.0.parse();
+        name.map_err(|error| error.to_string())
     }
 
     /// The name of a secret that may have to be made first.

@@ -5,7 +5,7 @@
 
 use axum::body::Body;
 use axum::extract::multipart::{Field, MultipartError};
-use axum::extract::{FromRequest, Multipart, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request};
 use bytes::{Bytes, BytesMut};
 use http_body_util::Limited;
 use serde_json::{Map, Value};
@@ -14,9 +14,13 @@ use super::error::{Error, quoted};
 use super::guard::{Bounds, Budget, NoRoom, Room, content_type, read, stated_length, within};
 use super::options::Options;
 use super::{State, wire};
+use crate::model::{FunctionName, Spec};
 
 /// Room that a multipart body has beside its parts, in bytes.
 const MULTIPART_BYTES: usize = 64 * 1024;
+
+/// Parts that cannot be used before the rest of an upload is not read any more.
+const PART_COMPLAINTS_MAX: usize = 16;
 
 const WASM: &str = "application/wasm";
 const MULTIPART: &str = "multipart/form-data";
@@ -37,7 +41,63 @@ fn largest_multipart(options: &Options) -> usize {
         .saturating_add(MULTIPART_BYTES)
 }
 
-/// What was uploaded.
+/// What was uploaded, and what there is to complain of in its parts.
+#[derive(Debug)]
+pub(super) struct Received {
+    wasm: Option<Bytes>,
+    said: Said,
+    complaints: Vec<String>,
+    /// A part that is no JSON object at all.
+    unreadable: Option<Error>,
+}
+
+impl Received {
+    fn file(wasm: Bytes) -> Self {
+        Self {
+            wasm: Some(wasm),
+            said: Said::Nothing,
+            complaints: Vec::new(),
+            unreadable: None,
+        }
+    }
+
+    /// The upload for a function of this name; `base` is the spec that stands.
+    ///
+    /// # Errors
+    /// 400 with all complaints: of the name, of the parts, and of what they say.
+    pub(super) fn of(
+        self,
+        name: Result<FunctionName, String>,
+        base: impl FnOnce(&FunctionName) -> Spec,
+    ) -> Result<(FunctionName, Upload), Error> {
+        let mut complaints = Vec::new();
+        let name = name.map_err(|why| complaints.push(format!("name: {why}")));
+        complaints.extend(self.complaints);
+        match (name, self.wasm, self.unreadable) {
+            (Ok(name), Some(wasm), None) if complaints.is_empty() => {
+                let said = self.said;
+                Ok((name, Upload { wasm, said }))
+            }
+            (Ok(_), Some(_), Some(unreadable)) if complaints.is_empty() => Err(unreadable),
+            (name, _, unreadable) => {
+                complaints.extend(unreadable.map(Error::into_message));
+                let name = name.as_ref().ok();
+                let spec = match self.said {
+                    Said::Nothing => Ok(Spec::default()),
+                    Said::Spec(spec) => wire::spec_of(spec, name),
+                    Said::Patch(patch) => {
+                        let base = name.map(base).unwrap_or_default();
+                        wire::patched_with_code(&base, patch, name)
+                    }
+                };
+                complaints.extend(spec.err().into_iter().flatten());
+                Err(Error::invalid(complaints))
+            }
+        }
+    }
+}
+
+/// An upload that can be deployed.
 #[derive(Debug)]
 pub(super) struct Upload {
     pub(super) wasm: Bytes,
@@ -55,11 +115,16 @@ pub(super) enum Said {
     Patch(Map<String, Value>),
 }
 
+/// Whether a request has nothing to complain of but the name: its body is the file.
+pub(super) fn is_file(request: &Request) -> bool {
+    content_type(request.headers()).as_deref() != Some(MULTIPART)
+}
+
 /// Receives an upload. The permit goes when its bytes go.
 ///
 /// # Errors
 /// 415, 413, 408, 503 where too many are under way, and 400 where it cannot be read.
-pub(super) async fn receive(state: &State, request: Request) -> Result<(Upload, Room), Error> {
+pub(super) async fn receive(state: &State, request: Request) -> Result<(Received, Room), Error> {
     let options = &state.options;
     let found = content_type(request.headers());
     let (what, limit) = match found.as_deref() {
@@ -79,8 +144,7 @@ pub(super) async fn receive(state: &State, request: Request) -> Result<(Upload, 
             busy: Error::uploads_busy,
         };
         let (wasm, room) = read(request, bounds).await?;
-        let said = Said::Nothing;
-        return Ok((Upload { wasm, said }, room));
+        return Ok((Received::file(wasm), room));
     }
     let stated = stated_length(request.headers(), request.body(), what, limit)?;
     let free = state.uploads.check(stated.unwrap_or(0));
@@ -95,65 +159,79 @@ async fn parts(
     options: &Options,
     limit: usize,
     budget: &Budget,
-) -> Result<(Upload, Room), Error> {
+) -> Result<(Received, Room), Error> {
     let mut room = Taken {
         budget,
         bytes: 0,
         room: Room::default(),
     };
-    let request = request.map(|body| Body::new(Limited::new(body, limit)));
+    let mut request = request.map(|body| Body::new(Limited::new(body, limit)));
+    // axum's own limit of two megabytes would come first.
+    DefaultBodyLimit::disable().apply(&mut request);
     let mut multipart = Multipart::from_request(request, &())
         .await
         .map_err(|rejection| Error::bad_request(rejection.body_text()))?;
     let (mut wasm, mut spec, mut patch) = (None, None, None);
+    let (mut complaints, mut unreadable) = (Vec::new(), None);
     while let Some(field) = multipart
         .next_field()
         .await
-        .map_err(|error| unreadable(&error, limit))?
+        .map_err(|error| unreadable_parts(&error, limit))?
     {
         let name = field.name().unwrap_or_default().to_owned();
-        match name.as_str() {
+        let (what, into) = match name.as_str() {
             "wasm" if wasm.is_none() => {
-                wasm =
-                    Some(part(field, "the part wasm", options.upload_bytes_max, &mut room).await?);
+                let what = "the part wasm";
+                wasm = Some(part(field, what, options.upload_bytes_max, &mut room).await?);
+                continue;
             }
-            "spec" if spec.is_none() => {
-                let what = "the part spec";
-                let text = part(field, what, options.body_bytes_max, &mut room).await?;
-                spec = Some(wire::object_of(what, &text)?);
-            }
-            "patch" if patch.is_none() => {
-                let what = "the part patch";
-                let text = part(field, what, options.body_bytes_max, &mut room).await?;
-                patch = Some(wire::object_of(what, &text)?);
-            }
-            "wasm" | "spec" | "patch" => {
-                return Err(Error::invalid_field(
-                    &name,
-                    "there is more than one part of this name",
-                ));
-            }
+            "spec" if spec.is_none() => ("the part spec", &mut spec),
+            "patch" if patch.is_none() => ("the part patch", &mut patch),
             _ => {
-                let complaint = "there is no such part: there are wasm, spec and patch (JSON)";
-                return Err(Error::invalid_field(&quoted(&name), complaint));
+                complaints.push(wrong_part(&name));
+                // A body may have room for a million parts.
+                if complaints.len() >= PART_COMPLAINTS_MAX {
+                    return Err(Error::invalid(complaints));
+                }
+                continue;
             }
-        }
+        };
+        let text = part(field, what, options.body_bytes_max, &mut room).await?;
+        let object = wire::object_of(what, &text);
+        *into = Some(object.unwrap_or_else(|error| {
+            unreadable.get_or_insert(error);
+            Map::new()
+        }));
+    }
+    if wasm.is_none() {
+        complaints.push("wasm: this part is needed; PATCH changes a spec without code".to_owned());
     }
     let said = match (spec, patch) {
         (None, None) => Said::Nothing,
         (Some(spec), None) => Said::Spec(spec),
         (None, Some(patch)) => Said::Patch(patch),
-        (Some(_), Some(_)) => {
-            let complaint = "either this part or spec is given, not both";
-            return Err(Error::invalid_field("patch", complaint));
+        (Some(spec), Some(_)) => {
+            complaints.push("patch: either this part or spec is given, not both".to_owned());
+            Said::Spec(spec)
         }
     };
-    match wasm {
-        Some(wasm) => Ok((Upload { wasm, said }, room.room)),
-        None => Err(Error::invalid_field(
-            "wasm",
-            "this part is needed; PATCH changes a spec without code",
-        )),
+    let received = Received {
+        wasm,
+        said,
+        complaints,
+        unreadable,
+    };
+    Ok((received, room.room))
+}
+
+/// What there is to say of a part that there is already, or never.
+fn wrong_part(name: &str) -> String {
+    match name {
+        "wasm" | "spec" | "patch" => format!("{name}: there is more than one part of this name"),
+        _ => {
+            let complaint = "there is no such part: there are wasm, spec and patch (JSON)";
+            format!("{}: {complaint}", quoted(name))
+        }
     }
 }
 
@@ -182,7 +260,7 @@ async fn part(
     while let Some(chunk) = field
         .chunk()
         .await
-        .map_err(|error| unreadable(&error, limit))?
+        .map_err(|error| unreadable_parts(&error, limit))?
     {
         if bytes.len() + chunk.len() > limit {
             return Err(Error::too_large(what, limit));
@@ -193,7 +271,7 @@ async fn part(
     Ok(bytes.freeze())
 }
 
-fn unreadable(error: &MultipartError, limit: usize) -> Error {
+fn unreadable_parts(error: &MultipartError, limit: usize) -> Error {
     if error.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
         Error::too_large("the upload", limit)
     } else {

@@ -13,10 +13,12 @@ use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::{Either, ready};
+use futures_util::future::{BoxFuture, Either, ready};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
@@ -26,7 +28,7 @@ use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 
 use self::line::ends;
 use crate::api::{Attention, Peer};
@@ -172,11 +174,7 @@ where
 
     /// The life of one connection. It ends at once when all tasks are told to stop.
     async fn connection(self, stream: TcpStream, peer: SocketAddr, place: OwnedSemaphorePermit) {
-        let stop = self.tasks.stop_token().clone();
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = self.serve(stream, peer) => {}
-        }
+        self.serve(stream, peer).await;
         drop(place);
     }
 
@@ -189,7 +187,10 @@ where
         let seen = first_request.clone();
         let attention = Attention::default();
         let (stream, mut line) = ends(stream, attention.clone());
-        let (service, headers_max) = (self.service, self.bounds.headers_max);
+        // Routes are always ready, and a connection's requests are taken one after another by its own task: they share
+        // this copy, for every further one would count what all connections count.
+        let service = Mutex::new(self.service.clone());
+        let headers_max = self.bounds.headers_max;
         let service = service_fn(move |mut request: Request<Incoming>| {
             seen.cancel();
             let extensions = request.extensions_mut();
@@ -198,23 +199,18 @@ where
             match request.headers().len() > headers_max {
                 // Of HTTP/1 hyper has refused these already.
                 true => Either::Left(ready(Ok(too_many_headers()))),
-                false => Either::Right(service.clone().oneshot(request)),
+                false => {
+                    let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
+                    Either::Right(service.call(request))
+                }
             }
         });
         let builder = builder(&self.bounds, &self.tasks);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
-        let too_late = async {
-            let wait =
-                tokio::time::timeout(self.bounds.header_read_timeout, first_request.cancelled());
-            if wait.await.is_ok() {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::pin!(too_late);
+        let mut news = self.news(&first_request);
         let left = line.left();
         tokio::pin!(left);
-        let mut closing = false;
         loop {
             tokio::select! {
                 // In this order: what the connection does decides what the line is watched for.
@@ -229,17 +225,50 @@ where
                     tracing::debug!("a client left in the middle of a call");
                     return;
                 }
-                () = too_late.as_mut() => {
-                    tracing::debug!("closed a connection that sent no request in time");
-                    return;
-                }
-                () = self.closing.cancelled(), if !closing => {
-                    closing = true;
-                    connection.as_mut().graceful_shutdown();
-                }
+                Some(news) = news.next() => match news {
+                    News::Stop => return,
+                    News::TooLate => {
+                        tracing::debug!("closed a connection that sent no request in time");
+                        return;
+                    }
+                    News::Closing => connection.as_mut().graceful_shutdown(),
+                    News::InTime => {}
+                },
             }
         }
     }
+
+    /// What may happen to a connection beside its own traffic. Each of these is looked at only when it has
+    /// something to say: what it waits on is shared by all connections, and asking at every request contends for it.
+    fn news<'a>(
+        &'a self,
+        first_request: &'a CancellationToken,
+    ) -> FuturesUnordered<BoxFuture<'a, News>> {
+        let stop = self.tasks.stop_token().cancelled().map(|()| News::Stop);
+        let closing = self.closing.cancelled().map(|()| News::Closing);
+        let in_time =
+            tokio::time::timeout(self.bounds.header_read_timeout, first_request.cancelled());
+        let in_time = in_time.map(|waited| match waited {
+            Ok(()) => News::InTime,
+            Err(_) => News::TooLate,
+        });
+        [stop.boxed(), closing.boxed(), in_time.boxed()]
+            .into_iter()
+            .collect()
+    }
+}
+
+/// What a connection is told from outside.
+#[derive(Debug, Clone, Copy)]
+enum News {
+    /// All tasks end at once.
+    Stop,
+    /// No further requests are taken.
+    Closing,
+    /// The first request has come.
+    InTime,
+    /// It has not.
+    TooLate,
 }
 
 /// Sets what the system sees to.

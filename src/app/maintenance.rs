@@ -48,6 +48,7 @@ pub(super) fn start(parts: Parts, tasks: &Tasks) {
         watch: Watch::new(clock, parts.loop_deadline_ms, sweeps_at),
         parts,
         counted: Mutex::default(),
+        warm: Mutex::default(),
     });
     // The metrics must not keep alive what they measure, for that keeps them too.
     let weak = Arc::downgrade(&upkeep);
@@ -74,6 +75,7 @@ struct Upkeep {
     watch: Watch,
     /// What the store's counters stood at when they were last sampled.
     counted: Mutex<sqlite::Stats>,
+    warm: Mutex<runtime::WarmStats>,
 }
 
 /// What goes on for as long as the plane does.
@@ -189,8 +191,20 @@ impl Upkeep {
         for (gauge, value) in figures {
             metrics.set_gauge(gauge, value);
         }
-        sample_runtime(&self.parts.runtime.stats(), metrics);
+        let stats = self.parts.runtime.stats();
+        sample_runtime(&stats, metrics);
+        self.count_reuse(stats.warm, metrics);
         self.sample_store(metrics);
+    }
+
+    fn count_reuse(&self, now: runtime::WarmStats, metrics: &Metrics) {
+        let mut warm = self.warm.lock().unwrap_or_else(PoisonError::into_inner);
+        let was = std::mem::replace(&mut *warm, now);
+        metrics.add(Counter::ReusedCalls, now.reused.saturating_sub(was.reused));
+        metrics.add(
+            Counter::WarmEvicted,
+            now.evicted.saturating_sub(was.evicted),
+        );
     }
 
     fn sample_store(&self, metrics: &Metrics) {
@@ -269,6 +283,8 @@ fn sample_runtime(stats: &runtime::Stats, metrics: &Metrics) {
             Gauge::PoolPagemapScan,
             u64::from(stats.pool.wipe == Wipe::TouchedPages),
         ),
+        (Gauge::WarmInstances, stats.warm.idle.into()),
+        (Gauge::WarmMemoryBytes, stats.warm.idle_bytes),
         (Gauge::LoadedCode, stats.loaded_entries),
         (Gauge::LoadedCodeBytes, stats.loaded_bytes),
         (

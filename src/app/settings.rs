@@ -26,6 +26,9 @@ pub(super) fn runtime(config: &Config) -> runtime::Options {
         guests_max: limits.guests_max,
         slots: runtime::Slots::Pool,
         loaded_bytes_max: limits.loaded_code_bytes_max,
+        warm_instances_max: limits.warm_instances_max,
+        warm_memory_bytes_max: limits.warm_memory_bytes_max,
+        reuse_calls: runtime::ReuseCalls::default(),
         compile_queue_max: limits.compile_queue_max,
         compile_timeout_s: limits.compile_timeout_s,
         compile_memory_bytes_max: limits.compile_memory_bytes_max,
@@ -99,6 +102,7 @@ pub(super) fn scheduler(config: &Config, guests_max: u32) -> scheduler::Options 
         waiting_call_log_bytes_max: limits.waiting_call_log_bytes_max,
         start_ramp_ms: limits.start_ramp_ms,
         suspect_faults: limits.suspect_faults,
+        suspect_alone: Duration::from_millis(limits.suspect_alone_ms.into()),
         runtime_config: runtime_config(config),
     }
 }

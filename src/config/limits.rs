@@ -115,6 +115,10 @@ limits! {
     compile_memory_bytes_max: u64 = 2_147_483_648, 268_435_456..=68_719_476_736, "PELTON_COMPILE_MEMORY_BYTES_MAX";
     /// Compiled code kept in memory, in bytes; the rest is mapped from disk when it is called
     loaded_code_bytes_max: u64 = 536_870_912, 1_048_576..=1_099_511_627_776, "PELTON_LOADED_CODE_BYTES_MAX";
+    /// Instances of functions with `reuse` that wait for their next call, of all functions; 0: none is reused
+    warm_instances_max: u32 = 128, 0..=4096, "PELTON_WARM_INSTANCES_MAX";
+    /// Memory of the instances that wait, in bytes
+    warm_memory_bytes_max: u64 = 1_073_741_824, 0..=1_099_511_627_776, "PELTON_WARM_MEMORY_BYTES_MAX";
     /// Inputs of waiting executions kept in memory, in bytes; the rest is read back at its turn
     queued_input_bytes_max: u64 = 268_435_456, 0..=1_099_511_627_776, "PELTON_QUEUED_INPUT_BYTES_MAX";
     /// Bytes of results on their way to disk; beyond it nothing new is started until some have arrived
@@ -125,8 +129,10 @@ limits! {
     running_input_bytes_max: u64 = 268_435_456, 1024..=1_099_511_627_776, "PELTON_RUNNING_INPUT_BYTES_MAX";
     /// Time after a start with a backlog in which the attempts at once grow from a sixteenth to their bounds, in ms
     start_ramp_ms: u64 = 2000, 0..=600_000, "PELTON_START_RAMP_MS";
-    /// Faults with which an execution that a start finds runs by itself: it may be what the server died of
+    /// Deaths of the server after which an execution of wasm that was running at each is suspected: no two such run at once
     suspect_faults: u32 = 2, 1..=1000, "PELTON_SUSPECT_FAULTS";
+    /// Time that a suspect has by itself: others start again when it is over, in ms
+    suspect_alone_ms: u32 = 1000, 0..=60_000, "PELTON_SUSPECT_ALONE_MS";
     /// Requests that one attempt of a function may send
     outgoing_requests_max: u32 = 1000, 0..=1_000_000, "PELTON_OUTGOING_REQUESTS_MAX";
     /// Requests of one attempt under way at once, unread answers included

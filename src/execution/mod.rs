@@ -17,7 +17,7 @@ mod properties;
 mod table;
 
 pub use attempt::{Attempt, Outcome, Ran, Streamed};
-pub use backoff::retry_delay_ms;
+pub use backoff::{fault_delay_ms, retry_delay_ms};
 pub use event::{ClaimWhen, Completion, Event, Policy, Rejected, Verdict};
 pub use reason::CALLER_GONE;
 pub use step::{Effects, Requeued, Stepped, step};
@@ -110,6 +110,8 @@ pub struct Execution {
     pub attempts: u32,
     /// Failures of ours.
     pub faults: u32,
+    /// Those of them that were deaths of the process while it ran, since an attempt of it last came to a verdict.
+    pub deaths: u32,
     /// How often the function asked to be run later.
     pub requeues: u32,
     /// When it was accepted.
@@ -129,6 +131,7 @@ impl Execution {
             state: State::Queued { due: now },
             attempts: 0,
             faults: 0,
+            deaths: 0,
             requeues: 0,
             created_at: now,
             age_since: now,

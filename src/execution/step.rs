@@ -3,12 +3,8 @@
 //! **Invariant:** no `_` arm over states or events: a new one does not compile until all its pairs are decided here.
 
 use super::{ClaimWhen, Completion, Event, Execution, Policy, Rejected, State, Verdict};
-use super::{reason, retry_delay_ms};
+use super::{fault_delay_ms, reason, retry_delay_ms};
 use crate::model::{Failure, Fence, Timestamp};
-
-/// Longest wait after a fault of ours, in ms: a crash loop must not spin, and what we did to a caller
-/// should not cost it long.
-const FAULT_DELAY_MS_MAX: u64 = 5_000;
 
 /// A decision: what the execution becomes, and what has to be done once that is durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +87,7 @@ pub fn step(
         }
         Event::Lost => {
             case.require_running()?;
-            Ok(case.fault("the server stopped unexpectedly while the attempt ran"))
+            Ok(case.lost())
         }
         Event::Complete { fence, completion } => case.complete(*fence, completion),
         Event::Cancel => case.end_by_order(State::Cancelled(reason::cancelled(execution))),
@@ -147,8 +143,8 @@ impl Case<'_> {
         match verdict {
             Verdict::Success => self.end(self.again(), State::Success),
             Verdict::Error(failure) => self.end(self.again(), State::Error(failure.clone())),
-            Verdict::Retry(failure) => self.retry(self.again(), failure, State::Error),
-            Verdict::TimedOut(failure) => self.retry(self.again(), failure, State::Timeout),
+            Verdict::Retry(failure) => self.retry(self.acquitted(), failure, State::Error),
+            Verdict::TimedOut(failure) => self.retry(self.acquitted(), failure, State::Timeout),
             Verdict::Requeue(delay_ms) => self.requeue(*delay_ms),
         }
     }
@@ -181,6 +177,7 @@ impl Case<'_> {
         let due = self.now.plus_ms(delay_ms);
         let given_back = Execution {
             requeues: self.before.requeues.saturating_add(1),
+            deaths: 0,
             ..self.with_attempt_given_back()
         };
         let failure = if self.policy.function_removed {
@@ -195,20 +192,26 @@ impl Case<'_> {
         self.end(given_back, State::Error(failure))
     }
 
-    /// A failure of ours: the attempt is given back, the fault is counted. The wait doubles with every
-    /// fault as a retry's does, up to five seconds; a function whose retries come at once (base 0) does
-    /// not wait here either.
+    /// The process died while it ran: a fault that may be its own doing.
+    fn lost(self) -> Stepped {
+        let counted = Execution {
+            deaths: self.before.deaths.saturating_add(1),
+            ..self.again()
+        };
+        let case = Case {
+            before: &counted,
+            ..self
+        };
+        case.fault("the server stopped unexpectedly while the attempt ran")
+    }
+
+    /// A failure of ours: the attempt is given back, the fault is counted.
     fn fault(self, cause: &str) -> Stepped {
         let given_back = Execution {
             faults: self.before.faults.saturating_add(1),
             ..self.with_attempt_given_back()
         };
-        let delay_ms = retry_delay_ms(
-            self.policy.base_delay_ms,
-            self.policy.max_delay_ms.min(FAULT_DELAY_MS_MAX),
-            given_back.faults.saturating_add(1),
-            self.policy.jitter,
-        );
+        let delay_ms = fault_delay_ms(given_back.faults, self.policy.jitter);
         let due = self.now.plus_ms(delay_ms);
         let failure = if given_back.faults > self.policy.max_faults {
             reason::platform_fault(&given_back, cause)
@@ -336,6 +339,14 @@ impl Case<'_> {
     /// The record as it was, to be changed.
     fn again(self) -> Execution {
         self.before.clone()
+    }
+
+    /// The record of one whose attempt came to a verdict: whatever the process died of before, it was not this.
+    fn acquitted(self) -> Execution {
+        Execution {
+            deaths: 0,
+            ..self.again()
+        }
     }
 
     fn with_attempt_given_back(self) -> Execution {

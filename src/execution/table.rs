@@ -77,6 +77,11 @@ fn states() -> Vec<(&'static str, Execution, Policy)> {
         faults: 2,
         ..running(1)
     };
+    let present_at_a_death = Execution {
+        faults: 1,
+        deaths: 1,
+        ..running(1)
+    };
     vec![
         ("queued, due", queued(100_000, 0), POLICY),
         ("queued, deferred", queued(100_500, 1), POLICY),
@@ -88,6 +93,7 @@ fn states() -> Vec<(&'static str, Execution, Policy)> {
         ("running, removed", running(1), REMOVED),
         ("running, requeued 2 of 2", requeued, POLICY),
         ("running, faults 2 of 2", faulted, POLICY),
+        ("running, 1 death", present_at_a_death, POLICY),
         ("success", in_state(State::Success, 1), POLICY),
         ("error", in_state(State::Error(failure()), 3), POLICY),
         (
@@ -215,6 +221,9 @@ fn printed(result: &Result<Stepped, Rejected>) -> String {
     };
     let (attempts, requeues, faults) = (next.attempts, next.requeues, next.faults);
     let mut line = format!("{state}; attempts {attempts}, requeues {requeues}, faults {faults}");
+    if next.deaths > 0 {
+        let _ = write!(line, ", deaths {}", next.deaths);
+    }
     for (is_set, word) in [
         (stepped.effects.stop_guest, "; stop guest"),
         (stepped.effects.unqueue, "; unqueue"),

@@ -27,6 +27,6 @@ pub use runtime_config::{
 };
 pub use secret::{Exposure, InvalidSecretName, OpenSecret, SecretName, SecretUse, SecretValue};
 pub use spec::{
-    Backoff, Code, ExecutionMode, FunctionSettings, RecordMode, Shape, Spec, Version, VersionSpec,
-    limits,
+    Backoff, Code, ExecutionMode, FunctionSettings, RecordMode, Reuse, Shape, Spec, Version,
+    VersionSpec, limits,
 };

@@ -75,6 +75,17 @@ pub mod limits {
     pub const SECRETS_MAX: usize = 64;
     /// Bytes of one secret's value.
     pub const SECRET_BYTES: RangeInclusive<u64> = 1..=65_536;
+    /// Calls that one reused instance answers, at most.
+    pub const REUSE_MAX_CALLS: RangeInclusive<u64> = 1..=1_000_000;
+    /// Calls of one reused instance unless the spec says otherwise.
+    pub const REUSE_MAX_CALLS_DEFAULT: u64 = 128;
+    /// Calls that one reused instance answers at once: they would share its logs, CPU time and memory, so there
+    /// is one.
+    pub const REUSE_MAX_CONCURRENT: RangeInclusive<u64> = 1..=1;
+    /// How long a reused instance waits for its next call, in ms.
+    pub const REUSE_IDLE_MS: RangeInclusive<u64> = 100..=3_600_000;
+    /// How long it waits unless the spec says otherwise, in ms.
+    pub const REUSE_IDLE_MS_DEFAULT: u64 = 10_000;
     /// Longest `image`, `endpointUrl` and `invokePath`, in bytes.
     pub const TEXT_BYTES_MAX: usize = 2048;
 }
@@ -158,6 +169,27 @@ impl Default for Backoff {
     }
 }
 
+/// How instances are used for more than one call, where a function asks for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reuse {
+    /// Calls that one instance answers before it ends.
+    pub max_calls: u32,
+    /// Calls that one instance answers at once.
+    pub max_concurrent: u32,
+    /// How long an instance waits for its next call before it ends, in ms.
+    pub idle_ms: u64,
+}
+
+impl Default for Reuse {
+    fn default() -> Self {
+        Self {
+            max_calls: limits::REUSE_MAX_CALLS_DEFAULT as u32,
+            max_concurrent: 1,
+            idle_ms: limits::REUSE_IDLE_MS_DEFAULT,
+        }
+    }
+}
+
 /// Settings of the function itself: they act at once and make no version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionSettings {
@@ -219,6 +251,8 @@ pub struct VersionSpec {
     pub secrets: BTreeMap<String, SecretUse>,
     /// Path and query that calls of an HTTP function are POSTed to; `/` unless said.
     pub invoke_path: Option<String>,
+    /// How its instances are reused. None: every call gets a fresh one.
+    pub reuse: Option<Reuse>,
     /// What is kept of calls that were promised nothing.
     pub record: RecordMode,
     /// What the client asked for, if it did.
@@ -249,6 +283,7 @@ impl Default for VersionSpec {
             allow_hosts: None,
             secrets: BTreeMap::new(),
             invoke_path: None,
+            reuse: None,
             record: RecordMode::Auto,
             execution_mode: None,
             image: None,

@@ -124,6 +124,13 @@ impl Session {
         async move { session.send_cleared(cleared?, timeouts).await }
     }
 
+    /// Whether whoever has this is the only one left: no request is under way, no answer unread.
+    pub fn is_done(self: &Arc<Self>) -> bool {
+        let at_once = usize::try_from(self.client.options().requests_at_once_max);
+        let at_once = at_once.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Arc::strong_count(self) == 1 && self.places.available_permits() == at_once
+    }
+
     fn note(&self, line: impl fmt::Display) {
         (self.note)(&line.to_string());
     }

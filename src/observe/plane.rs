@@ -44,12 +44,14 @@ figures! {
         GuestsMax = "pelton_guests_max", "Wasm attempts that may run at once";
         EndpointCallsRunning = "pelton_endpoint_calls_running", "Attempts of POOL functions under way";
         PoolSlots = "pelton_pool_slots", "Instances that the pooling allocator has room for";
-        PoolSlotsUsed = "pelton_pool_slots_used", "Of these, taken by running guests; one with many memories takes several";
+        PoolSlotsUsed = "pelton_pool_slots_used", "Of these, taken by running guests and by instances that wait for another call; one with many memories takes several";
         PoolMemories = "pelton_pool_memories", "Memories of running guests";
         PoolTables = "pelton_pool_tables", "Tables of running guests";
         PoolStacks = "pelton_pool_stacks", "Stacks of running guests";
         PoolResidentBytes = "pelton_pool_resident_bytes", "Bytes that free slots keep in memory for the next guest";
         PoolPagemapScan = "pelton_pool_pagemap_scan", "1 where the pool resets memory by pagemap scan, 0 where it decommits";
+        WarmInstances = "pelton_warm_instances", "Instances of functions with reuse that wait for their next call";
+        WarmMemoryBytes = "pelton_warm_memory_bytes", "Bytes of their memories";
         LoadedCode = "pelton_loaded_code", "Files whose compiled code is in memory";
         LoadedCodeBytes = "pelton_loaded_code_bytes", "Bytes of compiled code in memory";
         CompilationsWaiting = "pelton_compilations_waiting", "Uploads that wait for the compiler";
@@ -71,6 +73,8 @@ figures! {
 figures! {
     /// A figure that only grows.
     Counter {
+        ReusedCalls = "pelton_reused_calls_total", "Calls answered by an instance that had answered one before";
+        WarmEvicted = "pelton_warm_instances_evicted_total", "Instances that ended while they waited for a call, because others needed the room";
         StoreCommits = "pelton_store_commits_total", "Batches committed";
         StoreWrites = "pelton_store_writes_total", "Writes committed, logged claims included";
         StoreStalls = "pelton_store_stalls_total", "Commits that took longer than 100 ms";

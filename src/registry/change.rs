@@ -180,6 +180,7 @@ impl Registry {
             let function = registry.must_get(&name)?;
             registry.inner.store.delete_function(function.id).await?;
             registry.write().remove(&function);
+            registry.inner.code.changed(&name);
             registry.let_hosts_go(&name, &function.settings.hosts);
             log(&function, "a function was deleted");
             Ok(function)
@@ -230,6 +231,7 @@ impl Registry {
         let function = Function::from_record(record).map(Arc::new);
         let function = function.ok_or_else(|| lost(name))?;
         self.write().insert(Arc::clone(&function));
+        self.inner.code.changed(&function.name);
         hosts.keep();
         log(&function, "a function was created");
         Ok(function)
@@ -273,6 +275,7 @@ impl Registry {
             created_at: function.created_at,
         });
         self.write().insert(Arc::clone(&function));
+        self.inner.code.changed(&function.name);
         hosts.keep();
         log(&function, "a new version is active");
         Ok(function)
@@ -300,6 +303,7 @@ impl Registry {
             ..function.clone()
         });
         self.write().insert(Arc::clone(&function));
+        self.inner.code.changed(&function.name);
         hosts.keep();
         log(
             &function,

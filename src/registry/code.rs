@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::endpoint::Endpoint;
-use crate::model::Digest;
+use crate::model::{Digest, FunctionName};
 use crate::runtime::{Prepared, Refused, Runtime};
 
 /// Checks code when it is deployed.
@@ -23,6 +23,9 @@ pub trait CodeSource: Send + Sync + 'static {
     /// # Errors
     /// A sentence for the author.
     fn check_url(&self, url: &str) -> Result<(), String>;
+
+    /// A function has changed, or is gone: what was kept of it is to be let go.
+    fn changed(&self, _function: &FunctionName) {}
 }
 
 /// The code of a real plane.
@@ -46,5 +49,9 @@ impl CodeSource for PlaneCode {
 
     fn check_url(&self, url: &str) -> Result<(), String> {
         self.endpoint.check_url(url)
+    }
+
+    fn changed(&self, function: &FunctionName) {
+        self.runtime.retire(function);
     }
 }

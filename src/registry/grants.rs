@@ -11,6 +11,7 @@ use crate::model::{Code, Shape, VersionSpec};
 /// # Errors
 /// [`Error::NotGranted`]; [`Error::Invalid`] where the spec grants what its code can make no use of.
 pub(super) fn check(code: &Code, outgoing: Option<&str>, spec: &VersionSpec) -> Result<(), Error> {
+    may_be_reused(code, spec)?;
     match code {
         Code::Wasm { shape, .. } => may_call_out(*shape, outgoing, spec),
         Code::Echo | Code::Endpoint { .. } => no_wasm(spec),
@@ -34,6 +35,23 @@ fn may_call_out(shape: Shape, outgoing: Option<&str>, spec: &VersionSpec) -> Res
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// What has one end, or runs elsewhere, has no instance that could answer again.
+fn may_be_reused(code: &Code, spec: &VersionSpec) -> Result<(), Error> {
+    if spec.reuse.is_none() {
+        return Ok(());
+    }
+    let why = match code {
+        Code::Wasm { shape, .. } => match shape {
+            Shape::Handler | Shape::Http02 | Shape::Http03 => return Ok(()),
+            Shape::Command02 | Shape::Command03 | Shape::CoreCommand => {
+                "a command's instance ends with its call, so it cannot be used again"
+            }
+        },
+        Code::Echo | Code::Endpoint { .. } => "only wasm has instances here",
+    };
+    Err(Error::Invalid(vec![format!("reuse: {why}: leave it out")]))
 }
 
 /// A service behind a URL is not ours to give anything to.
@@ -73,6 +91,29 @@ mod tests {
             ..VersionSpec::default()
         };
         check(&code, outgoing, &spec)
+    }
+
+    #[test]
+    fn what_has_no_instance_that_answers_twice_is_not_reused() {
+        let spec = VersionSpec {
+            reuse: Some(crate::model::Reuse::default()),
+            allow_hosts: Some(Vec::new()),
+            ..VersionSpec::default()
+        };
+        let wasm = |shape| Code::Wasm {
+            digest: Digest::from_bytes([0; 32]),
+            shape,
+            size: 1,
+        };
+        for shape in [Shape::Handler, Shape::Http02, Shape::Http03] {
+            assert!(check(&wasm(shape), None, &spec).is_ok());
+        }
+        for shape in [Shape::Command02, Shape::Command03, Shape::CoreCommand] {
+            let refused = check(&wasm(shape), None, &spec).unwrap_err();
+            assert!(matches!(&refused, Error::Invalid(texts) if texts[0].contains("a command's")));
+        }
+        let refused = check(&Code::Echo, None, &spec).unwrap_err();
+        assert!(matches!(refused, Error::Invalid(_)));
     }
 
     #[test]

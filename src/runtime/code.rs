@@ -194,6 +194,11 @@ impl Codes {
         answer.ok_or_else(|| Refused::Failed("the compiler named an unknown shape".to_owned()))
     }
 
+    /// Code that is in memory.
+    pub(super) fn get_warm(&self, digest: &Digest) -> Option<Arc<Loaded>> {
+        self.loaded.get(digest)
+    }
+
     /// The code of a file that was prepared, ready to be instantiated.
     ///
     /// # Errors
@@ -202,7 +207,7 @@ impl Codes {
         &self,
         digest: Digest,
     ) -> Result<(Arc<Loaded>, Temperature), LoadError> {
-        if let Some(loaded) = self.loaded.get(&digest) {
+        if let Some(loaded) = self.get_warm(&digest) {
             return Ok((loaded, Temperature::Warm));
         }
         let loaded = self.loading.join(digest, self.fetch(digest)).await?;

@@ -18,6 +18,8 @@ use super::host::Linkers;
 pub(super) struct Unit {
     /// The engine.
     pub(super) engine: Engine,
+    /// What it can do.
+    pub(super) flavor: Flavor,
     /// What its guests may import.
     pub(super) linkers: Linkers,
     /// What its pool came to.
@@ -122,6 +124,7 @@ impl Unit {
             linkers: Linkers::new(&engine, flavor)?,
             permits: Arc::new(Semaphore::new(guests.min(Semaphore::MAX_PERMITS))),
             engine,
+            flavor,
             report,
         })
     }

@@ -79,7 +79,10 @@ pub(super) struct Desk(Mutex<OnDesk>);
 
 #[derive(Debug, Default)]
 struct OnDesk {
-    response: Option<Response<Outflow>>,
+    /// One whose body goes on.
+    flowing: Option<Response<Outflow>>,
+    /// One that waits for its execution to be recorded.
+    complete: Option<Response<Outflow>>,
     ending: Option<Ending>,
     waiting: Option<Waker>,
 }
@@ -91,14 +94,14 @@ impl Desk {
 
     /// Hands over a response that is complete. The end of the run tells the caller.
     pub(super) fn put_complete(&self, response: Response<Outflow>) {
-        self.lock().response = Some(response);
+        self.lock().complete = Some(response);
     }
 
     /// Hands over a response whose body goes on while the function runs.
     pub(super) fn put_and_wake(&self, response: Response<Outflow>) {
         let waiting = {
             let mut on_desk = self.lock();
-            on_desk.response = Some(response);
+            on_desk.flowing = Some(response);
             on_desk.waiting.take()
         };
         if let Some(waker) = waiting {
@@ -188,7 +191,7 @@ impl Answer {
     pub async fn response(&mut self) -> Response<Outflow> {
         poll_fn(|cx| {
             let mut on_desk = self.0.lock();
-            if let Some(response) = on_desk.response.take() {
+            if let Some(response) = on_desk.flowing.take() {
                 return Poll::Ready(response);
             }
             match &mut on_desk.waiting {
@@ -202,7 +205,9 @@ impl Answer {
 
     /// The response, if there is one by now.
     pub fn take(&mut self) -> Option<Response<Outflow>> {
-        self.0.lock().response.take()
+        let mut on_desk = self.0.lock();
+        let complete = on_desk.complete.take();
+        complete.or_else(|| on_desk.flowing.take())
     }
 
     /// How the run ended, if there was one.

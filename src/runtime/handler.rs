@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::ending::{Witness, media_type, shorten};
-use super::host::{Ctx, FunctionPre, typed};
+use super::ending::{Ending, Witness, media_type, shorten};
+use super::host::{Ctx, Function, FunctionPre, typed};
 use super::host_limits::{FAILURE_CODE_BYTES_MAX, FAILURE_MESSAGE_BYTES_MAX};
 use super::output::Capture;
 use super::run::{Life, usize_of};
@@ -30,15 +30,21 @@ pub(super) async fn run(code: &FunctionPre<Ctx>, attempt: &Attempt, reins: &Rein
         call(&function, &mut life.store, attempt).await
     };
     let lived = life.watch.live(guest).await;
-    life.end(lived)
-        .judge(attempt, |answer, witness| match answer {
-            Ok(answer) => outcome(answer, usize_of(spec.output_bytes_max), witness),
-            Err(error) => witness.error(&error),
-        })
+    judge(life.end(lived), attempt)
 }
 
-async fn call(
-    function: &super::host::Function,
+/// What an ended call of a handler came to.
+pub(super) fn judge(ending: Ending<typed::Outcome>, attempt: &Attempt) -> Ran {
+    let output_bytes_max = usize_of(attempt.version.spec.output_bytes_max);
+    ending.judge(attempt, |answer, witness| match answer {
+        Ok(answer) => outcome(answer, output_bytes_max, witness),
+        Err(error) => witness.error(&error),
+    })
+}
+
+/// One call of a handler.
+pub(super) async fn call(
+    function: &Function,
     store: &mut wasmtime::Store<Ctx>,
     attempt: &Attempt,
 ) -> wasmtime::Result<typed::Outcome> {

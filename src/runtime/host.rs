@@ -18,6 +18,7 @@ use super::limits::MemoryLimit;
 use super::outgoing::Outgoing;
 use super::surroundings::Surroundings;
 use super::watch::Watch;
+use crate::execution::Attempt;
 
 /// The typed world of `wit/pelton.wit`.
 mod bindings {
@@ -77,6 +78,19 @@ impl Ctx {
     /// What WASI answers with.
     pub(super) fn surroundings(&self) -> &Surroundings {
         &self.surroundings
+    }
+
+    /// The call is over. Says whether nothing that it began goes on.
+    pub(super) fn end_call(&mut self) -> bool {
+        self.outgoing.end_call()
+    }
+
+    /// Another call of the same version begins in this store.
+    pub(super) fn renew(&mut self, attempt: &Attempt, watch: Arc<Watch>) {
+        self.memory.forget_denial();
+        self.watch = watch;
+        self.surroundings.renew(attempt);
+        self.outgoing.renew(attempt);
     }
 
     fn wasi(&mut self) -> &mut WasiP1Ctx {

@@ -52,6 +52,16 @@ impl MemoryLimit {
         self.denial
     }
 
+    /// Bytes that are in use.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Another call begins: what was refused in the one before is no concern of its.
+    pub(super) fn forget_denial(&mut self) {
+        self.denial = None;
+    }
+
     /// Judges a growth from `current` to `desired` units of `unit_bytes` each.
     fn grow_to(
         &mut self,

@@ -1,4 +1,5 @@
-//! Runs wasm: compiles it in a child process, keeps the code, gives every attempt a fresh instance.
+//! Runs wasm: compiles it in a child process, keeps the code, gives every attempt a fresh instance,
+//! unless its function lets instances be reused.
 //!
 //! **Invariant:** the only folder that names wasmtime; knows no store, no queue, no HTTP server. Whatever a
 //! guest does ends as an [`Outcome`], never as a panic or a hang.
@@ -25,9 +26,12 @@ mod lane;
 mod limits;
 mod outgoing;
 mod output;
+mod ready;
+mod reuse;
 mod run;
 mod runnable;
 mod shape;
+mod shelf;
 mod surroundings;
 #[cfg(test)]
 mod tests;
@@ -42,6 +46,8 @@ pub use compile::{Compiled, Compiler, InProcessCompiler};
 pub use engine::{Flavor, NoPool, PoolReport, PoolUse, Slots, Wipe, probe};
 pub use exchange::{Answer, Ending, Exchange, Teller};
 pub use kept::{CodeFolder, Kept, KeyState};
+pub use reuse::ReuseCalls;
+pub use shelf::WarmStats;
 pub use times::{COMPILATION_MS_BUCKETS, CompilationTimes};
 pub use web::{BrokenOff, Outflow};
 pub use wire::Needs;
@@ -50,22 +56,23 @@ pub use worker::{WORKER_COMMAND, worker_main};
 use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::future::poll_immediate;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use self::cache::{Cache, EngineKeys};
-use self::code::{Codes, Loaded, Temperature};
+use self::code::Codes;
 use self::engines::{Engines, NoEngine};
 use self::exchange::Opened;
+use self::ready::in_time;
+use self::reuse::Warm;
 use self::run::Runner;
+use self::shelf::{Capacity, Shelf};
 use crate::execution::{Attempt, Outcome, Ran};
-use crate::model::{Code, Digest, Failure, Shape};
+use crate::model::{Code, Digest, Shape};
 use crate::net;
 
 /// Settings of the runtime; every figure is a limit or a size.
@@ -79,6 +86,13 @@ pub struct Options {
     pub slots: Slots,
     /// Loaded code kept in memory, in bytes of compiled code (an LRU; the disk keeps the rest).
     pub loaded_bytes_max: u64,
+    /// Instances that wait for another call of their function, at most, of all functions that let theirs be reused.
+    /// 0: none is reused.
+    pub warm_instances_max: u32,
+    /// Memory of instances that wait, in bytes.
+    pub warm_memory_bytes_max: u64,
+    /// How many calls a reused instance is given.
+    pub reuse_calls: ReuseCalls,
     /// Uploads that wait for the compiler, at most; one more is refused as busy.
     pub compile_queue_max: u32,
     /// Time for one compilation, in s.
@@ -97,6 +111,9 @@ impl Options {
             guests_max: 256,
             slots: Slots::Pool,
             loaded_bytes_max: 512 * 1024 * 1024,
+            warm_instances_max: 128,
+            warm_memory_bytes_max: 1024 * 1024 * 1024,
+            reuse_calls: ReuseCalls::default(),
             compile_queue_max: 16,
             compile_timeout_s: 120,
             compile_memory_bytes_max: 2 * 1024 * 1024 * 1024,
@@ -176,6 +193,8 @@ pub struct Stats {
     pub loaded_entries: u64,
     /// Their machine code, in bytes.
     pub loaded_bytes: u64,
+    /// Instances that wait for another call.
+    pub warm: WarmStats,
     /// Files that wait to be compiled.
     pub compilations_waiting: usize,
     /// Files that are being compiled.
@@ -210,8 +229,11 @@ struct Inner {
     runner: Runner,
     /// For the guests of both pools together, fewer than either has slots. The async pool may be the smaller
     /// one, and has permits of its own beside these.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     pool: PoolReport,
+    /// Before the permits are given up: what waits here holds some.
+    shelf: Arc<Shelf<Warm>>,
+    reuse_calls: ReuseCalls,
     outgoing: net::Client,
 }
 
@@ -235,8 +257,13 @@ impl Runtime {
             inner: Arc::new(Inner {
                 runner: Runner::new(engines.epochs(), outgoing.clone()),
                 codes: Codes::new(engines, cache, compiler, options.loaded_bytes_max),
-                permits: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
+                permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
                 pool,
+                shelf: Arc::new(Shelf::new(Capacity {
+                    items: options.warm_instances_max,
+                    bytes: options.warm_memory_bytes_max,
+                })),
+                reuse_calls: options.reuse_calls.clone(),
                 outgoing,
             }),
         })
@@ -304,6 +331,7 @@ impl Runtime {
             permits_max: inner.pool.guests,
             loaded_entries,
             loaded_bytes,
+            warm: inner.shelf.stats(),
             compilations_waiting,
             compilations_running,
             compilation_times: inner.codes.compilation_times(),
@@ -343,25 +371,16 @@ impl Runtime {
         let Code::Wasm { digest, .. } = &attempt.version.code else {
             return Ran::bare(Outcome::Fault("this version has no wasm to run".to_owned()));
         };
+        if let Some(reuse) = attempt.version.spec.reuse {
+            return Box::pin(self.run_reused(reuse, *digest, attempt, exchange, stop)).await;
+        }
         let begun = Instant::now();
-        let mut readying = pin!(self.ready(*digest));
         // Nearly always there is nothing to wait for, and then nothing that waiting needs is made.
-        let (ready, shortened) = match poll_immediate(&mut readying).await {
-            Some(ready) => (ready, None),
+        let (ready, shortened) = match self.ready_at_once(digest) {
+            Some(ready) => (Ok(ready), None),
             None => {
-                let ready = tokio::select! {
-                    biased;
-                    () = stop.cancelled() => Err(Outcome::Interrupted),
-                    ready = readying => ready,
-                    () = tokio::time::sleep(attempt.time_limit) => {
-                        Err(Outcome::TimedOut(never_started(attempt)))
-                    }
-                };
-                let time_limit = attempt.time_limit.saturating_sub(begun.elapsed());
-                let shortened = Attempt {
-                    time_limit,
-                    ..attempt.clone()
-                };
+                let waiting = Box::pin(in_time(self.ready(*digest), begun, attempt, stop));
+                let (ready, shortened) = waiting.await;
                 (ready, Some(shortened))
             }
         };
@@ -379,64 +398,4 @@ impl Runtime {
         }
         ran
     }
-
-    /// Code and the permits to run it.
-    async fn ready(&self, digest: Digest) -> Result<Ready<'_>, Outcome> {
-        let begun = Instant::now();
-        let (loaded, temperature) = self.inner.codes.get(digest).await.map_err(|error| {
-            Outcome::Fault(format!("the function's code cannot be loaded: {error}"))
-        })?;
-        let init_duration = match temperature {
-            Temperature::Warm => None,
-            Temperature::Cold => Some(begun.elapsed()),
-        };
-        // The async pool's first, then those of all: always in this order, so that nobody waits in a circle.
-        let own = self.own_permits(&loaded).await?;
-        // A guest that needs more than there is runs alone, which the pool has room for.
-        let count = loaded.permits.min(self.inner.pool.guests);
-        let permit = self
-            .inner
-            .permits
-            .acquire_many(count)
-            .await
-            .map_err(|_| Outcome::Fault("the runtime is closed".to_owned()))?;
-        Ok(Ready {
-            loaded,
-            init_duration,
-            _permit: permit,
-            _own: own,
-        })
-    }
-
-    /// The permits of a pool that may be smaller than the plane.
-    async fn own_permits(&self, loaded: &Loaded) -> Result<Option<OwnedSemaphorePermit>, Outcome> {
-        let unit = &loaded.unit;
-        if Arc::ptr_eq(unit, self.inner.codes.engines().plain()) {
-            return Ok(None);
-        }
-        let count = loaded.permits.min(unit.report.guests);
-        let permits = Arc::clone(&unit.permits).acquire_many_owned(count).await;
-        permits
-            .map(Some)
-            .map_err(|_| Outcome::Fault("the runtime is closed".to_owned()))
-    }
-}
-
-/// What an attempt has before its guest starts.
-struct Ready<'a> {
-    loaded: Arc<Loaded>,
-    init_duration: Option<Duration>,
-    _permit: SemaphorePermit<'a>,
-    _own: Option<OwnedSemaphorePermit>,
-}
-
-fn never_started(attempt: &Attempt) -> Failure {
-    Failure::new(
-        "TIMEOUT",
-        format!(
-            "the attempt's {} ms passed before its guest could start: all slots are busy, or its code was \
-             being loaded",
-            attempt.time_limit.as_millis()
-        ),
-    )
 }

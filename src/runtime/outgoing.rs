@@ -49,6 +49,18 @@ impl Outgoing {
         }
     }
 
+    /// The call is over. Says whether nothing of what it sent is under way any more.
+    pub(super) fn end_call(&mut self) -> bool {
+        let session = self.session.take();
+        session.is_none_or(|session| session.is_done())
+    }
+
+    /// Another call begins, with a session of its own.
+    pub(super) fn renew(&mut self, attempt: &Attempt) {
+        self.traceparent.clone_from(&attempt.traceparent);
+        self.session = None;
+    }
+
     fn session(&mut self) -> &Arc<Session> {
         let Self {
             client,

@@ -61,13 +61,12 @@ impl Capture {
     }
 
     fn new(log_bytes_max: usize, output: Option<Collected>) -> Self {
-        Self(Arc::new(Mutex::new(Written {
-            logs: Logs::default(),
-            log_bytes_left: log_bytes_max,
-            unfinished: [Vec::new(), Vec::new()],
-            stderr_tail: Vec::new(),
-            output,
-        })))
+        Self(Arc::new(Mutex::new(Written::new(log_bytes_max, output))))
+    }
+
+    /// Forgets all that was written: what comes now, by the same streams, is another call's.
+    pub(super) fn renew(&self, log_bytes_max: usize) {
+        *self.written() = Written::new(log_bytes_max, None);
     }
 
     /// The writing end that a guest gets as one of its standard streams.
@@ -85,6 +84,16 @@ impl Capture {
 }
 
 impl Written {
+    fn new(log_bytes_max: usize, output: Option<Collected>) -> Self {
+        Self {
+            logs: Logs::default(),
+            log_bytes_left: log_bytes_max,
+            unfinished: [Vec::new(), Vec::new()],
+            stderr_tail: Vec::new(),
+            output,
+        }
+    }
+
     fn write(&mut self, stream: LogStream, bytes: &[u8]) -> Result<(), OutputTooLarge> {
         match (stream, &mut self.output) {
             (LogStream::Stdout, Some(output)) => return output.write(bytes),

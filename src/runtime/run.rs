@@ -30,11 +30,11 @@ use super::{command, handler, web};
 use crate::execution::{Attempt, Outcome, Ran};
 use crate::net::Client;
 
-/// Runs attempts, each on the engine of its code.
+/// Runs attempts, each on the engine of its code and in an instance of its own; [`super::reuse`] has the others.
 pub(super) struct Runner {
-    epochs: Arc<Epochs>,
-    client: Client,
-    lane: Arc<Lane>,
+    pub(super) epochs: Arc<Epochs>,
+    pub(super) client: Client,
+    pub(super) lane: Arc<Lane>,
 }
 
 impl Runner {
@@ -76,13 +76,15 @@ impl Runner {
             lane: &self.lane,
             client: &self.client,
         };
+        // Whoever awaits this holds room for the largest of these futures, and copies all of it to the heap: those
+        // of the dearer shapes are put there by themselves.
         match runnable {
             Runnable::Handler(code) => handler::run(code, attempt, reins).await,
-            Runnable::Http02(code) => web::run_02(code, attempt, exchange, reins).await,
-            Runnable::Http03(code) => web::run_03(code, attempt, exchange, reins).await,
-            Runnable::Command02(code) => command::run_02(code, attempt, reins).await,
-            Runnable::Command03(code) => command::run_03(code, attempt, reins).await,
-            Runnable::Core(code) => command::run_core(code, attempt, reins).await,
+            Runnable::Http02(code) => Box::pin(web::run_02(code, attempt, exchange, reins)).await,
+            Runnable::Http03(code) => Box::pin(web::run_03(code, attempt, exchange, reins)).await,
+            Runnable::Command02(code) => Box::pin(command::run_02(code, attempt, reins)).await,
+            Runnable::Command03(code) => Box::pin(command::run_03(code, attempt, reins)).await,
+            Runnable::Core(code) => Box::pin(command::run_core(code, attempt, reins)).await,
         }
     }
 }
@@ -107,8 +109,7 @@ impl Life {
         capture: Capture,
     ) -> Self {
         let spec = &attempt.version.spec;
-        let cpu_limit = spec.cpu_ms.map(Duration::from_millis);
-        let watch = Arc::new(Watch::new(attempt.time_limit, cpu_limit, reins));
+        let watch = watch(attempt, reins);
         let given = Given::new(&attempt.secrets);
         let outgoing = Outgoing::new(reins.client, attempt, given.clone(), capture.clone());
         let surroundings = Surroundings::new(attempt, given, stdin, capture.clone());
@@ -117,15 +118,47 @@ impl Life {
 
         let mut store = Store::new(engine, ctx);
         store.limiter(|ctx| &mut ctx.memory);
-        store.set_hostcall_fuel(usize_of(spec.output_bytes_max) + HOST_COPY_BYTES_MAX);
+        limit_call(&mut store, attempt);
         store.set_max_component_handles(HANDLES_MAX);
-        store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| Ok(store.data().watch.tick()));
         Self {
             store,
             watch,
             capture,
         }
+    }
+
+    /// Another call in a store that has had one, under limits that are its own. Its time begins now.
+    pub(super) fn resume(
+        mut store: Store<Ctx>,
+        capture: Capture,
+        attempt: &Attempt,
+        reins: &Reins<'_>,
+    ) -> Self {
+        let watch = watch(attempt, reins);
+        capture.renew(usize_of(attempt.version.spec.log_bytes_max));
+        store.data_mut().renew(attempt, Arc::clone(&watch));
+        limit_call(&mut store, attempt);
+        Self {
+            store,
+            watch,
+            capture,
+        }
+    }
+
+    /// Ends a call whose guest has answered, and keeps its store for another if nothing of the call goes on.
+    pub(super) fn pause<T>(mut self, answer: T) -> (Ending<T>, Option<(Store<Ctx>, Capture)>) {
+        let ctx = self.store.data_mut();
+        let is_done = ctx.end_call();
+        let ending = Ending {
+            result: Ok(answer),
+            instantiated: ctx.instantiated,
+            denial: ctx.memory.denial(),
+            cpu: self.watch.cpu(),
+            capture: self.capture.clone(),
+        };
+        let kept = is_done.then_some((self.store, self.capture));
+        (ending, kept)
     }
 
     /// Takes the instance down and keeps what is to be told of it.
@@ -143,6 +176,18 @@ impl Life {
             capture: self.capture,
         }
     }
+}
+
+fn watch(attempt: &Attempt, reins: &Reins<'_>) -> Arc<Watch> {
+    let cpu_limit = attempt.version.spec.cpu_ms.map(Duration::from_millis);
+    Arc::new(Watch::new(attempt.time_limit, cpu_limit, reins))
+}
+
+/// What a store is held to for one call.
+fn limit_call(store: &mut Store<Ctx>, attempt: &Attempt) {
+    let output_bytes_max = attempt.version.spec.output_bytes_max;
+    store.set_hostcall_fuel(usize_of(output_bytes_max) + HOST_COPY_BYTES_MAX);
+    store.set_epoch_deadline(1);
 }
 
 /// A number of bytes in memory; what does not fit is more than any memory has.

@@ -49,6 +49,14 @@ impl Surroundings {
         }
     }
 
+    /// Tells of another call of the same version. What it is given stays, for whoever reuses an instance sees to it
+    /// that it is the same; so does the WASI context, which knows nothing of a call then.
+    pub(super) fn renew(&mut self, attempt: &Attempt) {
+        self.execution_id = attempt.execution_id;
+        self.attempt = attempt.number;
+        self.trace_id.clone_from(&attempt.trace_id);
+    }
+
     /// Builds the WASI context. The defaults deny: no directories, no addresses, no name lookup.
     pub(super) fn build(&self) -> WasiP1Ctx {
         let mut builder = WasiCtxBuilder::new();
@@ -104,6 +112,10 @@ impl Surroundings {
         ];
         if let Some(trace_id) = &self.trace_id {
             ours.push((TRACE_ID, trace_id.to_string()));
+        }
+        if self.version.spec.reuse.is_some() {
+            // Programs read their environment once: they would take the first call's for that of all.
+            ours.retain(|(name, _)| *name == FUNCTION_NAME);
         }
         let is_ours =
             |name: &str| matches!(name, EXECUTION_ID | TRACE_ID | ATTEMPT | FUNCTION_NAME);

@@ -5,6 +5,7 @@ mod recompile;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::code::Temperature;
 use super::engine::{serving, serving_with};
 use super::*;
 
@@ -48,6 +49,9 @@ fn options(folder: &tempfile::TempDir) -> Options {
         guests_max: 4,
         slots: super::Slots::Pool,
         loaded_bytes_max: 64 << 20,
+        warm_instances_max: 4,
+        warm_memory_bytes_max: 64 << 20,
+        reuse_calls: super::ReuseCalls::default(),
         compile_queue_max: 4,
         compile_timeout_s: 60,
         compile_memory_bytes_max: 2 << 30,

@@ -221,7 +221,7 @@ impl State {
 
     /// Frees a claim's slot, and remembers how long it was held.
     pub(super) fn free_slot(&mut self, release: Release, now: Instant) {
-        let Some((function, class)) = self.queues.release(release.fence) else {
+        let Some((function, class)) = self.queues.release(release.fence, now) else {
             return;
         };
         let (began, now) = (self.admission.time(release.began), self.admission.time(now));

@@ -35,8 +35,10 @@ pub struct Options {
     pub running_input_bytes_max: u64,
     /// Time after a start that found a backlog in which what may run at once grows to its bounds, in ms; 0: at once.
     pub start_ramp_ms: u64,
-    /// Faults with which an execution that a start finds runs by itself: it may be what the process died of.
+    /// Deaths of the process after which an execution of wasm that was running at each is a suspect.
     pub suspect_faults: u32,
+    /// How long a suspect runs by itself before others start beside it.
+    pub suspect_alone: Duration,
     /// What an operator may change while the plane runs, as it is at the first start.
     pub runtime_config: RuntimeConfig,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             running_input_bytes_max: 256 * 1024 * 1024,
             start_ramp_ms: 0,
             suspect_faults: 2,
+            suspect_alone: Duration::from_secs(1),
             runtime_config: RuntimeConfig::default(),
         }
     }

@@ -14,7 +14,6 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::delivery::Delivery;
-use super::dispatch::Claimed;
 use super::state::{Home, Live, Removed, Settling, State, wake_settled};
 use super::uncommitted::Late;
 use super::{CallError, Scheduler};
@@ -333,18 +332,6 @@ impl Scheduler {
     pub(super) fn release_locked(&self, state: &mut State, release: Release) {
         state.free_slot(release, Instant::now());
         self.inner.calmer.notify_waiters();
-    }
-
-    /// Claims all that can run now, unless work is moved by hand.
-    pub(super) fn claim_ready(&self, state: &mut State) -> Vec<Claimed> {
-        let mut claims = Vec::new();
-        if self.inner.options.manual || state.stopping || self.is_behind(state) {
-            return claims;
-        }
-        while let Some((_, id, _)) = state.queues.take_any() {
-            claims.extend(self.claim_locked(state, id, crate::execution::ClaimWhen::Due));
-        }
-        claims
     }
 }
 

@@ -24,9 +24,7 @@ use super::queue::{Class, Lane};
 use super::runner::class_of;
 use super::state::{ClaimLog, Home, Live, Removed, Run, Settling, State};
 use super::{CallError, Finalized, Scheduler};
-use crate::execution::{
-    Attempt, ClaimWhen, Event, Outcome, Ran, Rejected, State as ExecutionState, Status, step,
-};
+use crate::execution::{Attempt, ClaimWhen, Event, Outcome, Ran, Rejected, Status, step};
 use crate::model::{ExecutionId, Failure, Fence, FunctionName, Timestamp, Version};
 use crate::observe::FunctionMetrics;
 use crate::runtime::Exchange;
@@ -204,7 +202,7 @@ impl Scheduler {
         live.run = Some(Run { stop });
         let (home, function_id) = (live.home, live.function_id);
         let (lane, waited) = (live.lane(), began.saturating_duration_since(live.ready));
-        let item = live.begin();
+        let item = live.item(state.suspect_faults);
         state.take_slot(function_id, item, fence, began);
         if home == Home::Durable {
             self.inner.store.log_claim(ClaimRecord {
@@ -268,30 +266,6 @@ impl Scheduler {
         let finalized = self.finalize_dispatch(&claimed, ran).await;
         guard.claim = None;
         finalized
-    }
-
-    async fn age_out(&self, id: ExecutionId) -> Finalized {
-        let decided = self.decide(id, Change::of(Event::AgeOut)).await;
-        if let Ok(Decided::Rejected(_)) = decided {
-            self.put_back(id);
-        }
-        self.finalized(id, decided).await
-    }
-
-    /// Queues what left its queue and was not claimed after all (the wall clock was set back in between).
-    fn put_back(&self, id: ExecutionId) {
-        let now = self.inner.clock.now();
-        let mut state = self.lock();
-        let Some(live) = state.live.get(&id) else {
-            return;
-        };
-        if let ExecutionState::Queued { due } = live.execution.state
-            && live.place.is_none()
-            && matches!(live.settling, Settling::No)
-        {
-            state.push(id, due, now);
-            self.inner.timer.notify_one();
-        }
     }
 
     async fn run(&self, claimed: &mut Claimed) -> Ran {
@@ -446,7 +420,11 @@ impl Scheduler {
         Event::of_outcome(claimed.fence, outcome)
     }
 
-    async fn finalized(&self, id: ExecutionId, decided: Result<Decided, CallError>) -> Finalized {
+    pub(super) async fn finalized(
+        &self,
+        id: ExecutionId,
+        decided: Result<Decided, CallError>,
+    ) -> Finalized {
         let status = match decided {
             Ok(Decided::Done(record)) => Some(record.execution.status()),
             Ok(Decided::Rejected(reason)) => {

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::dispatch::Claimed;
 use super::queue::{Early, Taken};
@@ -80,7 +81,7 @@ impl Scheduler {
             return ByHand::Busy;
         }
         loop {
-            match state.queues.take_of(function, early, skip) {
+            match state.queues.take_of(function, early, skip, Instant::now()) {
                 Taken::Busy => return ByHand::Busy,
                 Taken::Empty => return ByHand::Empty,
                 Taken::Next(id) => {

@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::Admission;
 use super::keys::Keys;
-use super::queue::{Company, PlaneBounds, Queues, RAMP_STEPS};
-use super::runner::Runner;
+use super::queue::{Class, PlaneBounds, Queues, RAMP_STEPS};
+use super::runner::{Runner, class_of};
 use super::state::{ClaimLog, Home, Live, State};
 use super::{Inner, Options, Scheduler};
 use crate::clock::Clock;
 use crate::execution::{Event, Execution, State as ExecutionState, Status};
-use crate::model::{Dice, ExecutionId, Timestamp};
+use crate::model::{Dice, ExecutionId, Fence, Timestamp};
 use crate::observe::Metrics;
 use crate::registry::{Function, Registry};
 use crate::shutdown::Tasks;
@@ -55,11 +55,11 @@ impl Scheduler {
             guests_max: options.guests_max,
             endpoint_calls_max: options.endpoint_calls_max,
             input_bytes_max: options.running_input_bytes_max,
+            suspect_alone_max: options.suspect_alone,
         });
         let revision = parts.store.runtime_config().await?.unwrap_or_default();
         let admission = Admission::new(options.runtime_config, revision);
-        let bytes_max = options.queued_input_bytes_max;
-        let state = State::new(queues, admission, parts.store.boot(), bytes_max);
+        let state = State::new(queues, admission, parts.store.boot(), &options);
         let scheduler = Self {
             inner: Arc::new(Inner {
                 options,
@@ -98,6 +98,7 @@ impl Scheduler {
     async fn recover(&self) -> store::Result<usize> {
         let mut after: Option<ExecutionId> = None;
         let mut found = 0_usize;
+        let mut died = Died::default();
         loop {
             let page = self
                 .inner
@@ -109,8 +110,9 @@ impl Scheduler {
             };
             after = Some(last.id);
             found += page.len();
-            self.recover_page(page).await?;
+            self.recover_page(page, &mut died).await?;
         }
+        self.decide_all(died.events()).await?;
         if found > 0 {
             tracing::info!(
                 executions = found,
@@ -150,13 +152,13 @@ impl Scheduler {
         }
     }
 
-    async fn recover_page(&self, page: Vec<LiveExecution>) -> store::Result<()> {
+    async fn recover_page(&self, page: Vec<LiveExecution>, died: &mut Died) -> store::Result<()> {
         let now = self.inner.clock.now();
         let mut orphans = Vec::new();
         let mut events = Vec::new();
         for found in page {
             match self.inner.registry.get_by_id(found.function_id) {
-                Some(function) => events.extend(self.recover_one(found, &function, now)),
+                Some(function) => events.extend(self.recover_one(found, &function, now, died)),
                 None => orphans.extend(self.end_orphan(found, now)),
             }
         }
@@ -174,12 +176,13 @@ impl Scheduler {
         found: LiveExecution,
         function: &Function,
         now: Timestamp,
+        died: &mut Died,
     ) -> Option<(ExecutionId, Event)> {
         let deadline = open_deadline(&found);
         let event = recovery_event(&found, deadline, now);
         let (id, execution) = (found.id, found.execution.clone());
         let mut live = recovered(found, function);
-        live.company = self.company_of(&execution);
+        let class = class_of(&live.version.code);
         let until = deadline
             .filter(|deadline| *deadline > now)
             .map(|deadline| Instant::now() + Duration::from_millis(deadline.ms_since(now)));
@@ -199,24 +202,12 @@ impl Scheduler {
         if let Some(until) = until {
             drop(self.see_through(id, until));
         }
-        event.map(|event| (id, event))
-    }
-
-    /// In what company a found execution runs: one that was running at several deaths may have caused them.
-    fn company_of(&self, found: &Execution) -> Company {
-        let deaths = match found.status() {
-            Status::Running => found.faults.saturating_add(1),
-            Status::Queued
-            | Status::Success
-            | Status::Error
-            | Status::Timeout
-            | Status::Cancelled => found.faults,
-        };
-        if deaths >= self.inner.options.suspect_faults {
-            Company::None
-        } else {
-            Company::Any
+        let event = event?;
+        if event == Event::Lost {
+            let suspect_faults = self.inner.options.suspect_faults;
+            return died.note(id, &execution, class, suspect_faults);
         }
+        Some((id, event))
     }
 
     /// The end of an execution whose function is gone: it was deleted while we were down or going down.
@@ -267,21 +258,39 @@ impl Scheduler {
         loop {
             // Armed before looking, so that a change in between is not lost.
             let changed = self.inner.timer.notified();
-            let (next, claims) = {
+            let (next, looks, claims) = {
                 let mut state = self.lock();
                 self.promote_due(&mut state);
-                (state.queues.next_due(), self.claim_ready(&mut state))
+                let claims = self.claim_ready(&mut state);
+                (state.queues.next_due(), self.looks_at(&mut state), claims)
             };
             self.spawn_dispatches(claims);
-            match next {
-                Some(due) => tokio::select! {
-                    biased;
-                    () = changed => {}
-                    () = self.inner.clock.sleep_until(due) => {}
-                },
-                None => changed.await,
+            let due = async {
+                match next {
+                    Some(due) => self.inner.clock.sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let looks = async {
+                match looks {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = changed => {}
+                () = due => {}
+                () = looks => {}
             }
         }
+    }
+
+    /// When work has to be looked for again though nothing happens, now that it just was.
+    fn looks_at(&self, state: &mut State) -> Option<Instant> {
+        let looks = !self.inner.options.manual && !state.stopping && !self.is_behind(state);
+        state.timer_told = looks.then(|| state.queues.wakes_at()).flatten();
+        state.timer_told
     }
 
     /// Moves what is due to the ready queues.
@@ -350,6 +359,47 @@ impl Scheduler {
         for id in forgotten {
             self.forget(&mut state, id);
         }
+    }
+}
+
+/// What was running when the process died.
+#[derive(Debug, Default)]
+struct Died {
+    /// Whether a guest was.
+    guests: bool,
+    /// Calls to services that were there at enough deaths already. They ran elsewhere: the process died of one of
+    /// them only if no guest was running.
+    elsewhere: Vec<(ExecutionId, Fence)>,
+}
+
+impl Died {
+    /// Notes one; what has happened to it, if that can be said already.
+    fn note(
+        &mut self,
+        id: ExecutionId,
+        execution: &Execution,
+        class: Class,
+        suspect_faults: u32,
+    ) -> Option<(ExecutionId, Event)> {
+        if class == Class::Guest {
+            self.guests = true;
+        } else if execution.deaths >= suspect_faults
+            && let Some(fence) = execution.fence()
+        {
+            self.elsewhere.push((id, fence));
+            return None;
+        }
+        Some((id, Event::Lost))
+    }
+
+    /// What has happened to the rest.
+    fn events(self) -> Vec<(ExecutionId, Event)> {
+        let event = |fence| match self.guests {
+            true => Event::Interrupt { fence },
+            false => Event::Lost,
+        };
+        let elsewhere = self.elsewhere.iter();
+        elsewhere.map(|&(id, fence)| (id, event(fence))).collect()
     }
 }
 

@@ -7,6 +7,7 @@
 //! **Invariant:** knows no HTTP, no wasmtime and no database; never holds its lock across an await.
 
 mod admission;
+mod aged;
 mod call;
 mod calls;
 mod control;

@@ -9,13 +9,16 @@
 
 mod gate;
 mod lanes;
+mod suspects;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use gate::{Gate, Turns as WhoseTurn};
+use gate::Gate;
 pub(super) use gate::{PlaneBounds, RAMP_STEPS};
 use lanes::Lanes;
 pub(super) use lanes::{Item, Lane};
+use suspects::WhoseTurn;
+use tokio::time::Instant;
 
 use crate::model::{ExecutionId, Fence, FunctionId, IdMap, IdSet, Timestamp};
 
@@ -42,10 +45,10 @@ pub(super) enum Place {
 /// In what company an execution may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Company {
-    /// Beside others.
+    /// Beside any others.
     Any,
-    /// By itself: it was running at several deaths of the process.
-    None,
+    /// It is a suspect: by itself for a while, and never beside another one.
+    NoSuspect,
 }
 
 /// Settings of one function that the queue obeys.
@@ -170,7 +173,7 @@ impl Queues {
         for (due, sequence) in gone.iter().flat_map(Lanes::deferred_keys) {
             self.due.remove(&(due, sequence, function));
         }
-        self.gate.remove_function(function);
+        self.gate.suspects.remove_function(function);
         self.functions.remove(&function);
     }
 
@@ -217,9 +220,9 @@ impl Queues {
                 self.enter_ring(function);
                 Some(Place::Ready(sequence))
             }
-            Company::None => {
+            Company::NoSuspect => {
                 self.functions.get(&function)?;
-                self.gate.push_suspect(sequence, function, item);
+                self.gate.suspects.push(sequence, function, item);
                 Some(Place::Suspect(sequence))
             }
         }
@@ -233,7 +236,7 @@ impl Queues {
             Place::Deferred(due, sequence) => {
                 self.due.remove(&(due, sequence, function));
             }
-            Place::Suspect(sequence) => self.gate.remove_suspect(sequence),
+            Place::Suspect(sequence) => self.gate.suspects.remove(sequence),
         }
     }
 
@@ -264,27 +267,26 @@ impl Queues {
     /// When the next execution of one function is due: `now` if one is ready.
     pub(super) fn next_due_of(&self, function: FunctionId, now: Timestamp) -> Option<Timestamp> {
         let queue = self.functions.get(&function)?;
-        if queue.lanes.ready() > 0 || self.gate.suspects_of(function) > 0 {
+        if queue.lanes.ready() > 0 || self.gate.suspects.waiting_of(function) > 0 {
             return Some(now);
         }
         queue.lanes.next_due()
     }
 
     /// The next execution in fair order, if a slot is free; it has left its queue.
-    pub(super) fn take_any(&mut self) -> Option<(FunctionId, ExecutionId, Class)> {
-        match self.gate.turns() {
-            WhoseTurn::Others => return self.take_from_rings(),
-            WhoseTurn::OthersFirst => {
-                if let Some(taken) = self.take_from_rings() {
-                    self.gate.others_had_one();
-                    return Some(taken);
-                }
-            }
-            WhoseTurn::Suspect => {}
-            WhoseTurn::Nobody => return None,
+    pub(super) fn take_any(&mut self, now: Instant) -> Option<(FunctionId, ExecutionId, Class)> {
+        self.advance(now);
+        match self.gate.suspects.turn() {
+            WhoseTurn::Others => self.take_from_rings(),
+            WhoseTurn::SuspectFirst => self.take_suspect().or_else(|| self.take_from_rings()),
+            WhoseTurn::SuspectAlone if self.gate.count_all() == 0 => self.take_suspect(),
+            WhoseTurn::SuspectAlone | WhoseTurn::Nobody => None,
         }
-        let (function, item) = self.gate.take_suspect()?;
-        Some((function, item.id, item.class))
+    }
+
+    /// Functions that wait for a turn.
+    fn functions_waiting(&self) -> usize {
+        self.rings.iter().map(VecDeque::len).sum()
     }
 
     fn take_from_rings(&mut self) -> Option<(FunctionId, ExecutionId, Class)> {
@@ -307,6 +309,7 @@ impl Queues {
                     continue;
                 };
                 self.change(function, |queue| queue.lanes.take(sequence, item.lane));
+                self.gate.suspects.others_had_one();
                 #[cfg(test)]
                 self.turns.push(Turn {
                     function,
@@ -328,13 +331,14 @@ impl Queues {
         function: FunctionId,
         early: Early,
         skip: &HashSet<ExecutionId>,
+        now: Instant,
     ) -> Taken {
         let Some(queue) = self.functions.get(&function) else {
             return Taken::Empty;
         };
         let wanted =
             |(_, of, item): &(u64, FunctionId, Item)| *of == function && !skip.contains(&item.id);
-        let suspect = self.gate.suspects().find(wanted);
+        let suspect = self.gate.suspects.iter().find(wanted);
         let suspect = suspect.map(|(sequence, _, item)| (Place::Suspect(sequence), item));
         let ready = queue.lanes.next_but(skip);
         let ready = ready.map(|(sequence, item)| (Place::Ready(sequence), item));
@@ -346,8 +350,16 @@ impl Queues {
         let Some((place, item)) = found else {
             return Taken::Empty;
         };
+        let is_suspect = item.company == Company::NoSuspect;
+        let in_company = is_suspect && self.gate.count_all() > 0;
+        if in_company || self.gate.suspects.is_alone(now) {
+            return Taken::Busy;
+        }
         if !queue.has_slot() || !self.gate.has_room(item) {
             return Taken::Busy;
+        }
+        if is_suspect {
+            self.gate.suspects.take_by_hand(now);
         }
         match place {
             Place::Ready(sequence) => {
@@ -368,9 +380,9 @@ impl Queues {
     }
 
     /// Frees a claim's slot; a claim is released once, whatever happens to its execution.
-    pub(super) fn release(&mut self, fence: Fence) -> Option<(FunctionId, Class)> {
-        let waiting = self.rings.iter().map(VecDeque::len).sum();
-        let (function, class) = self.gate.release(fence, waiting)?;
+    pub(super) fn release(&mut self, fence: Fence, now: Instant) -> Option<(FunctionId, Class)> {
+        let waiting = self.functions_waiting();
+        let (function, class) = self.gate.release(fence, now, waiting)?;
         if let Some(queue) = self.functions.get_mut(&function) {
             queue.claims.remove(&fence);
         }
@@ -381,7 +393,7 @@ impl Queues {
     /// Executions waiting in a function's queue, promised places included.
     pub(super) fn waiting(&self, function: FunctionId) -> usize {
         let queue = self.functions.get(&function);
-        queue.map_or(0, |queue| queue.lanes.waiting()) + self.gate.suspects_of(function)
+        queue.map_or(0, |queue| queue.lanes.waiting()) + self.gate.suspects.waiting_of(function)
     }
 
     /// Those of them that have a caller.

@@ -49,7 +49,8 @@ impl Runner for PlaneRunner {
                 Ok(attempt) => self.runtime.run(&attempt, stop).await,
                 Err(ran) => *ran,
             },
-            Code::Endpoint { .. } => self.endpoint.run(attempt, stop).await,
+            // Apart, so that the future of a guest's run, which is copied to the heap, stays small.
+            Code::Endpoint { .. } => Box::pin(self.endpoint.run(attempt, stop)).await,
             Code::Echo => Ran::bare(Outcome::Success {
                 content_type: Some(attempt.input.content_type.clone()),
                 body: attempt.input.body.clone(),

@@ -41,7 +41,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub fn serve(
+    pub async fn serve(
         &self,
         function: &Arc<Function>,
         call: Call,
@@ -63,7 +63,8 @@ impl Scheduler {
         });
         let (own, queue_limit) = self.start_in_memory(function, live, (wait, until))?;
         if let Some(claimed) = own {
-            drop(self.spawn_dispatch(claimed));
+            // One that answers without waiting for anything needs no task and wakes nobody.
+            self.dispatch_here(claimed).await;
         }
         Ok(Serving {
             scheduler: self.clone(),

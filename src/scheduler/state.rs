@@ -9,10 +9,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::Options;
 use super::admission::{Admission, RunTimes};
+use super::aged::Aged;
 use super::delivery::Delivery;
 use super::history::History;
-use super::queue::{Company, Item, Lane, Place, Queues};
+use super::queue::{Class, Company, Item, Lane, Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
 use crate::execution::{
@@ -93,7 +95,6 @@ pub(super) struct Live {
     /// Absent: to be read from the store at its turn.
     pub(super) request: Option<Arc<Request>>,
     pub(super) input_bytes: u64,
-    pub(super) company: Company,
     pub(super) trace_id: Option<Arc<str>>,
     pub(super) parent: Option<ExecutionId>,
     pub(super) place: Option<Place>,
@@ -136,7 +137,6 @@ impl Live {
             claim_log: ClaimLog::Behind,
             request: None,
             input_bytes: 0,
-            company: Company::Any,
             trace_id: None,
             parent: None,
             place: None,
@@ -155,22 +155,21 @@ impl Live {
         }
     }
 
-    /// What the queues know of it.
-    pub(super) fn item(&self) -> Item {
+    /// What the queues know of it, where so many deaths make a suspect.
+    pub(super) fn item(&self, suspect_faults: u32) -> Item {
+        let class = class_of(&self.version.code);
+        // A call to a service runs elsewhere: the process does not die of it.
+        let is_suspect = class == Class::Guest && self.execution.deaths >= suspect_faults;
         Item {
             id: self.id,
-            class: class_of(&self.version.code),
+            class,
             lane: self.lane(),
-            company: self.company,
+            company: match is_suspect {
+                true => Company::NoSuspect,
+                false => Company::Any,
+            },
             input_bytes: self.input_bytes,
         }
-    }
-
-    /// The same, as a run begins. Whatever comes of it, it says who is to blame: the next one may have company.
-    pub(super) fn begin(&mut self) -> Item {
-        let item = self.item();
-        self.company = Company::Any;
-        item
     }
 
     /// What is told of it.
@@ -291,15 +290,15 @@ pub(super) struct State {
     /// Bytes of all results that are on their way to disk.
     pub(super) uncommitted_bytes: u64,
     pub(super) stopping: bool,
+    /// Deaths of the process that make a suspect.
+    pub(super) suspect_faults: u32,
+    pub(super) aged: Aged,
+    /// When the timer was last told to look again for the queues' sake.
+    pub(super) timer_told: Option<Instant>,
 }
 
 impl State {
-    pub(super) fn new(
-        queues: Queues,
-        admission: Admission,
-        boot: u32,
-        queued_input_bytes_max: u64,
-    ) -> Self {
+    pub(super) fn new(queues: Queues, admission: Admission, boot: u32, options: &Options) -> Self {
         Self {
             live: IdMap::default(),
             in_memory: IdSet::default(),
@@ -309,9 +308,12 @@ impl State {
             boot,
             claims: 0,
             queued_input_bytes: 0,
-            queued_input_bytes_max,
+            queued_input_bytes_max: options.queued_input_bytes_max,
             uncommitted_bytes: 0,
             stopping: false,
+            suspect_faults: options.suspect_faults,
+            aged: Aged::default(),
+            timer_told: None,
         }
     }
 
@@ -362,7 +364,7 @@ impl State {
         let Some(live) = self.live.get_mut(&id) else {
             return;
         };
-        let item = live.item();
+        let item = live.item(self.suspect_faults);
         live.place = self.queues.push(live.function_id, item, due, now);
         live.ready = Instant::now();
     }

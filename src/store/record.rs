@@ -22,9 +22,11 @@ use crate::model::{
 
 mod logs;
 mod reach;
+mod reuse;
 
 pub(crate) use logs::{decode_logs, encode_logs};
 use reach::{StoredSecretUse, load_hosts, load_secret_use, store_hosts, store_secret_use};
+use reuse::{StoredReuse, load_reuse, store_reuse};
 pub(crate) use runtime_config::{decode_runtime_overrides, encode_runtime_overrides};
 
 /// Something stored that cannot be understood; the text says what and why.
@@ -40,8 +42,9 @@ impl Unreadable {
 
 /// The format of settings and versions that this build writes; it reads every one up to it.
 ///
-/// Format 2 added what is optional and absent in format 1: `hosts`, `invoke_path`, `allow_hosts`, `secrets`.
-const FORMAT: u32 = 2;
+/// Format 2 added what is optional and absent in format 1: `hosts`, `invoke_path`, `allow_hosts`, `secrets`. Format
+/// 3 added `reuse`.
+const FORMAT: u32 = 3;
 
 #[derive(Deserialize)]
 struct FormatOnly {
@@ -128,6 +131,8 @@ struct StoredSpec {
     secrets: BTreeMap<String, StoredSecretUse>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     invoke_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reuse: Option<StoredReuse>,
     record: StoredRecordMode,
     execution_mode: Option<StoredMode>,
     image: Option<String>,
@@ -306,6 +311,7 @@ fn store_spec(spec: &VersionSpec) -> StoredSpec {
         allow_hosts: spec.allow_hosts.as_deref().map(store_hosts),
         secrets: spec.secrets.iter().map(store_secret_use).collect(),
         invoke_path: spec.invoke_path.clone(),
+        reuse: spec.reuse.map(store_reuse),
         record: match spec.record {
             RecordMode::Auto => StoredRecordMode::Auto,
             RecordMode::Full => StoredRecordMode::Full,
@@ -371,6 +377,7 @@ fn load_spec(stored: StoredSpec) -> Result<VersionSpec, Unreadable> {
             .map(load_secret_use)
             .collect::<Result<_, _>>()?,
         invoke_path: stored.invoke_path,
+        reuse: stored.reuse.as_ref().map(load_reuse).transpose()?,
         record: match stored.record {
             StoredRecordMode::Auto => RecordMode::Auto,
             StoredRecordMode::Full => RecordMode::Full,

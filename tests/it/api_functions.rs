@@ -96,6 +96,100 @@ async fn a_spec_and_wasm_come_together() {
 }
 
 #[tokio::test]
+async fn every_complaint_about_an_upload_comes_at_once() {
+    let api = Api::new(Moves::ByHand).await;
+    let details = async |path: &str, parts: &[(&str, &str)]| {
+        let refused = multipart(&api, path, parts).await;
+        assert_eq!(refused.error(400), "VALIDATION_ERROR");
+        let details = refused.get("details");
+        let details = details.as_array().expect("a list").clone();
+        let starts = details
+            .iter()
+            .map(|it| it.as_str().unwrap().split(':').next().unwrap());
+        starts.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let spec = r#"{"timeoutMs": 0, "retryBackoff": {"baseDelay": 1}}"#;
+    let parts = [("spec", spec), ("code", "x"), ("spec", "{}")];
+    let said = details("/v1/functions/9a", &parts).await;
+    let of_spec = ["timeoutMs", "retryBackoff.\"baseDelay\""];
+    for start in ["name", "\"code\"", "spec", "wasm"].iter().chain(&of_spec) {
+        assert!(said.iter().any(|said| said == start), "{start}: {said:?}");
+    }
+    assert_eq!(said.len(), 6, "{said:?}");
+
+    let patch = r#"{"timeoutMs": 0, "name": "f"}"#;
+    let both = [("patch", patch), ("spec", "[]")];
+    let said = details("/v1/functions/f", &both).await;
+    assert_eq!(
+        said,
+        [
+            "wasm",
+            "patch",
+            "the part spec has to be a JSON object, and is a list"
+        ]
+    );
+    let said = details("/v1/functions/f", &[("patch", patch)]).await;
+    assert_eq!(said, ["wasm", "timeoutMs"]);
+    let said = details("/v1/functions/9a", &[("wasm", WASM), ("patch", patch)]).await;
+    assert_eq!(said, ["name", "timeoutMs"]);
+
+    // As many parts as there is room for are not all complained of.
+    let many = vec![("code", "x"); 500];
+    assert_eq!(details("/v1/functions/f", &many).await.len(), 16);
+    api.get("/v1/functions/f").await.error(404);
+}
+
+/// Whatever the way a spec comes in, and however deep a mistake is.
+#[tokio::test]
+async fn every_mistake_in_nested_fields_is_named_by_every_way_in() {
+    let api = Api::new(Moves::ByHand).await;
+    api.upload("echo", WASM).await.expect(201);
+    let nested = json!({
+        "retryBackoff": {"baseDelay": 1, "maxDelayMs": -1},
+        "secrets": {"KEY": {"secrt": "name", "as": "config"}, "OTHER": {"secret": "name", "as": "nothing"}},
+        "env": {"A": 1}, "config": {"k": [2]}, "args": ["a", 3], "hosts": ["a b"], "allowHosts": ["ftp://x"],
+        "timeotMs": 1,
+    });
+    let mistakes = [
+        "did you mean timeoutMs?",
+        r#"retryBackoff.\"baseDelay\": there is no such field"#,
+        "retryBackoff.maxDelayMs: ",
+        r#"secrets.\"KEY\": \"secrt\": there is no such field"#,
+        r#"secrets.\"OTHER\": as: "#,
+        r#"env: \"A\" "#,
+        r#"config: \"k\" "#,
+        "args: ",
+        "hosts: ",
+        "allowHosts: ",
+    ];
+    let text = nested.to_string();
+    let mut created = nested.clone();
+    created["name"] = json!("new");
+    created["image"] = json!("builtin:echo");
+    let path = "/v1/functions/echo";
+    for (way, refused) in [
+        ("POST", api.send("POST", "/v1/functions", created).await),
+        ("PATCH", api.send("PATCH", path, nested.clone()).await),
+        (
+            "PUT spec",
+            multipart(&api, path, &[("wasm", WASM), ("spec", &text)]).await,
+        ),
+        (
+            "PUT patch",
+            multipart(&api, path, &[("wasm", WASM), ("patch", &text)]).await,
+        ),
+    ] {
+        assert_eq!(refused.error(400), "VALIDATION_ERROR", "{way}");
+        let said = refused.text();
+        for mistake in mistakes {
+            assert!(said.contains(mistake), "{way}: {mistake} is not in {said}");
+        }
+    }
+    assert_eq!(api.get(path).await.get("version"), 1);
+    api.get("/v1/functions/new").await.error(404);
+}
+
+#[tokio::test]
 async fn post_creates_and_only_that() {
     let api = Api::new(Moves::ByHand).await;
     // Every field of nanofaas's command line, as it sends them.

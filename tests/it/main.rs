@@ -36,6 +36,7 @@ mod nanofaas_clients;
 mod outcomes;
 mod plane;
 mod reach;
+mod reuse;
 mod run;
 mod runtime_config;
 mod scale;

@@ -5,6 +5,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
 
 /// Modules under `src/` by layer: code imports from lower layers only.
 const LAYERS: [(&str, u8); 23] = [
@@ -409,16 +412,50 @@ fn there_is_one_integration_test_binary_and_one_that_fetches() {
 /// instances could read each other.
 #[test]
 fn the_runtime_is_built_without_what_is_not_trusted() {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    let mut lines = manifest.lines();
-    let built = lines.find(|line| line.starts_with("wasmtime = ")).unwrap();
-    assert!(built.contains("default-features = false"), "{built}");
-    for feature in ["winch", "all-arch", "memory-protection-keys", "cache"] {
-        assert!(
-            !built.contains(&format!("\"{feature}\"")),
-            "{feature}: {built}"
-        );
+    // What cargo really builds: any package of the tree can turn a feature of another one on.
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        metadata.status.success(),
+        "{}",
+        String::from_utf8_lossy(&metadata.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let texts = |list: &Value| -> Vec<String> {
+        let list = list.as_array().unwrap().iter();
+        list.map(|text| text.as_str().unwrap().to_owned()).collect()
+    };
+    let name_of: BTreeMap<_, _> = metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| (&package["id"], package["name"].as_str().unwrap()))
+        .map(|(id, name)| (id.as_str().unwrap(), name))
+        .collect();
+    let mut runtimes = 0;
+    let mut offences = Vec::new();
+    for node in metadata["resolve"]["nodes"].as_array().unwrap() {
+        let name = name_of[node["id"].as_str().unwrap()];
+        if name.contains("winch") {
+            offences.push(name.to_owned());
+        }
+        // Its inner packages have features of the same names.
+        if name != "wasmtime" && !name.starts_with("wasmtime-internal") {
+            continue;
+        }
+        runtimes += usize::from(name == "wasmtime");
+        let features = texts(&node["features"]);
+        for feature in ["winch", "all-arch", "memory-protection-keys", "cache"] {
+            if features.iter().any(|it| it == feature) {
+                offences.push(format!("{name} with {feature}"));
+            }
+        }
     }
+    assert_eq!(runtimes, 1, "there is one runtime to look at");
+    none("the runtime is built without these", offences);
 }
 
 #[test]

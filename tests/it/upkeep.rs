@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::support::binary::Server;
 use crate::support::guests;
+use crate::support::programs::exits;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -94,6 +95,15 @@ impl Plane {
         }
     }
 
+    /// A figure of the metrics.
+    async fn figure(&self, http: &reqwest::Client, name: &str) -> u64 {
+        let url = format!("http://{}/actuator/prometheus", self.app.management_addr());
+        let text = http.get(url).send().await.unwrap().text().await.unwrap();
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        let (_, value) = lines.find(|(key, _)| *key == name).expect(name);
+        value.parse::<f64>().unwrap() as u64
+    }
+
     async fn deploy(&self, http: &reqwest::Client, name: &str, wasm: Vec<u8>) -> PathBuf {
         let before = self.files();
         let request = http
@@ -104,6 +114,80 @@ impl Plane {
         let after = self.files();
         after.difference(&before).next().unwrap().clone()
     }
+}
+
+/// Every loop of the plane has its turns, and what waits for a later time costs no write and no wake-up of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plane_whose_work_waits_writes_nothing() {
+    const WAITING: u64 = 40;
+    const TURNS: u64 = 60;
+    let folder = tempfile::tempdir().unwrap();
+    let plane = Plane::start(folder.path()).await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let json = ("content-type", "application/json");
+    plane
+        .deploy(&http, "later", exits(75, "not now").to_vec())
+        .await;
+    let spec = r#"{"retryBackoff": {"baseDelayMs": 80000000}, "queueSize": 1000}"#;
+    let patched = http
+        .patch(plane.url("later"))
+        .header(json.0, json.1)
+        .body(spec);
+    assert_eq!(patched.send().await.unwrap().status(), 200);
+    for _ in 0..WAITING {
+        let call = http.post(plane.url("later:enqueue")).header(json.0, json.1);
+        assert_eq!(
+            call.body(r#"{"input": 1}"#).send().await.unwrap().status(),
+            202
+        );
+    }
+    let settled = async || {
+        let begun = Instant::now();
+        loop {
+            let mut idle = plane.figure(&http, "pelton_guests_running").await == 0;
+            let queued = http.get(format!(
+                "http://{}/v1/executions?status=queued&limit=500",
+                plane.app.addr()
+            ));
+            let queued = queued.send().await.unwrap().bytes().await.unwrap();
+            let queued: Value = serde_json::from_slice(&queued).unwrap();
+            let asked = queued["items"].as_array().unwrap().iter();
+            idle &= asked.filter(|it| it["requeues"] == 1).count() as u64 == WAITING;
+            idle &= plane.figure(&http, "pelton_store_writes_waiting").await == 0;
+            if idle {
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "it does not come to rest");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    settled().await;
+    let written = async || plane.figure(&http, "pelton_store_writes_total").await;
+    let progress = async || {
+        plane
+            .figure(&http, "pelton_purge_last_progress_timestamp_ms")
+            .await
+    };
+    let before = written().await;
+    for turn in 0..TURNS {
+        plane.clock.advance(Duration::from_secs(600));
+        let now = plane.clock.now().0 as u64;
+        let begun = Instant::now();
+        while progress().await < now {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "turn {turn} of the purge does not come"
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+    assert_eq!(plane.figure(&http, "pelton_loops_late").await, 0);
+    // Looking for what is old is a write that may find nothing: one for each turn, however much waits.
+    let writes = written().await - before;
+    assert!(writes <= TURNS, "{writes} writes in {TURNS} turns");
+    settled().await;
+    plane.app.stop().await.unwrap();
 }
 
 fn command(marker: &str) -> Vec<u8> {

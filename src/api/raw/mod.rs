@@ -122,7 +122,10 @@ async fn converse(state: &State, target: Target, request: Request) -> Result<Res
         body: Bytes::new(),
     };
     let call = call(&target.function, labels, input);
-    let mut serving = state.scheduler.serve(&target.function, call, exchange)?;
+    let mut serving = state
+        .scheduler
+        .serve(&target.function, call, exchange)
+        .await?;
     let id = serving.id();
     let response = match wait(&mut serving, &mut answer).await {
         Waited::Flows(response) => response.map(|body| Flow::with(body, serving, attention)),

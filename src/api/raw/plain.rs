@@ -40,7 +40,10 @@ pub(super) async fn answer(
     let attention = attention.map(|attention| attention.want());
     let (exchange, answer) = Exchange::plain();
     let call = super::call(&target.function, labels, input);
-    let mut serving = state.scheduler.serve(&target.function, call, exchange)?;
+    let mut serving = state
+        .scheduler
+        .serve(&target.function, call, exchange)
+        .await?;
     let id = serving.id();
     let ended = serving.ended().await;
     drop(attention);

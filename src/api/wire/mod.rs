@@ -17,6 +17,7 @@ mod log_line;
 mod query;
 mod reach;
 mod redrive;
+mod reuse;
 mod runtime_config;
 mod secret;
 mod spec;
@@ -41,6 +42,6 @@ pub(super) use runtime_config::{
 };
 pub(super) use secret::{secret_value, secret_view};
 pub(super) use spec::{
-    NewFunction, full_spec, merge_patch, merge_patch_with_code, object, object_of,
+    NewFunction, full_spec, merge_patch, object, object_of, patched_with_code, spec_of,
 };
 pub(super) use version::{no_fields, redrive_version, rollback_version};

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::call::parse_json_of;
 use super::fields::{Bounds, Fields, shown};
-use super::{reach, spec_names};
+use super::{reach, reuse, spec_names};
 use crate::api::error::Error;
 use crate::model::{
     Backoff, ExecutionMode, FunctionName, FunctionSettings, HostName, RecordMode, Spec,
@@ -137,8 +137,21 @@ pub(in crate::api) fn full_spec(
     object: Map<String, Value>,
     name: &FunctionName,
 ) -> Result<Spec, Vec<String>> {
+    spec_of(object, Some(name))
+}
+
+/// The same, where the path may name no function.
+///
+/// # Errors
+/// All complaints.
+pub(in crate::api) fn spec_of(
+    object: Map<String, Value>,
+    name: Option<&FunctionName>,
+) -> Result<Spec, Vec<String>> {
     let mut complaints = Vec::new();
-    check_name(&object, name, &mut complaints);
+    if let Some(name) = name {
+        check_name(&object, name, &mut complaints);
+    }
     let spec = read(object, &mut complaints);
     if complaints.is_empty() {
         Ok(spec)
@@ -154,14 +167,24 @@ pub(in crate::api) fn full_spec(
 /// All complaints.
 pub(in crate::api) fn merge_patch(
     base: &Spec,
-    mut patch: Map<String, Value>,
+    patch: Map<String, Value>,
     name: &FunctionName,
+) -> Result<Spec, Vec<String>> {
+    patched(base, patch, Some(name))
+}
+
+fn patched(
+    base: &Spec,
+    mut patch: Map<String, Value>,
+    name: Option<&FunctionName>,
 ) -> Result<Spec, Vec<String>> {
     let mut complaints = Vec::new();
     // Before merging, which would hide a misspelt field that is set to null.
     spec_names::check(&patch, &mut complaints);
-    check_name(&patch, name, &mut complaints);
-    spec_names::check_read_only(&patch, name, &mut complaints);
+    if let Some(name) = name {
+        check_name(&patch, name, &mut complaints);
+        spec_names::check_read_only(&patch, name, &mut complaints);
+    }
     take_alias(&mut patch, &mut complaints);
     let mut merged = to_object(base);
     merge(&mut merged, patch);
@@ -174,21 +197,21 @@ pub(in crate::api) fn merge_patch(
     }
 }
 
-/// The spec that a patch makes of `base` for code that is uploaded with it: what `base` says of the code that ran
+/// The spec that a patch makes of `base` for code that is uploaded with it (the path may name no function): what `base` says of the code that ran
 /// before does not count.
 ///
 /// # Errors
 /// All complaints.
-pub(in crate::api) fn merge_patch_with_code(
+pub(in crate::api) fn patched_with_code(
     base: &Spec,
     patch: Map<String, Value>,
-    name: &FunctionName,
+    name: Option<&FunctionName>,
 ) -> Result<Spec, Vec<String>> {
     let mut base = base.clone();
     base.version.image = None;
     base.version.endpoint_url = None;
     base.version.execution_mode = None;
-    merge_patch(&base, patch, name)
+    patched(&base, patch, name)
 }
 
 /// RFC 7396. The depth is that of the body, which the parser bounds.
@@ -325,6 +348,7 @@ fn version(fields: &mut Fields<'_>) -> VersionSpec {
         allow_hosts: reach::allow_hosts(fields),
         secrets,
         invoke_path: invoke_path(fields),
+        reuse: reuse::read(fields),
         record: fields.word("record", &RECORDS).unwrap_or_default(),
         execution_mode: fields.word("executionMode", &MODES),
         image: fields.text("image", limits::TEXT_BYTES_MAX),
@@ -448,6 +472,7 @@ pub(super) fn to_object(spec: &Spec) -> Map<String, Value> {
         "allowHosts": version.allow_hosts.as_deref().map(reach::shown_hosts),
         "secrets": reach::shown_secrets(&version.secrets),
         "invokePath": version.invoke_path,
+        "reuse": reuse::to_value(version.reuse),
         "record": record_word(version.record),
         "concurrency": settings.concurrency,
         "queueSize": settings.queue_size,

@@ -26,6 +26,7 @@ const MEANT: &[&str] = &[
     "allowHosts",
     "secrets",
     "invokePath",
+    "reuse",
     "record",
     "concurrency",
     "queueSize",
@@ -63,7 +64,7 @@ pub(super) const IGNORED: &[&str] = &[
 ];
 
 /// Fields that are going to mean something.
-const RESERVED: &[&str] = &["entry", "reuse", "files"];
+const RESERVED: &[&str] = &["entry", "files"];
 
 /// How alike a name has to be to be suggested, from 0 to 1.
 const LIKENESS_MIN: f64 = 0.5;

@@ -48,7 +48,7 @@ fn every_field_is_read() {
         "name": "echo", "timeoutMs": 5, "cpuMs": 6, "memoryMb": 7, "outputBytesMax": 8, "logBytesMax": 9,
         "maxRetries": 10, "retryBackoff": {"baseDelayMs": 0, "maxDelayMs": 12}, "maxRequeues": 13,
         "maxAgeMs": 14, "args": ["a", ""], "env": {"A": "1"}, "config": {"k": "v"}, "record": "full",
-        "invokePath": "/in?a=b",
+        "invokePath": "/in?a=b", "reuse": {"maxCalls": 7, "idleMs": 200},
         "concurrency": 15, "queueSize": 16, "ratePerSecond": 17, "burst": 18, "hosts": ["b.example", "a.example"], "executionMode": "POOL",
         "endpointUrl": "http://x/", "image": "any", "runtimeMode": "STDIO", "command": ["sh"],
         "resources": {"cpu": "1"}, "scalingConfig": null, "version": 3, "createdAt": "long ago",
@@ -106,6 +106,11 @@ fn every_field_is_read() {
             ]
             .into(),
             invoke_path: Some("/in?a=b".to_owned()),
+            reuse: Some(crate::model::Reuse {
+                max_calls: 7,
+                max_concurrent: 1,
+                idle_ms: 200,
+            }),
             record: RecordMode::Full,
             execution_mode: Some(ExecutionMode::Pool),
             image: Some("any".to_owned()),

@@ -78,6 +78,12 @@ const LIMITS: &[(&str, Arrives)] = &[
     ("compile-memory-bytes-max", |c| {
         runtime(c).compile_memory_bytes_max
     }),
+    ("warm-instances-max", |c| {
+        runtime(c).warm_instances_max.into()
+    }),
+    ("warm-memory-bytes-max", |c| {
+        runtime(c).warm_memory_bytes_max
+    }),
     ("loaded-code-bytes-max", |c| runtime(c).loaded_bytes_max),
     ("queued-input-bytes-max", |c| {
         scheduler(c, 1).queued_input_bytes_max
@@ -112,6 +118,7 @@ const LIMITS: &[(&str, Arrives)] = &[
     }),
     ("start-ramp-ms", |c| scheduler(c, 1).start_ramp_ms),
     ("suspect-faults", |c| scheduler(c, 1).suspect_faults.into()),
+    ("suspect-alone-ms", |c| ms(scheduler(c, 1).suspect_alone)),
     ("secrets-max", |c| registry(c).secrets.secrets_max.into()),
     ("loop-deadline-ms", loop_deadline_ms),
     ("outgoing-requests-max", |c| outgoing(c).requests_max.into()),

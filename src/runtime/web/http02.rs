@@ -6,23 +6,42 @@ use std::sync::Arc;
 
 use http::Request;
 use wasmtime::Store;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
 
 use super::reply::Reply;
 use crate::runtime::host::Ctx;
 
-/// One call in a fresh instance. Returns when the guest does, which may be after its answer.
+/// One call in a fresh instance, see [`call_in`].
 pub(super) async fn call(
     code: &ProxyPre<Ctx>,
     store: &mut Store<Ctx>,
     request: Request<WasiBody>,
     reply: &Arc<Reply>,
 ) -> wasmtime::Result<()> {
+    let proxy = instantiate(code, store).await?;
+    call_in(&proxy, store, request, reply).await
+}
+
+/// A fresh instance.
+pub(super) async fn instantiate(
+    code: &ProxyPre<Ctx>,
+    store: &mut Store<Ctx>,
+) -> wasmtime::Result<Proxy> {
     let proxy = code.instantiate_async(&mut *store).await?;
+    store.data_mut().instantiated = true;
+    Ok(proxy)
+}
+
+/// One call. Returns when the guest does, which may be after its answer.
+pub(super) async fn call_in(
+    proxy: &Proxy,
+    store: &mut Store<Ctx>,
+    request: Request<WasiBody>,
+    reply: &Arc<Reply>,
+) -> wasmtime::Result<()> {
     let ctx = store.data_mut();
-    ctx.instantiated = true;
     let scheme = match request.uri().scheme_str() {
         Some("https") => Scheme::Https,
         Some(_) | None => Scheme::Http,

@@ -8,22 +8,41 @@ use std::sync::Arc;
 
 use http::Request;
 use wasmtime::Store;
-use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 use wasmtime_wasi_http::{WasiBody, WasiHttpView as _, p3};
 
 use super::reply::Reply;
 use crate::runtime::host::Ctx;
 
-/// One call in a fresh instance. Returns when nothing of the guest runs any more.
+/// One call in a fresh instance, see [`call_in`].
 pub(super) async fn call(
     code: &ServicePre<Ctx>,
     store: &mut Store<Ctx>,
     request: Request<WasiBody>,
     reply: &Arc<Reply>,
 ) -> wasmtime::Result<()> {
+    let service = instantiate(code, store).await?;
+    call_in(&service, store, request, reply).await
+}
+
+/// A fresh instance.
+pub(super) async fn instantiate(
+    code: &ServicePre<Ctx>,
+    store: &mut Store<Ctx>,
+) -> wasmtime::Result<Service> {
     let service = code.instantiate_async(&mut *store).await?;
+    store.data_mut().instantiated = true;
+    Ok(service)
+}
+
+/// One call. Returns when nothing of the guest runs any more.
+pub(super) async fn call_in(
+    service: &Service,
+    store: &mut Store<Ctx>,
+    request: Request<WasiBody>,
+    reply: &Arc<Reply>,
+) -> wasmtime::Result<()> {
     let ctx = store.data_mut();
-    ctx.instantiated = true;
     let (request, _processed) = p3::Request::from_http(ctx.http().hooks, request);
     store
         .run_concurrent(async |accessor| {

@@ -9,6 +9,7 @@
 
 mod http02;
 mod http03;
+mod leash;
 mod measure;
 mod nudge;
 mod outcome;
@@ -25,15 +26,18 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::Response;
 use http::response::Parts;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
-use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
+use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
+use self::leash::Leash;
 use self::nudge::Nudge;
 use self::reply::{Gathered, HandingOver, Reply};
 use super::ending::{Ending, Failed};
+use super::engine::Flavor;
 use super::exchange::{Desk, Opened};
 use super::host::Ctx;
 use super::output::Capture;
+use super::reuse::{Kept, settle, take_up};
 use super::run::{Life, usize_of};
 use super::watch::{Cut, Reins, Watch};
 use crate::execution::{Attempt, Ran, Streamed};
@@ -121,6 +125,67 @@ pub(super) async fn run_03(
     let driven = conversation.drive(guest, &life.watch, Some(Nudge::new()));
     let lived = life.watch.live(driven).await;
     conversation.conclude(attempt, life, lived)
+}
+
+/// One call of a `wasi:http/incoming-handler@0.2` component whose instance may answer another: in the one that is
+/// kept, or in a fresh one.
+pub(super) async fn reuse_02(
+    code: &ProxyPre<Ctx>,
+    flavor: Flavor,
+    kept: Option<Kept<Proxy>>,
+    attempt: &Attempt,
+    exchange: Option<Opened>,
+    reins: &Reins<'_>,
+) -> (Ran, Option<Kept<Proxy>>) {
+    let (leash, exchange) = leash::tie(exchange);
+    let (request, conversation) = match Conversation::begin(attempt, exchange) {
+        Ok(begun) => begun,
+        Err(ran) => return (*ran, kept),
+    };
+    let (mut life, proxy) = take_up(code.engine(), kept, attempt, reins);
+    let mut done = None;
+    let guest = async {
+        let proxy = match proxy {
+            Some(proxy) => proxy,
+            None => http02::instantiate(code, &mut life.store).await?,
+        };
+        http02::call_in(&proxy, &mut life.store, request, &conversation.reply).await?;
+        settle(&mut life.store, flavor).await?;
+        done = Some(proxy);
+        Ok(())
+    };
+    let driven = conversation.drive(guest, &life.watch, None);
+    let lived = life.watch.live(driven).await;
+    conversation.conclude_and_keep(attempt, life, lived, done, leash)
+}
+
+/// The same for a `wasi:http/handler@0.3` component.
+pub(super) async fn reuse_03(
+    code: &ServicePre<Ctx>,
+    kept: Option<Kept<Service>>,
+    attempt: &Attempt,
+    exchange: Option<Opened>,
+    reins: &Reins<'_>,
+) -> (Ran, Option<Kept<Service>>) {
+    let (leash, exchange) = leash::tie(exchange);
+    let (request, conversation) = match Conversation::begin(attempt, exchange) {
+        Ok(begun) => begun,
+        Err(ran) => return (*ran, kept),
+    };
+    let (mut life, service) = take_up(code.engine(), kept, attempt, reins);
+    let mut done = None;
+    let guest = async {
+        let service = match service {
+            Some(service) => service,
+            None => http03::instantiate(code, &mut life.store).await?,
+        };
+        http03::call_in(&service, &mut life.store, request, &conversation.reply).await?;
+        done = Some(service);
+        Ok(())
+    };
+    let driven = conversation.drive(guest, &life.watch, Some(Nudge::new()));
+    let lived = life.watch.live(driven).await;
+    conversation.conclude_and_keep(attempt, life, lived, done, leash)
 }
 
 fn begin(engine: &wasmtime::Engine, attempt: &Attempt, reins: &Reins<'_>) -> Life {
@@ -247,7 +312,35 @@ impl Conversation {
     ) -> Ran {
         // Before the store goes: a body whose guest is gone looks as if it had ended.
         self.reply.guest_cut();
-        let ending: Ending<()> = life.end(lived);
+        self.judge(attempt, life.end(lived))
+    }
+
+    /// [`Conversation::conclude`], and the instance if it is done with this call and fit for another. One that was
+    /// left before it was done is not: what it was about to do would be done in the next call.
+    fn conclude_and_keep<G>(
+        self,
+        attempt: &Attempt,
+        life: Life,
+        lived: Result<wasmtime::Result<()>, Cut>,
+        done: Option<G>,
+        leash: Option<Leash>,
+    ) -> (Ran, Option<Kept<G>>) {
+        self.reply.guest_cut();
+        // The guest may still have the body, and the body the caller's connection.
+        drop(leash);
+        let (ending, kept) = match (lived, done) {
+            (Ok(Ok(())), Some(guest)) => {
+                let (ending, kept) = life.pause(());
+                (ending, Kept::of(kept, guest))
+            }
+            (lived, _) => (life.end(lived), None),
+        };
+        let ran = self.judge(attempt, ending);
+        (ran, kept)
+    }
+
+    /// What an ended run came to.
+    fn judge(self, attempt: &Attempt, ending: Ending<()>) -> Ran {
         let taken = self.reply.take();
         let Some(Caller { desk, received }) = self.caller else {
             return ending.judge_all(attempt, |result, witness| {

@@ -1,13 +1,13 @@
 //! What may run at once in the whole plane: attempts of each kind, the bytes of their inputs, fewer of both just
-//! after a start that found a backlog, and suspects by themselves.
-//!
-//! A suspect is an execution that was running at several deaths of the process. It runs when nothing else does, so
-//! that if it dies again nobody is blamed beside it; between two suspects the others have a turn each.
+//! after a start that found a backlog, and [suspects](super::suspects).
 //!
 //! **Invariant:** free slots are derived from the set of live claims, never from a counter of their own.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::suspects::Suspects;
 use super::{Class, Company, Item};
 use crate::model::{Fence, FunctionId, IdMap};
 
@@ -23,25 +23,16 @@ pub(in crate::scheduler) struct PlaneBounds {
     pub(in crate::scheduler) endpoint_calls_max: u32,
     /// Bytes of the inputs of either kind; one larger input runs alone of its kind.
     pub(in crate::scheduler) input_bytes_max: u64,
+    /// How long a suspect holds the others back.
+    pub(in crate::scheduler) suspect_alone_max: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Running {
     function: FunctionId,
     input_bytes: u64,
-}
-
-/// Who may have the next turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turns {
-    /// Anybody: no suspect waits.
-    Others,
-    /// The others, as long as one of them can; else the first suspect.
-    OthersFirst,
-    /// The first suspect, once nothing runs.
-    Suspect,
-    /// Nobody: a suspect runs.
-    Nobody,
+    #[cfg(test)]
+    company: Company,
 }
 
 /// See the module.
@@ -52,11 +43,7 @@ pub(super) struct Gate {
     bounds: PlaneBounds,
     /// Of [`RAMP_STEPS`].
     ramp: u32,
-    suspects: BTreeMap<u64, (FunctionId, Item)>,
-    /// The claim of the suspect that runs.
-    alone: Option<Fence>,
-    /// Turns that others have before the next suspect.
-    turns_of_others: usize,
+    pub(super) suspects: Suspects,
 }
 
 impl Gate {
@@ -66,9 +53,7 @@ impl Gate {
             input_bytes: [0; 2],
             bounds,
             ramp: RAMP_STEPS,
-            suspects: BTreeMap::new(),
-            alone: None,
-            turns_of_others: 0,
+            suspects: Suspects::new(bounds.suspect_alone_max),
         }
     }
 
@@ -89,12 +74,12 @@ impl Gate {
 
     /// Whether an ordinary execution of this class would find a slot.
     pub(super) fn has_slot(&self, class: Class) -> bool {
-        self.turns() == Turns::Others && self.count(class) < self.slots_max(class)
+        !self.suspects.hold_others() && self.count(class) < self.slots_max(class)
     }
 
-    /// Whether this one may run beside what runs.
+    /// Whether there is room for this one beside what runs.
     pub(super) fn has_room(&self, item: Item) -> bool {
-        if self.alone.is_some() || (item.company == Company::None && self.count_all() > 0) {
+        if item.company == Company::NoSuspect && self.suspects.is_running() {
             return false;
         }
         let class = item.class;
@@ -108,77 +93,31 @@ impl Gate {
         let running = Running {
             function,
             input_bytes: item.input_bytes,
+            #[cfg(test)]
+            company: item.company,
         };
         if self.running[class].insert(fence, running).is_none() {
             self.input_bytes[class] += item.input_bytes;
         }
-        if item.company == Company::None {
-            self.alone = Some(fence);
+        if item.company == Company::NoSuspect {
+            self.suspects.began(fence);
         }
     }
 
-    /// Frees a claim's slot; `functions` is how many others wait for a turn now.
-    pub(super) fn release(&mut self, fence: Fence, waiting: usize) -> Option<(FunctionId, Class)> {
+    /// Frees a claim's slot; so many functions wait for a turn.
+    pub(super) fn release(
+        &mut self,
+        fence: Fence,
+        now: Instant,
+        waiting: usize,
+    ) -> Option<(FunctionId, Class)> {
         let classes = [Class::Guest, Class::Endpoint];
         let mut holds = classes.into_iter();
         let class = holds.find(|class| self.running[*class as usize].contains_key(&fence))?;
         let running = self.running[class as usize].remove(&fence)?;
         self.input_bytes[class as usize] -= running.input_bytes;
-        if self.alone == Some(fence) {
-            self.alone = None;
-            self.turns_of_others = waiting;
-        }
+        self.suspects.ended(fence, now, waiting);
         Some((running.function, class))
-    }
-
-    /// A suspect is ready.
-    pub(super) fn push_suspect(&mut self, sequence: u64, function: FunctionId, item: Item) {
-        self.suspects.insert(sequence, (function, item));
-    }
-
-    pub(super) fn remove_suspect(&mut self, sequence: u64) {
-        self.suspects.remove(&sequence);
-    }
-
-    pub(super) fn remove_function(&mut self, function: FunctionId) {
-        self.suspects.retain(|_, (owner, _)| *owner != function);
-    }
-
-    /// Suspects that are ready, the longest waiting first.
-    pub(super) fn suspects(&self) -> impl Iterator<Item = (u64, FunctionId, Item)> {
-        let all = self.suspects.iter();
-        all.map(|(&sequence, &(function, item))| (sequence, function, item))
-    }
-
-    pub(super) fn suspects_of(&self, function: FunctionId) -> usize {
-        self.suspects().filter(|(_, of, _)| *of == function).count()
-    }
-
-    /// Whether the others may have a turn now, and whether the first suspect may.
-    pub(super) fn turns(&self) -> Turns {
-        if self.suspects.is_empty() {
-            Turns::Others
-        } else if self.alone.is_some() {
-            Turns::Nobody
-        } else if self.turns_of_others > 0 {
-            Turns::OthersFirst
-        } else {
-            Turns::Suspect
-        }
-    }
-
-    /// One of the others had a turn that it has before the next suspect.
-    pub(super) fn others_had_one(&mut self) {
-        self.turns_of_others = self.turns_of_others.saturating_sub(1);
-    }
-
-    /// Takes the first suspect, if nothing else runs.
-    pub(super) fn take_suspect(&mut self) -> Option<(FunctionId, Item)> {
-        if self.count_all() > 0 {
-            return None;
-        }
-        self.turns_of_others = 0;
-        self.suspects.pop_first().map(|(_, suspect)| suspect)
     }
 
     /// Attempts that run: whose.
@@ -203,10 +142,10 @@ impl Gate {
         }
         assert!(self.count(Class::Guest) <= self.bounds.guests_max as usize);
         assert!(self.count(Class::Endpoint) <= self.bounds.endpoint_calls_max as usize);
-        if let Some(alone) = self.alone {
-            let running: Vec<_> = self.running().map(|(fence, _)| fence).collect();
-            assert_eq!(running, [alone], "a suspect has company");
-        }
+        let running = self.running.iter().flat_map(IdMap::values);
+        let suspects = running.filter(|running| running.company == Company::NoSuspect);
+        let expected = usize::from(self.suspects.is_running());
+        assert_eq!(suspects.count(), expected, "suspects that run at once");
     }
 
     pub(super) fn count(&self, class: Class) -> usize {

@@ -51,7 +51,7 @@ impl Queues {
             let all = queue.lanes.entries();
             entries.extend(all.map(|(place, item)| (function, item.id, place)));
         }
-        let suspects = self.gate.suspects();
+        let suspects = self.gate.suspects.iter();
         entries.extend(
             suspects
                 .map(|(sequence, function, item)| (function, item.id, Place::Suspect(sequence))),
@@ -116,6 +116,12 @@ impl Queues {
         self.gate.check();
     }
 
+    /// Whose turn it is, of suspects and others.
+    fn turn_now(&self) -> WhoseTurn {
+        let (waiting, able) = (self.functions_waiting(), self.has_able_suspect());
+        self.gate.suspects.turn_now(waiting, able)
+    }
+
     /// Whether something could be claimed at once.
     pub(in crate::scheduler) fn has_startable(&self) -> bool {
         let in_rings = [Class::Guest, Class::Endpoint].into_iter().any(|class| {
@@ -126,10 +132,10 @@ impl Queues {
             });
             head.is_some_and(|head| self.gate.has_room(head))
         });
-        match self.gate.turns() {
+        match self.turn_now() {
             WhoseTurn::Others => in_rings,
-            WhoseTurn::OthersFirst => in_rings || self.gate.count_all() == 0,
-            WhoseTurn::Suspect => self.gate.count_all() == 0,
+            WhoseTurn::SuspectFirst => in_rings || self.startable_suspect().is_some(),
+            WhoseTurn::SuspectAlone => self.gate.count_all() == 0,
             WhoseTurn::Nobody => false,
         }
     }

@@ -12,11 +12,11 @@ use crate::runtime::{Answer, Ending, Exchange};
 use crate::scheduler::{CallError, Serving};
 
 impl World {
-    fn serve(&self, name: &str, script: &str) -> Result<(Serving, Answer), CallError> {
-        self.serve_within(name, script, None)
+    async fn serve(&self, name: &str, script: &str) -> Result<(Serving, Answer), CallError> {
+        self.serve_within(name, script, None).await
     }
 
-    fn serve_within(
+    async fn serve_within(
         &self,
         name: &str,
         script: &str,
@@ -26,7 +26,7 @@ impl World {
         let (exchange, answer) = Exchange::plain();
         let mut call = call(name, script);
         call.wait = wait_ms.map(Duration::from_millis);
-        let serving = self.scheduler.serve(&function, call, exchange)?;
+        let serving = self.scheduler.serve(&function, call, exchange).await?;
         Ok((serving, answer))
     }
 
@@ -43,7 +43,7 @@ impl World {
 
     /// The one slot of a function can be taken.
     async fn check_slot(&self, name: &str) {
-        let (mut next, _) = self.serve(name, "ok").unwrap();
+        let (mut next, _) = self.serve(name, "ok").await.unwrap();
         let ended = next.ended().await.unwrap();
         assert_eq!(ended.execution.status(), Status::Success);
         assert_eq!(*self.ground.runner.running.borrow(), 0);
@@ -59,7 +59,7 @@ fn wrote(outcome: &'static str, word: &str) -> Vec<(&'static str, Vec<String>)> 
 async fn its_caller_gets_the_output_and_only_the_sizes_are_kept() {
     let world = World::new(background()).await;
     world.function("f", |_| {}).await;
-    let (mut serving, answer) = world.serve("f", "ok").unwrap();
+    let (mut serving, answer) = world.serve("f", "ok").await.unwrap();
     let ended = serving.ended().await.unwrap();
     assert_eq!(ended.id, serving.id());
     assert_eq!(ended.execution.status(), Status::Success);
@@ -109,7 +109,7 @@ async fn every_end_is_the_last() {
         ("panic ok", Status::Error, "PLATFORM_FAULT", None),
     ] {
         let before = world.ground.runner.runs.borrow().len();
-        let (mut serving, answer) = world.serve("f", script).unwrap();
+        let (mut serving, answer) = world.serve("f", script).await.unwrap();
         let ended = serving.ended().await.unwrap();
         assert_eq!(ended.execution.status(), status, "{script}");
         assert_eq!(world.failure_code(&ended.execution), code, "{script}");
@@ -124,7 +124,7 @@ async fn every_end_is_the_last() {
 async fn a_caller_who_hangs_up_stops_the_run_and_what_it_wrote_is_kept() {
     let world = World::new(background()).await;
     world.function("f", |_| {}).await;
-    let (serving, _) = world.serve("f", "hold").unwrap();
+    let (serving, _) = world.serve("f", "hold").await.unwrap();
     let id = world.runs(1).await[0];
     drop(serving);
     let ended = world.ended(id).await;
@@ -140,19 +140,19 @@ async fn a_caller_who_hangs_up_before_its_turn_leaves_its_place() {
     world
         .function("f", |spec| spec.settings.queue_size = 1)
         .await;
-    let (mut running, _) = world.serve("f", "hold").unwrap();
+    let (mut running, _) = world.serve("f", "hold").await.unwrap();
     world.runs(1).await;
-    let (waiting, _) = world.serve("f", "ok").unwrap();
+    let (waiting, _) = world.serve("f", "ok").await.unwrap();
     let id = waiting.id();
     assert!(matches!(
-        world.serve("f", "ok").unwrap_err(),
+        world.serve("f", "ok").await.unwrap_err(),
         CallError::QueueFull { .. }
     ));
     drop(waiting);
     let ended = world.ended(id).await;
     assert_eq!(world.failure_code(&ended), "CALLER_GONE");
     assert_eq!(ended.attempts, 0);
-    let (mut next, _) = world.serve("f", "ok").unwrap();
+    let (mut next, _) = world.serve("f", "ok").await.unwrap();
     world.ground.runner.held.add_permits(1);
     for serving in [&mut running, &mut next] {
         let ended = serving.ended().await.unwrap();
@@ -166,13 +166,13 @@ async fn a_caller_who_hangs_up_before_its_turn_leaves_its_place() {
 async fn a_run_that_takes_long_to_stop_keeps_its_slot_and_nobody_waiting() {
     let world = World::new(background()).await;
     world.function("f", |_| {}).await;
-    let (serving, _) = world.serve("f", "stubborn").unwrap();
+    let (serving, _) = world.serve("f", "stubborn").await.unwrap();
     let id = world.runs(1).await[0];
     drop(serving);
     tokio::time::sleep(Duration::from_millis(100)).await;
     let ended = world.execution(id).await;
     assert_eq!(world.failure_code(&ended), "CALLER_GONE");
-    let (mut next, _) = world.serve("f", "ok").unwrap();
+    let (mut next, _) = world.serve("f", "ok").await.unwrap();
     let mut next = Box::pin(next.ended());
     assert!(poll!(&mut next).is_pending());
     world.pass(50).await;
@@ -188,7 +188,7 @@ async fn a_run_that_takes_long_to_stop_keeps_its_slot_and_nobody_waiting() {
 async fn one_who_has_everything_leaves_and_the_run_goes_on() {
     let world = World::new(background()).await;
     world.function("f", |_| {}).await;
-    let (serving, _) = world.serve("f", "hold").unwrap();
+    let (serving, _) = world.serve("f", "hold").await.unwrap();
     let id = world.runs(1).await[0];
     serving.leave();
     world.pass(50).await;
@@ -202,7 +202,7 @@ async fn one_who_has_everything_leaves_and_the_run_goes_on() {
 async fn one_that_has_ended_is_not_hung_up_on() {
     let world = World::new(background()).await;
     world.function("f", |_| {}).await;
-    let (serving, _) = world.serve("f", "ok").unwrap();
+    let (serving, _) = world.serve("f", "ok").await.unwrap();
     let id = serving.id();
     assert_eq!(world.ended(id).await.status(), Status::Success);
     drop(serving);
@@ -215,7 +215,7 @@ async fn one_that_has_ended_is_not_hung_up_on() {
 async fn its_time_bounds_the_queue_and_the_run() {
     let world = World::new(by_hand()).await;
     world.function("f", |_| {}).await;
-    let (mut serving, answer) = world.serve_within("f", "ok", Some(200)).unwrap();
+    let (mut serving, answer) = world.serve_within("f", "ok", Some(200)).await.unwrap();
     let ended = serving.ended().await.unwrap();
     assert_eq!(ended.execution.status(), Status::Timeout);
     assert_eq!((ended.execution.attempts, answer.ending()), (0, None));
@@ -224,7 +224,7 @@ async fn its_time_bounds_the_queue_and_the_run() {
     let world = World::new(background()).await;
     world.function("f", |_| {}).await;
     for script in ["hang", "spin"] {
-        let (mut serving, answer) = world.serve_within("f", script, Some(200)).unwrap();
+        let (mut serving, answer) = world.serve_within("f", script, Some(200)).await.unwrap();
         let ended = serving.ended().await.unwrap();
         assert_eq!(ended.execution.status(), Status::Timeout, "{script}");
         assert_eq!(answer.ending(), Some(Ending::TimedOut), "{script}");
@@ -237,7 +237,7 @@ async fn its_time_bounds_the_queue_and_the_run() {
 async fn an_operator_ends_it_and_what_it_wrote_is_kept() {
     let world = World::new(background()).await;
     world.function("f", |_| {}).await;
-    let (mut serving, _) = world.serve("f", "hold").unwrap();
+    let (mut serving, _) = world.serve("f", "hold").await.unwrap();
     let id = world.runs(1).await[0];
     world.scheduler.cancel(id).await.unwrap();
     let ended = serving.ended().await.unwrap();
@@ -256,7 +256,7 @@ async fn it_is_refused_like_any_call_and_leaves_nothing() {
     world.function("gone", |_| {}).await;
     world.check_slot("rare").await;
     assert!(matches!(
-        world.serve("rare", "ok").unwrap_err(),
+        world.serve("rare", "ok").await.unwrap_err(),
         CallError::RateLimited { .. }
     ));
     let gone = world.registry.get(&named("gone")).unwrap();
@@ -267,7 +267,10 @@ async fn it_is_refused_like_any_call_and_leaves_nothing() {
         .unwrap();
     let (exchange, _answer) = Exchange::plain();
     assert!(matches!(
-        world.scheduler.serve(&gone, call("gone", "ok"), exchange),
+        world
+            .scheduler
+            .serve(&gone, call("gone", "ok"), exchange)
+            .await,
         Err(CallError::UnknownFunction(_))
     ));
     assert_eq!(world.ground.runner.runs.borrow().len(), 1);
@@ -278,13 +281,13 @@ async fn it_is_refused_like_any_call_and_leaves_nothing() {
 async fn a_stop_ends_the_wait_of_what_has_not_begun() {
     let world = World::new(by_hand()).await;
     world.function("f", |_| {}).await;
-    let (mut waiting, _) = world.serve("f", "ok").unwrap();
+    let (mut waiting, _) = world.serve("f", "ok").await.unwrap();
     let mut ended = Box::pin(waiting.ended());
     assert!(poll!(&mut ended).is_pending());
     let (ended, ()) = tokio::join!(ended, world.scheduler.stop(Duration::from_millis(10)));
     assert!(matches!(ended, Err(CallError::Stopping)), "{ended:?}");
     assert!(matches!(
-        world.serve("f", "ok").unwrap_err(),
+        world.serve("f", "ok").await.unwrap_err(),
         CallError::Stopping
     ));
 }
@@ -294,7 +297,7 @@ async fn a_panic_while_it_is_served_frees_its_slot() {
     let world = World::new(background()).await;
     world.function("f", |_| {}).await;
     world.ground.runner.panics.store(1, Ordering::SeqCst);
-    let (mut serving, _) = world.serve("f", "ok").unwrap();
+    let (mut serving, _) = world.serve("f", "ok").await.unwrap();
     let ended = serving.ended().await.unwrap();
     assert_eq!(world.failure_code(&ended.execution), "PLATFORM_FAULT");
     assert_eq!(ended.execution.faults, 1);

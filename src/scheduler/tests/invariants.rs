@@ -62,7 +62,8 @@ impl Scheduler {
             counted <= state.uncommitted_bytes(),
             "bytes of results are forgotten"
         );
-        if !self.inner.options.manual && !state.stopping && !self.is_behind(&state) {
+        let looks_for_work = !self.inner.options.manual && !state.stopping;
+        if looks_for_work && !self.is_behind(&state) && !state.aged.is_more() {
             assert!(
                 !state.queues.has_startable(),
                 "work and a slot, and nobody claims: {:?}",
@@ -81,6 +82,10 @@ impl Scheduler {
         assert_eq!(state.queues.reserved(), 0, "a promised place has leaked");
         assert_eq!(state.uncommitted_bytes(), 0, "bytes of results have leaked");
         assert!(self.inner.keys.are_free(), "a key's turn has leaked");
+        assert!(
+            state.aged.is_done() || state.stopping,
+            "work that is too old"
+        );
         for live in state.live.values() {
             assert_eq!(live.execution.status(), Status::Queued, "{live:?}");
             assert!(live.place.is_some(), "nobody will ever claim {live:?}");

@@ -43,7 +43,8 @@ fn what_was_promised_goes_on_after_a_crash() {
     crash(&ground, async |ground| {
         let world = World::on(ground, background()).await;
         world.ground.runner.held.add_permits(1);
-        world.advance(0).await;
+        // The wait after a fault.
+        world.advance(100).await;
         let first = world.ended(ids[0]).await;
         assert_eq!(
             (first.status(), first.faults, first.attempts),
@@ -73,6 +74,7 @@ fn an_input_that_kills_the_process_does_not_do_so_for_ever() {
     for runs in 2..=4 {
         crash(&ground, async |ground| {
             let world = World::on(ground, options.clone()).await;
+            world.advance(5_000).await;
             world.runs(runs).await;
         });
     }

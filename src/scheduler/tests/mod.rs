@@ -1,6 +1,7 @@
 //! The scheduler's promises, each in a small world of its own.
 
 mod admission;
+mod aged;
 mod calls;
 mod direct;
 mod faulty;
@@ -14,4 +15,5 @@ mod scripted;
 mod simulation;
 mod slots;
 mod support;
+mod suspects;
 mod trace;

@@ -42,9 +42,23 @@ async fn faults_are_bounded_and_spend_no_attempt() {
         let world = World::new(background()).await;
         world.function("f", |_| {}).await;
         let id = world.enqueue("f", script).await;
-        let execution = world.ended(id).await;
+        let mut waited_ms = 0;
+        let execution = loop {
+            world.pass(50).await;
+            let execution = world.execution(id).await;
+            if execution.status().is_terminal() {
+                break execution;
+            }
+            world.ground.clock.advance(Duration::from_millis(10));
+            waited_ms += 10;
+        };
         assert_eq!(world.failure_code(&execution), "PLATFORM_FAULT", "{script}");
         assert_eq!((execution.faults, execution.attempts), (21, 0));
+        // Though its own retries come at once.
+        assert!(
+            waited_ms > 35_000,
+            "{script}: all faults within {waited_ms} ms"
+        );
         world.scheduler.check_at_rest();
     }
 }

@@ -141,7 +141,10 @@ impl ScriptedRunner {
                     success()
                 }
             }
-            "poison" => {
+            poison if poison.starts_with("poison") => {
+                if let Some(ms) = poison.strip_prefix("poison:") {
+                    tokio::time::sleep(Duration::from_millis(ms.parse().unwrap())).await;
+                }
                 if let Some(process) = &*self.dies.lock().unwrap() {
                     process.die();
                 }

@@ -383,7 +383,9 @@ fn serve(world: &World, call: Call) -> Talk {
     Box::pin(async move {
         let unknown = || CallError::UnknownFunction(call.function.clone());
         let function = function.ok_or_else(unknown)?;
-        let mut serving = scheduler.serve(&function, call, Exchange::plain().0)?;
+        let mut serving = scheduler
+            .serve(&function, call, Exchange::plain().0)
+            .await?;
         Ok(serving.ended().await?.id)
     })
 }

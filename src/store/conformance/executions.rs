@@ -136,6 +136,7 @@ pub(crate) async fn keeps_a_retry_queued_until_it_is_due(mut world: World) {
             },
             attempts: number,
             faults: 2,
+            deaths: number % 2,
             requeues: 4,
             started_at: Some(START.plus_ms(7)),
             ..new.execution.clone()

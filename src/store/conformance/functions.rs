@@ -85,6 +85,11 @@ fn unusual_spec() -> VersionSpec {
             .map(|(number, exposure)| (format!("KEY_{number}"), secret(exposure)))
             .collect(),
         invoke_path: Some("/c?d".to_owned()),
+        reuse: Some(crate::model::Reuse {
+            max_calls: 3,
+            max_concurrent: 1,
+            idle_ms: 1000,
+        }),
         record: RecordMode::Summary,
         execution_mode: Some(ExecutionMode::Deployment),
         image: Some("an image".to_owned()),

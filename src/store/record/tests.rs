@@ -30,11 +30,26 @@ fn decode(text: &str) -> Result<Version, Unreadable> {
 }
 
 #[test]
-fn a_version_is_written_in_format_2_and_read_in_both() {
-    let in_2 = VERSION_1.replacen(r#""format":1"#, r#""format":2"#, 1);
-    assert_eq!(encode_version(&version()).unwrap(), in_2);
-    assert_eq!(decode(VERSION_1).unwrap(), version());
-    assert_eq!(decode(&in_2).unwrap(), version());
+fn a_version_is_written_in_format_3_and_read_in_all() {
+    let in_format = |format: &str| VERSION_1.replacen(r#""format":1"#, format, 1);
+    let in_3 = in_format(r#""format":3"#);
+    assert_eq!(encode_version(&version()).unwrap(), in_3);
+    for text in [VERSION_1, &in_format(r#""format":2"#), &in_3] {
+        assert_eq!(decode(text).unwrap(), version());
+    }
+    let mut reused = version();
+    reused.spec.reuse = Some(crate::model::Reuse::default());
+    let text = encode_version(&reused).unwrap();
+    let stored = r#""reuse":{"max_calls":128,"max_concurrent":1,"idle_ms":10000},"record""#;
+    assert!(text.contains(stored), "{text}");
+    assert_eq!(decode(&text).unwrap(), reused);
+    for (field, wrong) in [
+        (r#""max_calls":128"#, r#""max_calls":0"#),
+        (r#""max_concurrent":1"#, r#""max_concurrent":2"#),
+        (r#""idle_ms":10000"#, r#""idle_ms":1"#),
+    ] {
+        refused(decode(&text.replace(field, wrong)), "not within");
+    }
     let mut with_path = version();
     with_path.spec.invoke_path = Some("/in".to_owned());
     let text = encode_version(&with_path).unwrap();
@@ -62,7 +77,7 @@ fn a_version_is_written_in_format_2_and_read_in_both() {
 }
 
 #[test]
-fn settings_are_written_in_format_2_and_read_in_both() {
+fn settings_are_written_in_format_3_and_read_in_all() {
     let settings = FunctionSettings {
         concurrency: 4,
         queue_size: 100,
@@ -71,9 +86,10 @@ fn settings_are_written_in_format_2_and_read_in_both() {
         hosts: [].into(),
     };
     let in_1 = r#"{"format":1,"concurrency":4,"queue_size":100,"rate_per_second":50,"burst":null}"#;
-    let in_2 = r#"{"format":2,"concurrency":4,"queue_size":100,"rate_per_second":50,"burst":null}"#;
-    assert_eq!(encode_settings(&settings).unwrap(), in_2);
-    for text in [in_1, in_2] {
+    let in_format = |format: &str| in_1.replacen(r#""format":1"#, format, 1);
+    let in_3 = in_format(r#""format":3"#);
+    assert_eq!(encode_settings(&settings).unwrap(), in_3);
+    for text in [in_1, &in_format(r#""format":2"#), &in_3] {
         assert_eq!(decode_settings(text).unwrap(), settings);
     }
     let settings = FunctionSettings {
@@ -102,7 +118,7 @@ fn refused<T: std::fmt::Debug>(decoded: Result<T, Unreadable>, reason: &str) {
 fn hostile_settings_and_versions_are_refused_with_a_reason() {
     refused(decode_settings(""), "settings");
     refused(decode_settings("[]"), "settings");
-    refused(decode_settings(r#"{"format":3}"#), "format 3 is unknown");
+    refused(decode_settings(r#"{"format":4}"#), "format 4 is unknown");
     refused(decode_settings(r#"{"format":0}"#), "format 0 is unknown");
     let zero =
         r#"{"format":1,"concurrency":0,"queue_size":100,"rate_per_second":null,"burst":null}"#;

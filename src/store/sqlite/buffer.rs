@@ -8,7 +8,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
+
+use super::bundle::{self, Call};
 use crate::model::{ExecutionId, IdMap, RecordMode};
+use crate::store::record::Unreadable;
 use crate::store::{AttemptRecord, EndedExecution, ExecutionRecord, Request};
 
 /// What a record without bodies is counted as, beside its error text.
@@ -24,19 +28,62 @@ const SPENT_BYTES_MAX: u64 = 16 * 1024;
 /// An ended execution, as much of it as is kept.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// What lists and reads show; the output in it is the one kept.
+    /// What lists show: all but the output.
     pub(super) record: ExecutionRecord,
-    /// What the caller sent and the runs, unless only a summary is kept.
+    /// What the caller sent, the output and the runs, unless only a summary is kept.
     pub(super) bodies: Option<Bodies>,
     bytes: u64,
 }
 
-/// What a summary leaves out, the output apart.
+/// What a summary leaves out. Written at once as it will be stored, by the thread that still has it at hand: so the
+/// memory of a call, the buffer that its request was read into among it, is free again when the call has ended.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    /// Absent where the input went past us.
-    pub(super) request: Option<Arc<Request>>,
-    pub(super) attempts: Vec<AttemptRecord>,
+    /// The call, as a part of a bundle.
+    pub(super) part: Bytes,
+    /// Whether what the caller sent is in it; absent where that went past us.
+    pub(super) has_request: bool,
+    /// Whether any runs are in it.
+    pub(super) has_attempts: bool,
+}
+
+impl Ended {
+    /// What a read shows.
+    ///
+    /// # Errors
+    /// Never: what is read is what this process wrote.
+    pub(super) fn record(&self) -> Result<ExecutionRecord, Unreadable> {
+        Ok(ExecutionRecord {
+            output: self.kept()?.and_then(|kept| kept.output),
+            ..self.record.clone()
+        })
+    }
+
+    /// What the caller sent, if it was kept.
+    ///
+    /// # Errors
+    /// See [`Ended::record`].
+    pub(super) fn request(&self) -> Result<Option<Request>, Unreadable> {
+        let request = self.kept()?.and_then(|kept| kept.request);
+        Ok(request.map(|request| Request {
+            trace_id: self.record.trace_id.clone(),
+            parent: self.record.parent,
+            ..request
+        }))
+    }
+
+    /// The runs, if they were kept.
+    ///
+    /// # Errors
+    /// See [`Ended::record`].
+    pub(super) fn attempts(&self) -> Result<Vec<AttemptRecord>, Unreadable> {
+        Ok(self.kept()?.map_or_else(Vec::new, |kept| kept.attempts))
+    }
+
+    fn kept(&self) -> Result<Option<bundle::Kept>, Unreadable> {
+        let part = self.bodies.as_ref().map(|bodies| bodies.part.clone());
+        part.map(bundle::read_part).transpose()
+    }
 }
 
 /// How much of an execution is kept.
@@ -98,6 +145,18 @@ impl Buffer {
         let summary_bytes = summary_bytes(&ended);
         let full_bytes = summary_bytes + body_bytes(&ended);
         let wants = ended.record;
+        let bodies = match wants {
+            RecordMode::Auto | RecordMode::Full => match Bodies::of(&ended, full_bytes) {
+                Ok(bodies) => Some(bodies),
+                Err(error) => {
+                    tracing::warn!(execution.id = %ended.id, %error, "an ended execution could not be kept");
+                    self.count_dropped();
+                    return Urgency::None;
+                }
+            },
+            RecordMode::Summary => None,
+        };
+        let ended = trim(ended, bodies);
         let mut held = self.held();
         let room = self.bytes_max.saturating_sub(held.bytes);
         let half_free = held.bytes < self.bytes_max / 2;
@@ -116,7 +175,13 @@ impl Buffer {
         if kept == Kept::Summary && wants != RecordMode::Summary {
             self.summarised.fetch_add(1, Ordering::Relaxed);
         }
-        let ended = Arc::new(trim(ended, kept, bytes));
+        let ended = Arc::new(Ended {
+            bytes,
+            ..match kept {
+                Kept::All => ended,
+                Kept::Summary => ended.summary(),
+            }
+        });
         let was_idle = held.waiting.is_empty();
         held.bytes += bytes;
         held.by_id.insert(ended.record.id, Arc::clone(&ended));
@@ -233,9 +298,34 @@ pub(super) fn attempt_bytes(attempt: &AttemptRecord) -> u64 {
     ATTEMPT_BYTES + len(logs + failure)
 }
 
-fn trim(ended: EndedExecution, kept: Kept, bytes: u64) -> Ended {
-    let keeps_attempts = kept == Kept::All;
-    let keeps_bodies = keeps_attempts && ended.streamed.is_none();
+impl Bodies {
+    /// `bytes` is about how many they take.
+    fn of(ended: &EndedExecution, bytes: u64) -> Result<Self, Unreadable> {
+        let has_request = ended.streamed.is_none();
+        let call = Call {
+            request: has_request.then_some(&*ended.request),
+            output: ended.output.as_ref().filter(|_| has_request),
+            attempts: &ended.attempts,
+        };
+        let part = call.part(usize::try_from(bytes).unwrap_or(0))?;
+        Ok(Self {
+            part: part.into(),
+            has_request,
+            has_attempts: !ended.attempts.is_empty(),
+        })
+    }
+}
+
+impl Ended {
+    /// The same without what a summary leaves out.
+    fn summary(mut self) -> Self {
+        self.bodies = None;
+        self.record.input_kept = false;
+        self
+    }
+}
+
+fn trim(ended: EndedExecution, bodies: Option<Bodies>) -> Ended {
     let (input_bytes, output_bytes) = (ended.input_bytes(), ended.output_bytes());
     let last = ended.attempts.last();
     let record = ExecutionRecord {
@@ -246,20 +336,16 @@ fn trim(ended: EndedExecution, kept: Kept, bytes: u64) -> Ended {
         execution: ended.execution,
         input_bytes,
         output_bytes,
-        input_kept: keeps_bodies,
+        input_kept: bodies.as_ref().is_some_and(|bodies| bodies.has_request),
         cold_start: last.is_some_and(|attempt| attempt.cold_start),
         init_ms: last.and_then(|attempt| attempt.init_ms),
         trace_id: ended.request.trace_id.clone(),
         parent: ended.request.parent,
-        output: ended.output.filter(|_| keeps_bodies),
+        output: None,
     };
-    let bodies = keeps_attempts.then_some(Bodies {
-        request: keeps_bodies.then_some(ended.request),
-        attempts: ended.attempts,
-    });
     Ended {
         record,
         bodies,
-        bytes,
+        bytes: 0,
     }
 }

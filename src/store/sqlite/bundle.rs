@@ -49,17 +49,17 @@ impl Bundle {
         }
     }
 
-    /// Adds the next call.
+    /// Adds the next call, which [`Call::part`] made a part of.
     ///
     /// # Errors
-    /// A part is longer than its length can be written.
+    /// The parts are longer than their length can be written.
     pub(super) fn add(
         &mut self,
         id: ExecutionId,
         ended: Timestamp,
-        call: &Call<'_>,
+        part: &[u8],
     ) -> Result<(), Unreadable> {
-        call.write(&mut self.parts)?;
+        self.parts.extend_from_slice(part);
         self.ends.push(length(self.parts.len())?);
         self.ids.extend_from_slice(id.as_bytes());
         self.newest_end = self.newest_end.max(ended);
@@ -163,9 +163,15 @@ pub(super) fn find(body: Vec<u8>, seq: i64) -> Result<Kept, Unreadable> {
     if begin > end || end > parts.len() {
         return Err(damaged());
     }
-    let mut reader = Reader {
-        bytes: parts.slice(begin..end),
-    };
+    read_part(parts.slice(begin..end))
+}
+
+/// What [`Call::part`] made a part of.
+///
+/// # Errors
+/// It is damaged.
+pub(super) fn read_part(part: Bytes) -> Result<Kept, Unreadable> {
+    let mut reader = Reader { bytes: part };
     let kept = reader.kept()?;
     if reader.bytes.is_empty() {
         Ok(kept)
@@ -205,6 +211,16 @@ fn text(content_type: Option<&ContentType>) -> Option<&[u8]> {
 }
 
 impl Call<'_> {
+    /// The call as a part of a bundle. `bytes` is about how many it takes.
+    ///
+    /// # Errors
+    /// Something in it is longer than its length can be written.
+    pub(super) fn part(&self, bytes: usize) -> Result<Vec<u8>, Unreadable> {
+        let mut part = Vec::with_capacity(bytes);
+        self.write(&mut part)?;
+        Ok(part)
+    }
+
     fn write(&self, out: &mut Vec<u8>) -> Result<(), Unreadable> {
         out.push(self.request.is_some().into());
         if let Some(request) = self.request {

@@ -282,7 +282,7 @@ impl Store for SqliteStore {
 
     async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>> {
         if let Some(ended) = self.buffered(id)? {
-            return Ok(Some(ended.record.clone()));
+            return Ok(Some(ended.record()?));
         }
         self.readers
             .run(move |connection| read::execution(connection, id))
@@ -292,7 +292,8 @@ impl Store for SqliteStore {
     async fn executions_of(&self, ids: &[ExecutionId]) -> Result<Vec<ExecutionRecord>> {
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
-            found.push((*id, self.buffered(*id)?.map(|ended| ended.record.clone())));
+            let buffered = self.buffered(*id)?;
+            found.push((*id, buffered.map(|ended| ended.record()).transpose()?));
         }
         self.readers
             .run(move |connection| {
@@ -319,9 +320,7 @@ impl Store for SqliteStore {
 
     async fn request(&self, id: ExecutionId) -> Result<Option<Request>> {
         if let Some(ended) = self.buffered(id)? {
-            let bodies = ended.bodies.as_ref();
-            let request = bodies.and_then(|bodies| bodies.request.as_deref());
-            return Ok(request.cloned());
+            return Ok(ended.request()?);
         }
         self.readers
             .run(move |connection| read::request(connection, id))
@@ -330,8 +329,7 @@ impl Store for SqliteStore {
 
     async fn attempts(&self, id: ExecutionId) -> Result<Vec<AttemptRecord>> {
         if let Some(ended) = self.buffered(id)? {
-            let bodies = ended.bodies.as_ref();
-            return Ok(bodies.map_or_else(Vec::new, |bodies| bodies.attempts.clone()));
+            return Ok(ended.attempts()?);
         }
         self.readers
             .run(move |connection| read::attempts(connection, id))

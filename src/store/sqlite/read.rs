@@ -47,6 +47,12 @@ impl From<Unreadable> for ReadError {
     }
 }
 
+impl From<Unreadable> for Error {
+    fn from(error: Unreadable) -> Self {
+        ReadError::from(error).into()
+    }
+}
+
 impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
         match error {
@@ -362,6 +368,7 @@ fn state(row: &Row<'_>) -> Read<Execution> {
         state,
         attempts: row.get("attempts")?,
         faults: row.get("faults")?,
+        deaths: row.get("deaths")?,
         requeues: row.get("requeues")?,
         created_at,
         // Only a redrive makes the two differ.

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The steps; step `n` (from 1) takes a database from version `n - 1` to `n`.
-pub(super) const STEPS: &[&str] = &[STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6];
+pub(super) const STEPS: &[&str] = &[STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6, STEP_7];
 
 /// Version 1.
 ///
@@ -187,6 +187,12 @@ CREATE TABLE success_spans (
 INSERT INTO success_spans (first, last)
     SELECT span, unhex(hex(span) || 'FFFFFFFFFFFFFFFFFFFFFF')
     FROM (SELECT DISTINCT substr(id, 1, 5) AS span FROM executions WHERE standing IS NULL);
+";
+
+/// Version 7: how many of an execution's faults were deaths of the process. What was counted before is taken for
+/// other faults: the next deaths show what it is.
+const STEP_7: &str = "
+ALTER TABLE executions ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
 ";
 
 /// Where an execution's input is.

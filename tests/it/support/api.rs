@@ -3,12 +3,13 @@
 //! Wasm is not compiled here: [`Code`] takes a file for what its text says it is, and [`Behaviour`] runs a
 //! function by its name (`echo`, `fails`, `waits`, …). What is under test is everything between the two.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
-use axum::http::{HeaderMap, Method, Request, StatusCode};
+use axum::http::{HeaderMap, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use pelton::api::{self, Options};
@@ -27,11 +28,15 @@ use pelton::store::memory::{Disk, MemoryStore};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+use tower::util::BoxCloneSyncService;
+
+/// The routes of an API, as one service.
+pub(crate) type Routes = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The API and what stands behind it.
 pub(crate) struct Api {
-    pub(crate) router: axum::Router,
-    pub(crate) management: axum::Router,
+    pub(crate) router: Routes,
+    pub(crate) management: Routes,
     pub(crate) scheduler: Scheduler,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
@@ -154,8 +159,8 @@ impl Api {
             options,
         );
         Self {
-            router: api::router(Arc::clone(&state)),
-            management: api::management_router(state),
+            router: Routes::new(api::router(Arc::clone(&state))),
+            management: Routes::new(api::management_router(state)),
             scheduler,
             store,
             clock,
@@ -293,7 +298,7 @@ pub(crate) fn request(
 }
 
 /// What a router answers.
-pub(crate) async fn answer(router: axum::Router, request: Request<Body>) -> Answer {
+pub(crate) async fn answer(router: Routes, request: Request<Body>) -> Answer {
     let response = router.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     Answer {

@@ -25,6 +25,8 @@ use pelton::testing::{Harness, Home, Movement, Setup, open_runtime};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use super::api::Routes;
+
 /// How long anything that a test waits for may take. Nothing comes near it unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -46,7 +48,7 @@ fn code_folder() -> PathBuf {
 /// A plane and its API.
 pub(crate) struct World {
     pub(crate) plane: Harness,
-    router: axum::Router,
+    router: Routes,
     movement: Movement,
     _folder: tempfile::TempDir,
 }
@@ -154,7 +156,7 @@ impl Builder {
         );
         let world = World {
             plane,
-            router: api::router(state),
+            router: Routes::new(api::router(state)),
             movement,
             _folder: self.folder,
         };

@@ -1,5 +1,7 @@
 //! A `wasi:http/incoming-handler@0.2` function that does what its path says, right or wrong.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use wasip2::clocks::monotonic_clock;
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::outgoing_handler;
@@ -23,6 +25,7 @@ impl Guest for Function {
         let number = |name: &str| parameter(query, name).and_then(|it| it.parse::<usize>().ok());
         match path {
             "/" | "/echo" => echo(request, out),
+            "/hello" => text(out, 200, "hello"),
             "/headers" => text(out, 200, &described(&request)),
             "/with" => with(query, out),
             "/down" => down(
@@ -80,6 +83,11 @@ impl Guest for Function {
                 }
             }
             "/send" => send(&parameter(query, "to").unwrap_or_default(), out),
+            "/count" => text(out, 200, &count()),
+            "/keep" => {
+                std::mem::forget(request.consume().unwrap());
+                text(out, 200, &count());
+            }
             "/log" => {
                 println!("to stdout");
                 eprintln!("to stderr");
@@ -92,6 +100,13 @@ impl Guest for Function {
             _ => text(out, 404, "there is nothing here"),
         }
     }
+}
+
+/// How often this instance was asked.
+fn count() -> String {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
+    calls.to_string()
 }
 
 /// Sends the body back as it comes.

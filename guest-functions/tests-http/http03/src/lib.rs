@@ -1,5 +1,7 @@
 //! A `wasi:http/handler@0.3` function that does what its path says, right or wrong.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use wasip3::clocks::monotonic_clock;
 use wasip3::exports::http::handler::Guest;
 use wasip3::http::client;
@@ -58,6 +60,9 @@ impl Guest for Function {
                 }
             }
             "/send" => send(&parameter(query, "to").unwrap_or_default()).await,
+            "/count" => text(200, count()),
+            "/spin-after" => spin_after(),
+            "/doze-after" => doze_after(),
             "/log" => {
                 println!("to stdout");
                 eprintln!("to stderr");
@@ -339,6 +344,39 @@ fn after() -> Result<Response, ErrorCode> {
         eprintln!("worked on");
     });
     Ok(response)
+}
+
+/// Computes without end once its answer is complete.
+fn spin_after() -> Result<Response, ErrorCode> {
+    let (response, mut writer, ending) = begin(200, &[]);
+    drop(ending);
+    wit_bindgen::spawn_local(async move {
+        writer.write_all(count().into_bytes()).await;
+        drop(writer);
+        loop {
+            std::hint::spin_loop();
+        }
+    });
+    Ok(response)
+}
+
+/// Waits without end once its answer is complete.
+fn doze_after() -> Result<Response, ErrorCode> {
+    let (response, mut writer, ending) = begin(200, &[]);
+    drop(ending);
+    wit_bindgen::spawn_local(async move {
+        writer.write_all(count().into_bytes()).await;
+        drop(writer);
+        sleep_ms(3_600_000).await;
+    });
+    Ok(response)
+}
+
+/// How often this instance was asked.
+fn count() -> String {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
+    calls.to_string()
 }
 
 /// Tells what became of a request to `scheme://authority/path`.

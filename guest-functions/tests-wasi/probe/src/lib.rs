@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, IsTerminal as _};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 /// The name of the probe that an input asks for.
@@ -28,6 +29,16 @@ pub fn answer(input: &[u8]) -> String {
         "threads" => threads(),
         "logs" => logs(),
         "panic" => panic!("own words"),
+        "count" => count(),
+        "hoard" => hoard(),
+        "burn" => burn(Duration::from_millis(20)),
+        "spin" => loop {
+            std::hint::spin_loop();
+        },
+        "sleep" => {
+            std::thread::sleep(Duration::from_secs(3600));
+            String::new()
+        }
         other => format!("there is no probe {other:?}\n"),
     }
 }
@@ -127,6 +138,29 @@ fn threads() -> String {
         "start a thread: {}",
         worked(started.map(drop))
     ))
+}
+
+/// How often this instance was asked, which goes to its log, too.
+fn count() -> String {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
+    println!("call {calls}");
+    line(calls)
+}
+
+/// Takes 4 MiB that it never gives back.
+fn hoard() -> String {
+    std::mem::forget(std::hint::black_box(vec![1_u8; 4 << 20]));
+    count()
+}
+
+/// Computes for so long.
+fn burn(time: Duration) -> String {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        std::hint::spin_loop();
+    }
+    count()
 }
 
 /// Writes to both streams, turn by turn.

@@ -48,27 +48,38 @@ pub(super) fn writing(stream: &str, len: usize) -> String {
     with_stream(stream, &run)
 }
 
-/// Opens its stdout again and again.
-pub(super) fn hoarding_streams() -> String {
-    with_stream(
-        "stdout",
-        "(loop $more (drop (call $get)) (br $more)) unreachable",
+/// Does something so often.
+fn times(count: usize, what: &str) -> String {
+    format!(
+        "(local $left i32) (local.set $left (i32.const {count}))
+        (loop $more
+            {what}
+            (local.set $left (i32.sub (local.get $left) (i32.const 1)))
+            (br_if $more (local.get $left)))
+        (i32.const 0)"
     )
 }
 
-/// Makes resources of its own without end.
-pub(super) fn hoarding_handles() -> &'static str {
-    r#"(component
+/// Opens its stdout so often.
+pub(super) fn opening_streams(count: usize) -> String {
+    with_stream("stdout", &times(count, "(drop (call $get))"))
+}
+
+/// Makes so many resources of its own.
+pub(super) fn making_handles(count: usize) -> String {
+    let run = times(count, "(drop (call $new (i32.const 1)))");
+    format!(
+        r#"(component
         (type $r (resource (rep i32)))
         (core func $new (canon resource.new $r))
         (core module $main
             (import "host" "new" (func $new (param i32) (result i32)))
-            (func (export "run") (result i32)
-                (loop $more (drop (call $new (i32.const 1))) (br $more)) unreachable))
+            (func (export "run") (result i32) {run}))
         (core instance $i (instantiate $main (with "host" (instance (export "new" (func $new))))))
         (func $run (result (result)) (canon lift (core func $i "run")))
         (instance $out (export "run" (func $run)))
         (export "wasi:cli/run@0.2.0" (instance $out)))"#
+    )
 }
 
 /// Ends with this exit code.

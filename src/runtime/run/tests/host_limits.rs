@@ -4,7 +4,12 @@ use super::*;
 use crate::runtime::engine::{
     CORE_INSTANCES_PER_GUEST_MAX, MEMORIES_PER_GUEST_MAX, TABLES_PER_GUEST_MAX,
 };
-use crate::runtime::host_limits::{HOST_COPY_BYTES_MAX, LOG_LINES_MAX, RANDOM_BYTES_MAX};
+use crate::runtime::host_limits::{
+    HANDLES_MAX, HOST_COPY_BYTES_MAX, LOG_LINES_MAX, RANDOM_BYTES_MAX, RESOURCES_MAX,
+};
+
+/// What the host keeps for each thing that a preview 1 program waits for.
+const THINGS_PER_SUBSCRIPTION: usize = 2;
 
 #[tokio::test]
 async fn random_bytes_are_bounded_per_request() {
@@ -19,21 +24,32 @@ async fn random_bytes_are_bounded_per_request() {
 
 #[tokio::test]
 async fn a_list_of_things_to_wait_for_is_bounded() {
-    // 20,000 subscriptions to the clock: zeroes are "the wall clock, at once".
-    let start = "(drop (call $poll_oneoff
-        (i32.const 1024) (i32.const 2000000) (i32.const 20000) (i32.const 8)))";
-    let ran = run_plain(&program("64", "", start)).await;
+    // Subscriptions to the clock: zeroes are "the wall clock, at once". Each is two things of the host.
+    let wait = |count: usize| {
+        let start = format!(
+            "(drop (call $poll_oneoff
+                (i32.const 1024) (i32.const 2000000) (i32.const {count}) (i32.const 8)))"
+        );
+        program("64", "", &start)
+    };
+    let most = RESOURCES_MAX / THINGS_PER_SUBSCRIPTION;
+    succeeded(&run_plain(&wait(most)).await);
+    let ran = run_plain(&wait(most + 1)).await;
     assert!(limited(&ran, "HOST_LIMIT").contains("resources"));
 }
 
 #[tokio::test]
 async fn log_lines_are_bounded_even_when_they_are_empty() {
-    let start = "(memory.fill (i32.const 100) (i32.const 10) (i32.const 20000))
-        (call $write (i32.const 2) (i32.const 100) (i32.const 20000))";
-    let ran = run_plain(&program("1", "", start)).await;
-    succeeded(&ran);
-    assert_eq!(ran.logs.lines.len(), LOG_LINES_MAX);
-    assert!(ran.logs.truncated);
+    for (lines, truncated) in [(LOG_LINES_MAX, false), (LOG_LINES_MAX + 1, true)] {
+        let start = format!(
+            "(memory.fill (i32.const 100) (i32.const 10) (i32.const {lines}))
+            (call $write (i32.const 2) (i32.const 100) (i32.const {lines}))"
+        );
+        let ran = run_plain(&program("1", "", &start)).await;
+        succeeded(&ran);
+        assert_eq!(ran.logs.lines.len(), LOG_LINES_MAX);
+        assert_eq!(ran.logs.truncated, truncated, "{lines} lines");
+    }
 }
 
 #[tokio::test]
@@ -72,12 +88,15 @@ async fn what_one_host_call_may_copy_is_bounded() {
 
 #[tokio::test]
 async fn open_resources_are_bounded() {
-    let ran = run_plain(&command(&components::hoarding_streams())).await;
-    limited(&ran, "HOST_LIMIT");
+    let open = |count| command(&components::opening_streams(count));
+    succeeded(&run_plain(&open(RESOURCES_MAX)).await);
+    limited(&run_plain(&open(RESOURCES_MAX + 1)).await, "HOST_LIMIT");
 }
 
 #[tokio::test]
 async fn handles_that_components_make_for_themselves_are_bounded() {
-    let ran = run_plain(&command(components::hoarding_handles())).await;
+    let make = |count| command(&components::making_handles(count));
+    succeeded(&run_plain(&make(HANDLES_MAX)).await);
+    let ran = run_plain(&make(HANDLES_MAX + 1)).await;
     assert!(limited(&ran, "HOST_LIMIT").contains("handle limit"));
 }

@@ -98,6 +98,17 @@ struct Kind {
     shape: Shape,
 }
 
+impl Kind {
+    /// Whether there is code of this kind for an engine.
+    fn runs_on(&self, flavor: Flavor) -> bool {
+        match self.shape {
+            Shape::Http03 | Shape::Command03 => flavor == Flavor::Async,
+            Shape::Handler | Shape::Http02 | Shape::Command02 | Shape::CoreCommand => true,
+        }
+    }
+}
+
+/// One of every shape.
 fn kinds() -> Vec<Kind> {
     let mut kinds = vec![Kind {
         name: "core module",
@@ -120,7 +131,10 @@ fn kinds() -> Vec<Kind> {
     let main = format!(
         "(core module $main (memory 10) {}
             (func (export \"run\") (result i32) (call $rummage) (i32.const 0))
-            (func (export \"handle\") (param i32 i32) (call $rummage)))
+            (func (export \"handle\") (param i32 i32) (call $rummage))
+            (func (export \"handle03\") (param i32) (result i32)
+                (call $rummage) (i32.store8 (i32.const 64) (i32.const 1)) (i32.const 64))
+            (export \"memory\" (memory 0)))
         (core instance $i (instantiate $main))",
         module_items()
     );
@@ -153,7 +167,101 @@ fn kinds() -> Vec<Kind> {
         ),
         shape: Shape::Http02,
     });
+    kinds.extend(kinds_03(&main));
     kinds
+}
+
+/// Those of the newer WASI.
+fn kinds_03(main: &str) -> [Kind; 2] {
+    let command = format!(
+        r#"(component {main}
+            (func $run async (result (result)) (canon lift (core func $i "run")))
+            (instance $out (export "run" (func $run)))
+            (export "wasi:cli/run@0.3.0" (instance $out)))"#
+    );
+    [
+        Kind {
+            name: "command 0.3",
+            ends: &[End::Returns],
+            wat: command,
+            shape: Shape::Command03,
+        },
+        Kind {
+            name: "web function 0.3",
+            ends: &[End::Returns],
+            wat: web_function_03(main),
+            shape: Shape::Http03,
+        },
+    ]
+}
+
+/// Answers every request with the first of the codes for errors, once `handle03` has let it.
+fn web_function_03(main: &str) -> String {
+    let cases = [
+        ("DNS-timeout", ""),
+        ("DNS-error", "$dns"),
+        ("destination-not-found", ""),
+        ("destination-unavailable", ""),
+        ("destination-IP-prohibited", ""),
+        ("destination-IP-unroutable", ""),
+        ("connection-refused", ""),
+        ("connection-terminated", ""),
+        ("connection-timeout", ""),
+        ("connection-read-timeout", ""),
+        ("connection-write-timeout", ""),
+        ("connection-limit-reached", ""),
+        ("TLS-protocol-error", ""),
+        ("TLS-certificate-error", ""),
+        ("TLS-alert-received", "$tls"),
+        ("HTTP-request-denied", ""),
+        ("HTTP-request-length-required", ""),
+        ("HTTP-request-body-size", "(option u64)"),
+        ("HTTP-request-method-invalid", ""),
+        ("HTTP-request-URI-invalid", ""),
+        ("HTTP-request-URI-too-long", ""),
+        ("HTTP-request-header-section-size", "(option u32)"),
+        ("HTTP-request-header-size", "(option $field)"),
+        ("HTTP-request-trailer-section-size", "(option u32)"),
+        ("HTTP-request-trailer-size", "$field"),
+        ("HTTP-response-incomplete", ""),
+        ("HTTP-response-header-section-size", "(option u32)"),
+        ("HTTP-response-header-size", "$field"),
+        ("HTTP-response-body-size", "(option u64)"),
+        ("HTTP-response-trailer-section-size", "(option u32)"),
+        ("HTTP-response-trailer-size", "$field"),
+        ("HTTP-response-transfer-coding", "(option string)"),
+        ("HTTP-response-content-coding", "(option string)"),
+        ("HTTP-response-timeout", ""),
+        ("HTTP-upgrade-failed", ""),
+        ("HTTP-protocol-error", ""),
+        ("loop-detected", ""),
+        ("configuration-error", ""),
+        ("internal-error", "(option string)"),
+    ];
+    let cases = cases.map(|(name, payload)| format!("(case \"{name}\" {payload})"));
+    let cases = cases.concat();
+    format!(
+        r#"(component
+            (import "wasi:http/types@0.3.0" (instance $types
+                (export "request" (type (sub resource)))
+                (export "response" (type (sub resource)))
+                (type $dns-record (record (field "rcode" (option string)) (field "info-code" (option u16))))
+                (export "DNS-error-payload" (type $dns (eq $dns-record)))
+                (type $tls-record (record (field "alert-id" (option u8)) (field "alert-message" (option string))))
+                (export "TLS-alert-received-payload" (type $tls (eq $tls-record)))
+                (type $field-record (record (field "field-name" (option string)) (field "field-size" (option u32))))
+                (export "field-size-payload" (type $field (eq $field-record)))
+                (type $codes (variant {cases}))
+                (export "error-code" (type (eq $codes)))))
+            (alias export $types "request" (type $request))
+            (alias export $types "response" (type $response))
+            (alias export $types "error-code" (type $code))
+            {main}
+            (func $handle async (param "request" (own $request)) (result (result (own $response) (error $code)))
+                (canon lift (core func $i "handle03") (memory (core memory $i "memory"))))
+            (instance $out (export "handle" (func $handle)))
+            (export "wasi:http/handler@0.3.0" (instance $out)))"#
+    )
 }
 
 fn core_module() -> String {
@@ -184,7 +292,9 @@ fn check(ran: &Ran, end: End, shape: Shape, of: &str) {
     let ended = match (&ran.outcome, end) {
         (Outcome::Success { .. }, End::Returns) | (Outcome::Interrupted, End::Cut) => true,
         // Nothing was answered, which is a mistake of another kind than a trap.
-        (Outcome::Retry(failure), End::Returns) => shape == Shape::Http02 && failure.code != "TRAP",
+        (Outcome::Retry(failure), End::Returns) => {
+            matches!(shape, Shape::Http02 | Shape::Http03) && failure.code != "TRAP"
+        }
         (Outcome::Retry(failure), End::Traps) => failure.message.contains("divide by zero"),
         _ => false,
     };
@@ -199,6 +309,30 @@ async fn a_guest_that_looks_finds_marks() {
     assert!(retried(&ran).message.contains("unreachable"));
 }
 
+#[test]
+fn every_shape_is_looked_into() {
+    let kinds = kinds();
+    for shape in [
+        Shape::Handler,
+        Shape::Http02,
+        Shape::Http03,
+        Shape::Command02,
+        Shape::Command03,
+        Shape::CoreCommand,
+    ] {
+        // Without a wildcard, so that a new shape is not forgotten.
+        match shape {
+            Shape::Handler
+            | Shape::Http02
+            | Shape::Http03
+            | Shape::Command02
+            | Shape::Command03
+            | Shape::CoreCommand => {}
+        }
+        assert!(kinds.iter().any(|kind| kind.shape == shape), "{shape:?}");
+    }
+}
+
 #[tokio::test]
 async fn no_guest_of_any_kind_finds_what_another_left() {
     let scan = PoolingAllocationConfig::is_pagemap_scan_available();
@@ -209,7 +343,7 @@ async fn no_guest_of_any_kind_finds_what_another_left() {
             let (engine, _) = serving_with(flavor, 2, wipe.clone()).unwrap();
             let linkers = Linkers::new(&engine, flavor).unwrap();
             let runner = Runner::new(&Arc::new(Epochs::start(&engine).unwrap()), client());
-            for kind in kinds() {
+            for kind in kinds().iter().filter(|kind| kind.runs_on(flavor)) {
                 let wasm = wat::parse_str(&kind.wat).unwrap();
                 let code = match kind.shape {
                     Shape::CoreCommand => {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::ledger::{Ledger, Outside, model};
-use super::life::{Life, Mood, NAMES, random_options};
+use super::life::{AGE_MS_MAX, Life, Mood, NAMES, random_options};
 use super::random::Random;
 use crate::execution::Status;
 use crate::model::ExecutionId;
@@ -71,7 +71,7 @@ pub(super) async fn judged(ground: Ground, random: &mut Random, outside: Outside
             Some(&[record.execution.status()][..]),
             "{id} as it is and as it ended"
         );
-        check_promised(world, &ledger, script, &record).await;
+        check_promised(world, (&ledger, &outside), script, &record).await;
     }
     for (id, told) in &ledger.told {
         // One that lived in memory may be gone with its process.
@@ -110,7 +110,12 @@ async fn check_runs(world: &World) {
     }
 }
 
-async fn check_promised(world: &World, ledger: &Ledger, script: &str, record: &ExecutionRecord) {
+async fn check_promised(
+    world: &World,
+    (ledger, outside): (&Ledger, &Outside),
+    script: &str,
+    record: &ExecutionRecord,
+) {
     let (id, execution) = (record.id, &record.execution);
     let runs = world.scheduler.attempts(id).await.unwrap();
     assert!(
@@ -137,6 +142,15 @@ async fn check_promised(world: &World, ledger: &Ledger, script: &str, record: &E
     let version = function.version(record.version).expect("versions stay");
     let attempts_max = version.spec.max_attempts();
     assert!(execution.attempts <= attempts_max, "{id}: {execution:?}");
+    let is_aged = execution.failure().is_some_and(|why| why.code == "MAX_AGE");
+    if is_aged {
+        outside.with(|ledger| ledger.aged += 1);
+    }
+    if version.spec.max_age_ms <= AGE_MS_MAX {
+        // How far it got is a matter of time.
+        return;
+    }
+    assert!(!is_aged, "{id} may grow as old as it likes: {execution:?}");
     if ledger.touched.contains(&id) {
         return;
     }

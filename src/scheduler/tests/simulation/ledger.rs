@@ -37,6 +37,8 @@ pub(super) struct Ledger {
     pub(super) deletions: BTreeMap<String, u32>,
     /// Calls that were refused because a rate was used up.
     pub(super) limited: usize,
+    /// Executions that ended because they were too old.
+    pub(super) aged: usize,
     /// Ids that somebody was told of, in this order.
     pub(super) known: Vec<ExecutionId>,
 }

@@ -23,6 +23,8 @@ use crate::store;
 
 /// Names of functions.
 pub(super) const NAMES: [&str; 3] = ["a", "b", "c"];
+/// The age that work of some functions may reach; that of the others does not matter.
+pub(super) const AGE_MS_MAX: u64 = 1_000;
 const SCRIPTS: [&str; 16] = [
     "ok",
     "ok",
@@ -59,6 +61,9 @@ pub(super) fn random_spec(random: &mut Random) -> Spec {
             max_delay_ms: 200,
         };
     }
+    if random.one_in(4) {
+        spec.version.max_age_ms = random.pick(&[100, AGE_MS_MAX]);
+    }
     if random.one_in(3) {
         spec.version.image = None;
         spec.version.endpoint_url = Some("http://127.0.0.1:1/".to_owned());
@@ -78,6 +83,7 @@ pub(super) fn random_options(random: &mut Random) -> Options {
         running_input_bytes_max: random.pick(&[10, 40, 1_000_000]),
         start_ramp_ms: random.pick(&[0, 20]),
         suspect_faults: random.pick(&[1, 1_000]),
+        suspect_alone: Duration::from_millis(random.pick(&[0, 5, 1_000])),
         runtime_config: RuntimeConfig {
             rate_max_per_second: random.pick(&[2, 20, 1_000_000, 1_000_000]),
             sync_queue_enabled: !random.one_in(4),
@@ -229,7 +235,7 @@ impl<'a> Life<'a> {
     }
 
     async fn step(&mut self) {
-        let what = self.random.below(26);
+        let what = self.random.below(27);
         self.note(|| format!("step {what}"));
         match what {
             0..=5 => self.enqueue(),
@@ -252,7 +258,19 @@ impl<'a> Life<'a> {
             22 => self.spoil_the_store(),
             23 => self.let_runs_panic(),
             24 => self.configure(),
+            25 => self.storm(),
             _ => self.hang_up(),
+        }
+    }
+
+    /// More work than there are slots, and then so much time that it may be too old.
+    fn storm(&mut self) {
+        for _ in 0..1 + self.random.below(16) {
+            self.enqueue();
+        }
+        if self.random.one_in(2) {
+            let clock = &self.world.ground.clock;
+            clock.advance(Duration::from_millis(2 * AGE_MS_MAX));
         }
     }
 

@@ -67,6 +67,8 @@ struct Told {
     passed_over: usize,
     /// Calls that a rate refused.
     limited: usize,
+    /// Executions that grew too old.
+    aged: usize,
 }
 
 /// Tells one history.
@@ -103,7 +105,9 @@ fn history(plan: Plan, trace: &Trace) -> Told {
     }
     told.limited = outside.with(|ledger| ledger.limited);
     let chaos = Chaos::new(random.next(), u64::MAX);
-    in_one_process(&chaos, judged(ground, &mut random, outside, chaos.clone()));
+    let judged = judged(ground, &mut random, outside.clone(), chaos.clone());
+    in_one_process(&chaos, judged);
+    told.aged = outside.with(|ledger| ledger.aged);
     told
 }
 
@@ -187,7 +191,7 @@ fn tell_all(plans: &(dyn Fn(u64) -> Plan + Sync), numbers: std::ops::Range<u64>)
     hush();
     let next = AtomicU64::new(numbers.start);
     let broken: Mutex<Option<Plan>> = Mutex::default();
-    let (passed_over, limited) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let [passed_over, limited, aged] = [const { AtomicUsize::new(0) }; 3];
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -200,6 +204,7 @@ fn tell_all(plans: &(dyn Fn(u64) -> Plan + Sync), numbers: std::ops::Range<u64>)
                         Some(told) => {
                             passed_over.fetch_add(told.passed_over, Ordering::SeqCst);
                             limited.fetch_add(told.limited, Ordering::SeqCst);
+                            aged.fetch_add(told.aged, Ordering::SeqCst);
                         }
                         None => *broken.lock().unwrap() = Some(plans(number)),
                     }
@@ -214,6 +219,7 @@ fn tell_all(plans: &(dyn Fn(u64) -> Plan + Sync), numbers: std::ops::Range<u64>)
         steps: 0,
         passed_over: passed_over.into_inner(),
         limited: limited.into_inner(),
+        aged: aged.into_inner(),
     }
 }
 
@@ -268,6 +274,7 @@ fn histories_keep_their_promises() {
     let told = tell_all(&Plan::of, from..from + seeds);
     assert!(told.passed_over > 0, "fairness was never put to the test");
     assert!(told.limited > 0, "no rate was ever reached");
+    assert!(told.aged > 0, "nothing ever grew too old");
 }
 
 /// What happens in a history that is crashed everywhere.

@@ -1,4 +1,4 @@
-//! An input that the process dies of, beside others that it must not take with it.
+//! An input that the process dies of, at once or after a while, beside others that it must not take with it.
 //!
 //! **Invariant:** only the poison ends for having been there at too many deaths.
 
@@ -13,7 +13,9 @@ use crate::scheduler::Options;
 use crate::scheduler::tests::support::*;
 use crate::shutdown::Tasks;
 
-const NAMES: [&str; 3] = ["a", "b", "c"];
+const NAMES: [&str; 3] = ["a", "b", SERVICE];
+/// One whose work runs elsewhere.
+const SERVICE: &str = "service";
 const FAULTS_MAX: u32 = 6;
 const SUSPECT_FAULTS: u32 = 2;
 
@@ -21,6 +23,7 @@ fn options(random: &mut Random) -> Options {
     Options {
         faults_max: FAULTS_MAX,
         suspect_faults: SUSPECT_FAULTS,
+        suspect_alone: Duration::from_millis(random.pick(&[0, 10, 100, 1_000])),
         start_ramp_ms: random.pick(&[0, 20]),
         guests_max: random.pick(&[2, 4, 100]),
         ..background()
@@ -32,16 +35,22 @@ async fn queue(ground: Ground, random: &mut Random, ids: &mut Vec<ExecutionId>) 
     for name in NAMES {
         let concurrency = 1 + random.below(4) as u32;
         world
-            .function(name, |spec| spec.settings.concurrency = concurrency)
+            .function(name, |spec| {
+                spec.settings.concurrency = concurrency;
+                if name == SERVICE {
+                    spec.version.image = None;
+                    spec.version.endpoint_url = Some("http://127.0.0.1:1/".to_owned());
+                }
+            })
             .await;
     }
     let poisoned = random.below(9);
     for number in 0..9 {
-        let name = random.pick(&NAMES);
-        let script = if number == poisoned {
-            "poison"
+        let (name, script) = if number == poisoned {
+            let guests = random.pick(&NAMES[..2]);
+            (guests, random.pick(&["poison", "poison:30", "poison:700"]))
         } else {
-            "nap:50"
+            (random.pick(&NAMES), random.pick(&["nap:50", "nap:900"]))
         };
         let id = world.enqueue(name, script).await;
         if number == poisoned {
@@ -82,7 +91,7 @@ async fn live(ground: Ground, options: Options, chaos: &Chaos, ids: &[ExecutionI
 #[test]
 fn a_poison_takes_nobody_with_it() {
     super::hush();
-    for seed in 0..100 {
+    for seed in 0..200 {
         let mut random = Random::new(seed);
         let ground = Ground::seeded(random.next(), Trace::default());
         ground.orders.claims_wait.store(true, Ordering::SeqCst);

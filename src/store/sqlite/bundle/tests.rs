@@ -43,7 +43,11 @@ fn filled() -> (Bundle, [Request; 3]) {
             attempts: runs,
         };
         bundle
-            .add(id(number), Timestamp(100 - i64::from(number)), &call)
+            .add(
+                id(number),
+                Timestamp(100 - i64::from(number)),
+                &call.part(0).unwrap(),
+            )
             .unwrap();
     }
     (bundle, requests)
@@ -89,7 +93,9 @@ fn a_bundle_is_full_by_bytes_or_by_calls() {
         };
         let mut count = 0;
         while !bundle.is_full() {
-            bundle.add(id(0), Timestamp(0), &call).unwrap();
+            bundle
+                .add(id(0), Timestamp(0), &call.part(0).unwrap())
+                .unwrap();
             count += 1;
         }
         count

@@ -13,7 +13,7 @@ use super::{Done, Problem, Writes, int};
 use crate::execution::Status;
 use crate::model::{ExecutionId, Timestamp};
 use crate::store::sqlite::buffer::{Bodies, Ended};
-use crate::store::sqlite::bundle::{self, Bundle, Call};
+use crate::store::sqlite::bundle::{self, Bundle};
 use crate::store::sqlite::read::BUNDLE_OF_SQL;
 use crate::store::sqlite::schema::InputKept;
 
@@ -26,9 +26,9 @@ impl Writes<'_, '_> {
                 continue;
             };
             let seq = self.take_seq()?;
-            let input_kept = match bodies.request {
-                Some(_) => InputKept::Bundle,
-                None => InputKept::BundleOfRuns,
+            let input_kept = match bodies.has_request {
+                true => InputKept::Bundle,
+                false => InputKept::BundleOfRuns,
             };
             if self.insert_ended(ended, seq, input_kept)? == 0 {
                 // The numbers of a bundle's calls have no gaps.
@@ -37,14 +37,9 @@ impl Writes<'_, '_> {
             }
             let bundle = open.get_or_insert_with(|| Bundle::starting_at(seq));
             let record = &ended.record;
-            let call = Call {
-                request: bodies.request.as_deref(),
-                output: record.output.as_ref(),
-                attempts: &bodies.attempts,
-            };
             let execution = &record.execution;
             let end = execution.finished_at.unwrap_or(execution.created_at);
-            bundle.add(record.id, end, &call)?;
+            bundle.add(record.id, end, &bodies.part)?;
             if bundle.is_full() {
                 self.insert_bundle(bundle)?;
                 open = None;
@@ -185,5 +180,5 @@ impl Writes<'_, '_> {
 /// What a bundle would keep of an execution, if that is anything.
 fn worth_a_bundle(ended: &Ended) -> Option<&Bodies> {
     let bodies = ended.bodies.as_ref();
-    bodies.filter(|bodies| bodies.request.is_some() || !bodies.attempts.is_empty())
+    bodies.filter(|bodies| bodies.has_request || bodies.has_attempts)
 }

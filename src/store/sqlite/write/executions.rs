@@ -22,9 +22,9 @@ macro_rules! insert_execution {
             $verb,
             " INTO executions (id, seq, function_id, function, version, status, standing, fence, due, attempts, \
              faults, requeues, created_at, started_at, finished_at, deadline, error_code, error_message, \
-             input_bytes, input_kept, output_bytes, cold_start, init_ms, trace_id, parent) \
+             input_bytes, input_kept, output_bytes, cold_start, init_ms, trace_id, parent, deaths) \
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, \
-             ?21, ?22, ?23, ?24, ?25)"
+             ?21, ?22, ?23, ?24, ?25, ?26)"
         )
     };
 }
@@ -115,6 +115,7 @@ impl Writes<'_, '_> {
                 row.init_ms,
                 row.trace_id,
                 row.parent.as_ref().map(ExecutionId::as_bytes),
+                execution.deaths,
             ],
         )?)
     }
@@ -287,7 +288,7 @@ impl Writes<'_, '_> {
         self.execute(
             "UPDATE executions SET status = ?2, fence = ?3, due = ?4, attempts = ?5, faults = ?6, requeues = ?7, \
              started_at = ?8, version = COALESCE(?9, version), cold_start = COALESCE(?10, cold_start), \
-             init_ms = CASE WHEN ?10 IS NULL THEN init_ms ELSE ?11 END WHERE id = ?1",
+             init_ms = CASE WHEN ?10 IS NULL THEN init_ms ELSE ?11 END, deaths = ?12 WHERE id = ?1",
             params![
                 transition.id.as_bytes(),
                 state.status,
@@ -300,6 +301,7 @@ impl Writes<'_, '_> {
                 transition.version.map(|version| int(version.0)).transpose()?,
                 last.cold_start,
                 last.init_ms,
+                next.deaths,
             ],
         )?;
         Ok(())
@@ -313,7 +315,7 @@ impl Writes<'_, '_> {
             "UPDATE executions SET status = ?2, standing = ?3, fence = ?4, due = NULL, attempts = ?5, faults = ?6, \
              requeues = ?7, started_at = ?8, finished_at = ?9, error_code = ?10, error_message = ?11, output_bytes = ?12, \
              version = COALESCE(?13, version), cold_start = COALESCE(?14, cold_start), \
-             init_ms = CASE WHEN ?14 IS NULL THEN init_ms ELSE ?15 END WHERE id = ?1",
+             init_ms = CASE WHEN ?14 IS NULL THEN init_ms ELSE ?15 END, deaths = ?16 WHERE id = ?1",
             params![
                 transition.id.as_bytes(),
                 state.status,
@@ -330,6 +332,7 @@ impl Writes<'_, '_> {
                 transition.version.map(|version| int(version.0)).transpose()?,
                 last.cold_start,
                 last.init_ms,
+                next.deaths,
             ],
         )?;
         Ok(())
@@ -342,8 +345,8 @@ impl Writes<'_, '_> {
         self.execute(
             "UPDATE executions SET status = ?2, standing = ?3, fence = ?4, due = ?5, attempts = ?6, faults = ?7, \
              requeues = ?8, age_since = ?9, started_at = ?10, finished_at = ?11, deadline = NULL, error_code = ?12, \
-             error_message = ?13, output_bytes = ?14, version = COALESCE(?15, version), cold_start = 0, init_ms = NULL \
-             WHERE id = ?1",
+             error_message = ?13, output_bytes = ?14, version = COALESCE(?15, version), cold_start = 0, init_ms = NULL, \
+             deaths = ?16 WHERE id = ?1",
             params![
                 transition.id.as_bytes(),
                 state.status,
@@ -360,6 +363,7 @@ impl Writes<'_, '_> {
                 state.error_message,
                 output_bytes(transition)?,
                 transition.version.map(|version| int(version.0)).transpose()?,
+                next.deaths,
             ],
         )?;
         Ok(())
