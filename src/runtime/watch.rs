@@ -91,14 +91,17 @@ impl Watch {
         }
     }
 
-    /// What an epoch does to the guest: cut it, or let others run and go on.
+    /// What an epoch does to the guest: cut it, or let others run and go on. The first one only counts: many guests end
+    /// within a millisecond of it, and one that comes back to its thread after all others finds the caches cold.
     pub(super) fn tick(&self) -> UpdateDeadline {
         if let Some(cut) = self.due() {
             let _ = self.cut.set(cut);
             return UpdateDeadline::Interrupt;
         }
+        if self.ticks.fetch_add(1, Ordering::Relaxed) == 0 {
+            return UpdateDeadline::Continue(1);
+        }
         self.yielded.store(true, Ordering::Relaxed);
-        self.ticks.fetch_add(1, Ordering::Relaxed);
         // tokio's own yield: it goes to the back of the queue, where wasmtime's would come back at once.
         UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
     }

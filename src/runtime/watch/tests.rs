@@ -74,10 +74,8 @@ impl Guest {
             self.turns.fetch_add(1, Ordering::Relaxed);
             match self.watch.tick() {
                 UpdateDeadline::YieldCustom(_, pause) => pause.await,
-                UpdateDeadline::Interrupt
-                | UpdateDeadline::Continue(_)
-                | UpdateDeadline::Yield(_)
-                | _ => return,
+                UpdateDeadline::Continue(_) => {}
+                UpdateDeadline::Interrupt | UpdateDeadline::Yield(_) | _ => return,
             }
         }
     }
@@ -218,4 +216,14 @@ async fn a_turn_is_free_again_once_its_guest_is_gone_or_waits_for_something_else
     calls_the_host.notify_one();
     assert_eq!(waits.await.unwrap(), Ok(()));
     assert_eq!(lane.free(), 1);
+}
+
+#[tokio::test]
+async fn a_guest_that_meets_one_epoch_keeps_its_thread() {
+    let guest = Guest::new(&Arc::default(), LONG);
+    let mut short = pin!(guest.watch.live(guest.compute(1)));
+    assert!(matches!(poll!(&mut short), Poll::Ready(Ok(()))));
+    let guest = Guest::new(&Arc::default(), LONG);
+    let mut longer = pin!(guest.watch.live(guest.compute(2)));
+    assert!(poll!(&mut longer).is_pending());
 }
