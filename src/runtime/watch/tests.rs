@@ -7,6 +7,10 @@
     reason = "tasks of a test end with its runtime"
 )]
 
+use std::pin::pin;
+use std::task::Poll;
+
+use futures_util::poll;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
