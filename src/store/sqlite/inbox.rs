@@ -2,7 +2,8 @@
 //!
 //! Callers who want an answer wait here, without blocking a thread, while the inbox is full. Claims
 //! never wait: one too many is not logged. Work that nobody waits for is due a little later, so that
-//! it can travel with work that somebody does wait for.
+//! it can travel with work that somebody does wait for; and after a batch that answered somebody, what runs
+//! ended with leaves that client the time to ask for the next thing.
 //!
 //! **Invariant:** bounded in operations, bytes and claims; after the end nothing gets in and nobody is
 //! left waiting.
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use super::ops::{Haste, Job, Operation, Pending, Weight};
-use super::options::Options;
+use super::options::{Options, Synchronous};
 use crate::store::{ClaimRecord, Error, Result};
 
 /// How long fire-and-forget work may wait for company.
@@ -52,12 +53,18 @@ struct State {
     queue: VecDeque<Entry>,
     /// Jobs that are worth a batch of their own.
     jobs: usize,
+    /// Jobs that are worth one unless clients were just answered.
+    short_jobs: usize,
     /// Jobs that may wait for company.
     patient_jobs: usize,
     claims: u32,
     claims_lost: u64,
     /// Since when work that nobody waits for has been here.
     lazy_since: Option<Instant>,
+    /// Until when a client that was answered may come back; `None` if the last batch answered nobody.
+    company_until: Option<Instant>,
+    /// Whether the batch that the writer is at answers clients.
+    answering: bool,
     /// Since when the writer has been at its batch.
     batch_since: Option<Instant>,
     /// Since when work has waited for the writer.
@@ -91,6 +98,7 @@ pub(super) struct Inbox {
     claims_max: u32,
     batch_ops_max: usize,
     batch_bytes_max: usize,
+    company_wait: Duration,
 }
 
 fn size(count: u32) -> usize {
@@ -104,10 +112,13 @@ impl Inbox {
         let state = State {
             queue: VecDeque::new(),
             jobs: 0,
+            short_jobs: 0,
             patient_jobs: 0,
             claims: 0,
             claims_lost: 0,
             lazy_since: None,
+            company_until: None,
+            answering: false,
             batch_since: None,
             work_since: None,
             hurry: Hurry::No,
@@ -124,6 +135,10 @@ impl Inbox {
             claims_max: options.claims_max,
             batch_ops_max: size(options.batch_ops_max),
             batch_bytes_max: size(options.batch_bytes_max),
+            company_wait: match options.synchronous {
+                Synchronous::Full => options.company_wait,
+                Synchronous::Off => Duration::ZERO,
+            },
         }
     }
 
@@ -171,6 +186,10 @@ impl Inbox {
                 state.jobs += 1;
                 self.wake(&state);
             }
+            Haste::Shortly => {
+                state.short_jobs += 1;
+                self.wake_in_time(&state);
+            }
             Haste::Soon => {
                 state.patient_jobs += 1;
                 self.mark_lazy(&mut state);
@@ -182,6 +201,13 @@ impl Inbox {
     fn wake(&self, state: &State) {
         if state.writer == Writer::Waiting {
             self.work.notify_one();
+        }
+    }
+
+    /// For what need not be looked at before the writer wakes by itself.
+    fn wake_in_time(&self, state: &State) {
+        if state.company_until.is_none() {
+            self.wake(state);
         }
     }
 
@@ -218,7 +244,7 @@ impl Inbox {
     fn mark_lazy(&self, state: &mut State) {
         if state.lazy_since.is_none() {
             state.lazy_since = Some(Instant::now());
-            self.wake(state);
+            self.wake_in_time(state);
         }
     }
 
@@ -241,6 +267,7 @@ impl Inbox {
     pub(super) fn take(&self) -> Option<Batch> {
         let mut state = self.state();
         state.batch_since = None;
+        state.company_until = state.answering.then(|| Instant::now() + self.company_wait);
         loop {
             if matches!(state.door, Door::Ended(_)) {
                 return None;
@@ -249,9 +276,23 @@ impl Inbox {
             if state.jobs > 0 || state.hurry == Hurry::Yes {
                 break;
             }
+            if closing {
+                if state.short_jobs == 0 && state.lazy_since.is_none() {
+                    return None;
+                }
+                break;
+            }
+            if let Some(until) = state.company_until {
+                match until.checked_duration_since(Instant::now()) {
+                    None | Some(Duration::ZERO) => state.company_until = None,
+                    Some(left) => state = self.wait_for(state, left),
+                }
+                continue;
+            }
+            if state.short_jobs > 0 {
+                break;
+            }
             match state.lazy_since {
-                None if closing => return None,
-                Some(_) if closing => break,
                 None => state = self.wait(state),
                 Some(since) => match LAZY_MAX.checked_sub(since.elapsed()) {
                     None | Some(Duration::ZERO) => break,
@@ -285,6 +326,7 @@ impl Inbox {
     fn drain(&self, state: &mut State) -> Batch {
         let mut batch = Batch::default();
         let (mut ops, mut bytes) = (0_usize, 0_usize);
+        state.answering = false;
         while let Some(entry) = state.queue.front() {
             let (entry_ops, entry_bytes) = match entry {
                 Entry::Job(job) => {
@@ -302,7 +344,11 @@ impl Inbox {
             match entry {
                 Entry::Job(job) => {
                     match job.haste() {
-                        Haste::Now => state.jobs -= 1,
+                        Haste::Now => {
+                            state.jobs -= 1;
+                            state.answering = true;
+                        }
+                        Haste::Shortly => state.short_jobs -= 1,
                         Haste::Soon => state.patient_jobs -= 1,
                     }
                     batch.weight.ops += entry_ops;
@@ -315,6 +361,7 @@ impl Inbox {
         // What is written behind is taken whole with every batch; of the rest some may be left.
         state.hurry = Hurry::No;
         let left = state.claims > 0 || state.patient_jobs > 0;
+        state.company_until = None;
         let now = Instant::now();
         state.lazy_since = left.then_some(now);
         state.work_since = Some(now).filter(|_| !state.queue.is_empty());
@@ -355,7 +402,8 @@ impl Inbox {
             state.door = Door::Ended(error.clone());
         }
         let left = std::mem::take(&mut state.queue);
-        (state.jobs, state.patient_jobs, state.claims) = (0, 0, 0);
+        (state.jobs, state.short_jobs, state.patient_jobs) = (0, 0, 0);
+        state.claims = 0;
         (state.lazy_since, state.batch_since, state.work_since) = (None, None, None);
         self.wake(&state);
         drop(state);
@@ -380,6 +428,9 @@ impl Inbox {
     /// Operations waiting, and claims that were not logged for lack of room.
     pub(super) fn counts(&self) -> (usize, u64) {
         let state = self.state();
-        (state.jobs + state.patient_jobs, state.claims_lost)
+        (
+            state.jobs + state.short_jobs + state.patient_jobs,
+            state.claims_lost,
+        )
     }
 }

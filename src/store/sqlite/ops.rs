@@ -14,8 +14,8 @@ use crate::model::{
     Timestamp, Version, VersionNumber,
 };
 use crate::store::{
-    Accepted, Applied, AttemptRecord, Error, FunctionRecord, NewExecution, Result, Retention,
-    SecretRecord, Transition,
+    Accepted, Applied, AttemptRecord, Error, FunctionRecord, Guard, NewExecution, Result,
+    Retention, SecretRecord, Transition,
 };
 
 /// What an operation is counted as, beside its payload.
@@ -71,6 +71,9 @@ pub(super) trait Operation: Send + 'static {
 pub(super) enum Haste {
     /// With the next batch, which begins at once.
     Now,
+    /// With the next batch, which leaves a client that has just been answered the time to ask again: both share
+    /// a commit then, where each would wait for the other's.
+    Shortly,
     /// With the next batch; it may wait a little for company.
     Soon,
 }
@@ -300,6 +303,14 @@ impl Operation for Transit {
 
     fn transitions(&self) -> &[Transition] {
         std::slice::from_ref(&self.0)
+    }
+
+    fn haste(&self) -> Haste {
+        match self.0.guard {
+            // What a run ended with.
+            Guard::Claim(_) => Haste::Shortly,
+            Guard::Live | Guard::Redrivable => Haste::Now,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How hard a commit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,6 +47,9 @@ pub struct Options {
     pub claims_max: u32,
     /// Bytes of ended executions that wait to be written behind, at most.
     pub write_behind_bytes_max: u64,
+    /// How long what a run ended with waits, after a commit that answered a client, for that client's next request.
+    /// The default is four times what a client on the same machine takes for it. Not waited where nothing is synced.
+    pub company_wait: Duration,
     /// Connections for reads, each with a thread of its own while it reads.
     pub readers: u32,
     /// For fault tests; none in production.
@@ -64,6 +68,7 @@ impl Options {
             queue_bytes_max: 64 * 1024 * 1024,
             claims_max: 65_536,
             write_behind_bytes_max: 16 * 1024 * 1024,
+            company_wait: Duration::from_micros(300),
             readers: 3,
             faults: None,
         }

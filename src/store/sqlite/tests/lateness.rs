@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::poll;
 use tokio::task::JoinSet;
 
 use super::gate::Gate;
 use super::world_of;
-use crate::store::Store;
-use crate::store::conformance::world::{attempt, new_execution};
+use crate::store::conformance::world::{attempt, new_execution, success};
+use crate::store::sqlite::Options;
+use crate::store::{Accepted, Applied, Guard, Store};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_that_hangs_is_further_and_further_behind() {
@@ -51,4 +53,39 @@ async fn a_late_run_travels_with_others_and_is_answered_all_the_same() {
     assert_eq!(gate.arrived(), 1);
     assert_eq!(store.attempts(new.id).await.unwrap(), [attempt(fence)]);
     assert_eq!(store.stats().queue_ops, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_run_ended_with_shares_the_commit_of_the_next_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, store) = world_of(Options {
+        company_wait: Duration::from_secs(3600),
+        ..Options::new(dir.path())
+    });
+    let function = world.function("alpha").await;
+    let first = world.accepted(&function, 0).await;
+    let commits = store.stats().commits;
+    let mut end = store.transition(success(&first, world.next_fence(), 100));
+    assert!(poll!(&mut end).is_pending());
+    // Long enough for a writer that does not wait.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(poll!(&mut end).is_pending());
+    let second = new_execution(&function, 1);
+    let id = second.id;
+    assert_eq!(store.accept(second).await.unwrap(), Accepted::New);
+    assert_eq!(end.await.unwrap(), Applied::Done);
+    assert_eq!(store.stats().commits, commits + 1);
+
+    // What a person asks for waits for nobody.
+    let mut cancel = success(&new_execution(&function, 1), world.next_fence(), 100);
+    cancel.id = id;
+    cancel.guard = Guard::Live;
+    assert_eq!(store.transition(cancel).await.unwrap(), Applied::Done);
+
+    // Nor does the end.
+    let third = world.accepted(&function, 2).await;
+    let mut end = store.transition(success(&third, world.next_fence(), 100));
+    assert!(poll!(&mut end).is_pending());
+    store.close().await.unwrap();
+    assert_eq!(end.await.unwrap(), Applied::Done);
 }
