@@ -14,7 +14,7 @@ use crate::load::{self, Load, Served, Until};
 use crate::machine::{Used, Watch};
 use crate::pelton::{self, Client};
 use crate::server::Server;
-use crate::{axum_echo, http, payload, say};
+use crate::{http, payload, say};
 
 /// The function's name.
 pub(crate) const ECHO: &str = "echo";
@@ -93,6 +93,7 @@ impl Echo {
     pub(crate) async fn bare(
         &self,
         server: &Server,
+        path: &'static str,
         connections: u32,
         time: Duration,
     ) -> Result<Measured> {
@@ -101,7 +102,7 @@ impl Echo {
             Load {
                 address: server.address,
                 connections,
-                request: self.post(server, axum_echo::PATH),
+                request: self.post(server, path),
                 status: 200,
                 check: Rc::new(move |answer| {
                     ensure!(answer.json(&[200])? == sent, "not what was sent");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use tempfile::TempDir;
 
+use crate::axum_echo;
 use crate::echo::{ECHO, Echo};
 use crate::figure::Figure;
 use crate::load::{self, Until};
@@ -63,7 +64,9 @@ impl Bench {
     /// The bare server: JSON in, JSON out.
     pub(crate) async fn bare(&self) -> Result<Found<Figure>> {
         let server = Server::axum_echo()?;
-        let load = self.echo.bare(&server, SYNC_CONNECTIONS, self.time());
+        let load = self
+            .echo
+            .bare(&server, axum_echo::PATH, SYNC_CONNECTIONS, self.time());
         let measured = load.await?;
         server.stop()?;
         Ok(Found {
@@ -72,6 +75,23 @@ impl Bench {
                 (Figure::BareRate, measured.rate()),
                 (Figure::BareP50, measured.served.within_ms(0.5)),
                 (Figure::BareP99, measured.served.within_ms(0.99)),
+            ],
+            other_cores: measured.used.other_cores,
+        })
+    }
+
+    /// The same at about the pace that Pelton has: what HTTP costs when the client waits for each answer.
+    pub(crate) async fn bare_busy(&self) -> Result<Found<Figure>> {
+        let server = Server::axum_echo()?;
+        let path = axum_echo::BUSY_PATH;
+        let load = self.echo.bare(&server, path, SYNC_CONNECTIONS, self.time());
+        let measured = load.await?;
+        server.stop()?;
+        let computed_us = axum_echo::BUSY.as_secs_f64() * 1e6;
+        Ok(Found {
+            figures: vec![
+                (Figure::BareBusyCpu, measured.cpu_us() - computed_us),
+                (Figure::BareBusyRate, measured.rate()),
             ],
             other_cores: measured.used.other_cores,
         })

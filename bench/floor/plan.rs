@@ -27,6 +27,7 @@ pub(crate) enum Only {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Measurement {
     Bare,
+    BareBusy,
     Sync,
     Durable,
     Start,
@@ -34,8 +35,9 @@ pub(crate) enum Measurement {
 }
 
 impl Measurement {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Bare,
+        Self::BareBusy,
         Self::Sync,
         Self::Durable,
         Self::Start,
@@ -45,7 +47,7 @@ impl Measurement {
     /// What belongs to a choice, or everything.
     pub(crate) fn chosen(only: Option<Only>) -> Vec<Self> {
         let belongs = |measurement: &Self| match measurement {
-            Self::Bare | Self::Sync => Only::Sync,
+            Self::Bare | Self::BareBusy | Self::Sync => Only::Sync,
             Self::Durable => Only::Durable,
             Self::Start => Only::Start,
             Self::Memory => Only::Memory,
@@ -64,6 +66,7 @@ impl rounds::Measurement for Measurement {
     async fn take(self, bench: &mut Bench) -> Result<Found<Figure>> {
         match self {
             Self::Bare => bench.bare().await,
+            Self::BareBusy => bench.bare_busy().await,
             Self::Sync => bench.sync().await,
             Self::Durable => bench.durable().await,
             Self::Start => bench.start().await,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
+use crate::axum_echo;
 use crate::bare::{self, Looped, Settings, World};
 use crate::commits;
 use crate::echo::{self, ECHO, Echo, Measured};
@@ -120,9 +121,14 @@ impl Bench {
     /// The bare server: JSON in, JSON out.
     pub(crate) async fn axum(&self) -> Result<Found<Figure>> {
         let server = Server::axum_echo()?;
-        let many = self.echo.bare(&server, CONNECTIONS, self.setup.load);
+        let many = self
+            .echo
+            .bare(&server, axum_echo::PATH, CONNECTIONS, self.setup.load);
         let many = many.await?;
-        let alone = self.echo.bare(&server, 1, self.setup.load / 2).await?;
+        let alone = self
+            .echo
+            .bare(&server, axum_echo::PATH, 1, self.setup.load / 2)
+            .await?;
         server.stop()?;
         let mut found = served(Subject::Axum, &many);
         found.figures.push(p50(Subject::AxumAlone, &alone));
