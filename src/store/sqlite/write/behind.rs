@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rusqlite::{MAIN_DB, OptionalExtension, params};
 
 use super::executions::{INSERT_UNLESS_KNOWN, NewRow};
+use super::plain::Plain;
 use super::spans::Spans;
 use super::{Done, Problem, Writes, int, len};
 use crate::execution::Status;
@@ -22,6 +23,7 @@ impl Writes<'_, '_> {
     pub(in crate::store::sqlite) fn record_ended(&self, batch: &[Arc<Ended>]) -> Done<()> {
         let mut bundle = self.bundle.borrow_mut();
         bundle.start_at(0);
+        let mut plain = Vec::with_capacity(batch.len());
         for ended in batch {
             let Some(bodies) = worth_a_bundle(ended) else {
                 continue;
@@ -31,17 +33,15 @@ impl Writes<'_, '_> {
                 true => InputKept::Bundle,
                 false => InputKept::BundleOfRuns,
             };
-            if self.insert_ended(ended, seq, input_kept)? == 0 {
-                // The numbers of a bundle's calls have no gaps.
-                self.next_seq.set(seq);
-                continue;
-            }
+            self.insert_ended(ended, seq, input_kept, &mut plain)?;
             if bundle.is_empty() {
                 bundle.start_at(seq);
             }
             let record = &ended.record;
             let execution = &record.execution;
             let end = execution.finished_at.unwrap_or(execution.created_at);
+            // The numbers of a bundle's calls have no gaps: one whose id is known already takes its place in it, too,
+            // and is not found there.
             bundle.add(record.id, end, &bodies.part)?;
             if bundle.is_full() {
                 self.insert_bundle(&mut bundle)?;
@@ -56,8 +56,9 @@ impl Writes<'_, '_> {
                 Some(_) => InputKept::RowsOfRuns,
                 None => InputKept::No,
             };
-            self.insert_ended(ended, self.take_seq()?, input_kept)?;
+            self.insert_ended(ended, self.take_seq()?, input_kept, &mut plain)?;
         }
+        self.insert_plain(&plain)?;
         let mut spans = Spans::default();
         for ended in batch {
             if ended.record.execution.status() == Status::Success {
@@ -67,11 +68,18 @@ impl Writes<'_, '_> {
         self.note_successes(&spans)
     }
 
-    fn insert_ended(&self, ended: &Ended, seq: i64, input_kept: InputKept) -> Done<usize> {
+    /// Inserts a row, or adds it to those that are inserted together.
+    fn insert_ended<'e>(
+        &self,
+        ended: &'e Ended,
+        seq: i64,
+        input_kept: InputKept,
+        plain: &mut Vec<Plain<'e>>,
+    ) -> Done<()> {
         let record = &ended.record;
         let row = NewRow {
             seq,
-            id: record.id,
+            id: &record.id,
             function_id: record.function_id,
             function: &record.function,
             version: record.version,
@@ -85,7 +93,13 @@ impl Writes<'_, '_> {
             trace_id: record.trace_id.as_deref(),
             parent: record.parent,
         };
-        self.insert_execution(INSERT_UNLESS_KNOWN, &row)
+        match Plain::of(&row)? {
+            Some(row) => plain.push(row),
+            None => {
+                self.insert_execution(INSERT_UNLESS_KNOWN, &row)?;
+            }
+        }
+        Ok(())
     }
 
     fn insert_bundle(&self, bundle: &mut Bundle) -> Done<()> {

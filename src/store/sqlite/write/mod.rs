@@ -5,6 +5,7 @@
 
 mod behind;
 mod executions;
+mod plain;
 mod purge;
 mod runtime_config;
 mod secrets;
