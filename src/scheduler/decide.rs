@@ -115,7 +115,11 @@ impl Scheduler {
                     let _ = settled.await;
                 }
                 Judged::Answer(decided) => return Ok(decided),
-                Judged::Applied(delivery) => return Ok(Decided::Done(delivery.deliver())),
+                Judged::Applied(delivery) => {
+                    let record = delivery.deliver();
+                    self.inner.store.tidy();
+                    return Ok(Decided::Done(record));
+                }
                 Judged::Settle(transition, stepped) => {
                     return self.settle(*transition, stepped).await;
                 }

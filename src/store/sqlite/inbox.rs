@@ -8,6 +8,7 @@
 //! left waiting.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,8 @@ enum Writer {
 /// See the module.
 pub(super) struct Inbox {
     state: Mutex<State>,
+    /// What the door says, for those who hand over without a word: the lock is the writer's, too.
+    is_open: AtomicBool,
     work: Condvar,
     ops: Semaphore,
     bytes: Semaphore,
@@ -116,6 +119,7 @@ impl Inbox {
         };
         Self {
             state: Mutex::new(state),
+            is_open: AtomicBool::new(true),
             work: Condvar::new(),
             ops: Semaphore::new(size(ops_max).min(Semaphore::MAX_PERMITS)),
             bytes: Semaphore::new(size(bytes_max).min(Semaphore::MAX_PERMITS)),
@@ -192,6 +196,11 @@ impl Inbox {
             Door::Closing => Error::Closed,
             Door::Ended(error) => error.clone(),
         }
+    }
+
+    /// Whether anything gets in.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
     }
 
     /// Why nothing gets in any more, if that is so.
@@ -340,6 +349,7 @@ impl Inbox {
         let mut state = self.state();
         if matches!(state.door, Door::Open) {
             state.door = Door::Closing;
+            self.is_open.store(false, Ordering::Release);
         }
         self.wake(&state);
         drop(state);
@@ -353,6 +363,7 @@ impl Inbox {
         let mut state = self.state();
         if !matches!(state.door, Door::Ended(_)) {
             state.door = Door::Ended(error.clone());
+            self.is_open.store(false, Ordering::Release);
         }
         let left = std::mem::take(&mut state.queue);
         (state.jobs, state.patient_jobs, state.claims) = (0, 0, 0);
