@@ -220,12 +220,18 @@ impl Scheduler {
         }
         // Asked again under the lock: a call that looked the function up before it was changed must not
         // bring old settings back, and one that did so before it was deleted must not bring its queue back.
+        let changes = self.inner.registry.changes();
+        let mut known = state.functions.get_mut(&function.id);
+        if known.as_ref().is_some_and(|known| known.seen == changes) {
+            return Ok(());
+        }
         let Some(present) = self.inner.registry.get_by_id(function.id) else {
             return Err(CallError::UnknownFunction(function.name.clone()));
         };
-        if let Some(known) = state.functions.get(&function.id)
+        if let Some(known) = &mut known
             && Arc::ptr_eq(&known.present, &present)
         {
+            known.seen = changes;
             return Ok(());
         }
         let settings = &present.settings;
@@ -242,10 +248,11 @@ impl Scheduler {
                 limiter: Limiter::new(settings),
                 runs: RunTimes::default(),
                 present: Arc::clone(&present),
+                seen: changes,
             });
         known.limiter.update(settings);
         known.metrics.set_concurrency(settings.concurrency);
-        known.present = present;
+        (known.present, known.seen) = (present, changes);
         Ok(())
     }
 

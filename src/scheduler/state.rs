@@ -272,6 +272,8 @@ pub(super) struct FunctionState {
     pub(super) runs: RunTimes,
     /// The function whose settings act here.
     pub(super) present: Arc<Function>,
+    /// The registry's [number of changes](crate::registry::Registry::changes) when that was last made sure of.
+    pub(super) seen: u64,
 }
 
 /// The structure.
