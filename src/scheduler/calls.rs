@@ -86,9 +86,9 @@ impl Scheduler {
         let now = self.inner.clock.now();
         let id = self.inner.dice.execution_id(now);
         let (waiter, mut result) = oneshot::channel();
-        let until = Instant::now() + wait;
         let mut live = new_live(&function, call, id, now, Home::Memory);
-        live.waiters.push(waiter);
+        let until = live.accepted + wait;
+        live.waiters = vec![waiter];
         live.caller_until = Some(until);
         let (own, queue_limit) = self.start_in_memory(&function, live, (wait, until))?;
         let mut gone = CallerGuard {
@@ -121,7 +121,7 @@ impl Scheduler {
         live: Live,
         (wait, until): (Duration, Instant),
     ) -> Result<(Option<Claimed>, Option<QueueLimit>), CallError> {
-        let (id, now) = (live.id, live.execution.created_at);
+        let (id, now, accepted) = (live.id, live.execution.created_at, live.accepted);
         let (queue_limit, mut claims) = {
             let mut state = self.lock();
             self.admit(&mut state, function)?;
@@ -131,9 +131,9 @@ impl Scheduler {
                 function.metrics.sync_queue().admitted();
             }
             state.insert(live);
-            state.push(id, now, now);
+            state.push_at(id, now, (now, accepted));
             let claims = self.claim_ready(&mut state);
-            (self.queue_limit(&state, until), claims)
+            (self.queue_limit(&state, accepted, until), claims)
         };
         let own = claims.iter().position(|claimed| claimed.is_guest_of(id));
         let own = own.map(|at| claims.swap_remove(at));
