@@ -16,7 +16,7 @@ use bytes::Bytes;
 use super::error::Error;
 use super::segment::{FunctionVerb, Segment};
 use super::wire::{self, CallBody, CallHeaders, X_EXECUTION_ID};
-use super::{Shared, executions, functions, guard};
+use super::{Shared, State, executions, functions, guard};
 use crate::model::{ExecutionId, FunctionName, Input, JSON};
 use crate::scheduler::Call;
 
@@ -35,7 +35,12 @@ pub(super) async fn verb(
     }
 }
 
-async fn invoke(state: &Shared, name: FunctionName, request: Request) -> Result<Response, Error> {
+/// `:invoke`, whichever way it came.
+pub(super) async fn invoke(
+    state: &State,
+    name: FunctionName,
+    request: Request,
+) -> Result<Response, Error> {
     let headers = CallHeaders::parse(request.headers())?;
     // The body counts as long as its call waits.
     let (call, _room) = read_call(state, name, headers, request).await?;
@@ -48,7 +53,12 @@ async fn invoke(state: &Shared, name: FunctionName, request: Request) -> Result<
     ))
 }
 
-async fn enqueue(state: &Shared, name: FunctionName, request: Request) -> Result<Response, Error> {
+/// `:enqueue`, likewise.
+pub(super) async fn enqueue(
+    state: &State,
+    name: FunctionName,
+    request: Request,
+) -> Result<Response, Error> {
     let headers = CallHeaders::parse_unwaited(request.headers())?;
     let (call, _room) = read_call(state, name, headers, request).await?;
     let enqueued = state.scheduler.enqueue(call).await?;
@@ -61,7 +71,7 @@ async fn enqueue(state: &Shared, name: FunctionName, request: Request) -> Result
 }
 
 async fn read_call(
-    state: &Shared,
+    state: &State,
     function: FunctionName,
     headers: CallHeaders,
     request: Request,

@@ -7,6 +7,7 @@
 //! shape `{"error", "message", "details"?}`, and one of 500 or more never says what went wrong inside.
 
 mod admin;
+mod caught;
 mod drain;
 mod error;
 mod executions;
@@ -21,6 +22,7 @@ mod raw;
 mod router;
 mod secrets;
 mod segment;
+mod shortcut;
 mod told;
 mod upload;
 mod wire;

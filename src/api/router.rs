@@ -20,11 +20,12 @@ use axum::routing::{get, post, put};
 use axum::{BoxError, Router};
 use bytes::Bytes;
 use tower::{Layer as _, Service, ServiceExt};
-use tower_http::catch_panic::CatchPanicLayer;
 
+use super::caught::Caught;
 use super::error::Error;
 use super::guard::{self, Budget, GuardLayer, Hosts};
 use super::segment::Segment;
+use super::shortcut::Shortcut;
 use super::told::ToldLayer;
 use super::{
     State, admin, drain, executions, export, functions, health, invocations, raw, secrets,
@@ -99,8 +100,10 @@ where
     let metrics = state.metrics.clone();
     let functions = raw::FunctionsLayer::new(Arc::clone(&state));
     let answers = Some(Arc::clone(&state.answers));
+    let hosts = Arc::clone(&state.hosts);
+    let routes = Shortcut::new(Arc::clone(&state), finished(routes, state));
     // Outside the guard: requests for functions are the functions' own.
-    told(functions.layer(finished(routes, state, answers)), metrics)
+    told(functions.layer(guarded(routes, hosts, answers)), metrics)
 }
 
 /// Health and metrics alone, for the management port. Its answers are not counted, so that clients who take none of
@@ -120,7 +123,8 @@ where
     B::Error: Into<BoxError>,
 {
     let metrics = state.metrics.clone();
-    told(finished(observed(), state, None), metrics)
+    let hosts = Arc::clone(&state.hosts);
+    told(guarded(finished(observed(), state), hosts, None), metrics)
 }
 
 fn observed() -> Router<Arc<State>> {
@@ -131,17 +135,17 @@ fn observed() -> Router<Arc<State>> {
         .route("/actuator/prometheus", get(health::prometheus))
 }
 
-/// What holds for all routes, with the routes in it.
-fn finished(routes: Router<Arc<State>>, state: Arc<State>, answers: Answers) -> impl Routes {
-    let hosts = Arc::clone(&state.hosts);
-    guarded(routes.with_state(state), hosts, answers)
+/// The routes with their state, and with an answer for what none of them takes.
+fn finished(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
+    routes
+        .with_state(state)
+        .fallback(async |uri: Uri| Error::unknown_path(uri.path()))
+        .method_not_allowed_fallback(async || Error::method_not_allowed(None))
 }
 
-/// An answer that there is no room for becomes an error here, inside of what tells errors.
-fn guarded(routes: Router, hosts: Arc<Hosts>, answers: Answers) -> impl Routes {
-    let routes = routes
-        .fallback(async |uri: Uri| Error::unknown_path(uri.path()))
-        .method_not_allowed_fallback(async || Error::method_not_allowed(None));
+/// What holds for all routes, around them. An answer that there is no room for becomes an error here, inside of what
+/// tells errors.
+fn guarded(routes: impl Routes, hosts: Arc<Hosts>, answers: Answers) -> impl Routes {
     let routes = GuardLayer::new(hosts).layer(routes);
     ServiceExt::<Request>::map_response(routes, move |answer| match &answers {
         Some(answers) => guard::hold(answers, answer),
@@ -165,10 +169,8 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let caught = CatchPanicLayer::custom(Error::from_panic).layer(routes);
-    let told = ToldLayer(metrics).layer(caught);
-    ServiceExt::<Request>::map_response(told, |response| response.map(Body::new))
-        .map_request(|request: axum::http::Request<B>| request.map(Body::new))
+    let told = ToldLayer(metrics).layer(Caught(routes));
+    told.map_request(|request: axum::http::Request<B>| request.map(Body::new))
 }
 
 /// Something that answers every request.

@@ -66,7 +66,7 @@ const OF_A_FUNCTION: &str = "GET,HEAD,PUT,PATCH,DELETE";
 const OF_AN_EXECUTION: &str = "GET,HEAD";
 
 /// The name before the last colon and the verb behind it; all of it is the name where there is no colon.
-fn split(segment: &str) -> (&str, Option<&str>) {
+pub(super) fn split(segment: &str) -> (&str, Option<&str>) {
     match segment.rsplit_once(':') {
         Some((name, verb)) => (name, Some(verb)),
         None => (segment, None),

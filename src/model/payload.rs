@@ -22,7 +22,7 @@ impl ContentType {
 
     /// Whether this says JSON: `application/json`, or a type with the suffix `+json`.
     pub fn is_json(&self) -> bool {
-        if let Cow::Borrowed("application/json") = self.0 {
+        if self.0 == "application/json" {
             return true;
         }
         let essence = self.essence();

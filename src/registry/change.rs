@@ -179,7 +179,7 @@ impl Registry {
             let _right = registry.change(&name).await;
             let function = registry.must_get(&name)?;
             registry.inner.store.delete_function(function.id).await?;
-            registry.write().remove(&function);
+            registry.show(|table| table.remove(&function));
             registry.inner.code.changed(&name);
             registry.let_hosts_go(&name, &function.settings.hosts);
             log(&function, "a function was deleted");
@@ -230,7 +230,7 @@ impl Registry {
         })?;
         let function = Function::from_record(record).map(Arc::new);
         let function = function.ok_or_else(|| lost(name))?;
-        self.write().insert(Arc::clone(&function));
+        self.show(|table| table.insert(Arc::clone(&function)));
         self.inner.code.changed(&function.name);
         hosts.keep();
         log(&function, "a function was created");
@@ -274,7 +274,7 @@ impl Registry {
             name: function.name.clone(),
             created_at: function.created_at,
         });
-        self.write().insert(Arc::clone(&function));
+        self.show(|table| table.insert(Arc::clone(&function)));
         self.inner.code.changed(&function.name);
         hosts.keep();
         log(&function, "a new version is active");
@@ -302,7 +302,7 @@ impl Registry {
             updated_at: now,
             ..function.clone()
         });
-        self.write().insert(Arc::clone(&function));
+        self.show(|table| table.insert(Arc::clone(&function)));
         self.inner.code.changed(&function.name);
         hosts.keep();
         log(

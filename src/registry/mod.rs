@@ -13,6 +13,7 @@ mod hosts;
 pub use code::{CodeSource, PlaneCode};
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::Mutex as AsyncMutex;
@@ -169,6 +170,10 @@ struct Inner {
     clock: Clock,
     tasks: Tasks,
     table: RwLock<Table>,
+    /// How often the table was changed; readers of it alone write nothing that other threads read.
+    changes: AtomicU64,
+    /// Whether the table has any hosts, likewise.
+    owns_hosts: AtomicBool,
     changing: Mutex<HashMap<FunctionName, Arc<AsyncMutex<()>>>>,
     /// Host names that are owned, or about to be: looked at before a change is committed.
     hosts: Mutex<HashMap<HostName, FunctionName>>,
@@ -243,6 +248,8 @@ impl Registry {
                 vault,
                 clock,
                 tasks,
+                changes: AtomicU64::new(0),
+                owns_hosts: AtomicBool::new(!table.by_host.is_empty()),
                 table: RwLock::new(table),
                 changing: Mutex::default(),
                 hosts: Mutex::new(hosts),
@@ -293,7 +300,12 @@ impl Registry {
 
     /// Whether any function owns a host name.
     pub fn owns_hosts(&self) -> bool {
-        !self.read().by_host.is_empty()
+        self.inner.owns_hosts.load(Ordering::Acquire)
+    }
+
+    /// A number that is another one whenever any function was deployed, changed or removed since.
+    pub fn changes(&self) -> u64 {
+        self.inner.changes.load(Ordering::Acquire)
     }
 
     /// All functions, by name.
@@ -351,6 +363,15 @@ impl Registry {
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
         let table = self.inner.table.write();
         table.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes what readers see.
+    fn show(&self, change: impl FnOnce(&mut Table)) {
+        let mut table = self.write();
+        change(&mut table);
+        let owns_hosts = !table.by_host.is_empty();
+        self.inner.owns_hosts.store(owns_hosts, Ordering::Release);
+        self.inner.changes.fetch_add(1, Ordering::Release);
     }
 
     fn must_get(&self, name: &FunctionName) -> Result<Arc<Function>, Error> {

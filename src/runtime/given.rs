@@ -8,8 +8,14 @@ use crate::model::{Exposure, OpenSecret};
 use crate::net::Placeholder;
 
 /// What one attempt is given.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Given {
+    /// Nothing, mostly: even empty lists behind an `Arc` would be counted, by all threads at one place.
+    some: Option<Secrets>,
+}
+
+#[derive(Debug)]
+struct Secrets {
     secrets: Arc<[OpenSecret]>,
     placeholders: Arc<[Placeholder]>,
 }
@@ -29,14 +35,17 @@ impl Given {
             )),
         };
         Self {
-            placeholders: secrets.iter().filter_map(placeholder).collect(),
-            secrets: Arc::clone(secrets),
+            some: Some(Secrets {
+                placeholders: secrets.iter().filter_map(placeholder).collect(),
+                secrets: Arc::clone(secrets),
+            }),
         }
     }
 
     /// The texts that are replaced in what the guest sends.
-    pub(super) fn placeholders(&self) -> &Arc<[Placeholder]> {
-        &self.placeholders
+    pub(super) fn placeholders(&self) -> Arc<[Placeholder]> {
+        let some = self.some.as_ref();
+        some.map_or_else(Arc::default, |some| Arc::clone(&some.placeholders))
     }
 
     /// Variables of the environment.
@@ -51,11 +60,11 @@ impl Given {
 
     /// The values of one kind, and the placeholders, which a guest finds in either place.
     fn of(&self, is_meant: fn(&Exposure) -> bool) -> impl Iterator<Item = (&str, &str)> {
-        let secrets = self.secrets.iter();
+        let secrets = self.some.iter().flat_map(|some| &*some.secrets);
         let values = secrets
             .filter(move |secret| is_meant(&secret.exposure))
             .map(|secret| (&*secret.key, secret.value.expose()));
-        let texts = self.placeholders.iter();
+        let texts = self.some.iter().flat_map(|some| &*some.placeholders);
         values.chain(texts.map(|placeholder| (placeholder.key(), placeholder.text())))
     }
 }

@@ -46,29 +46,22 @@ pub(super) struct Ctx {
     pub(super) instantiated: bool,
     /// What the store's epochs report to.
     pub(super) watch: Arc<Watch>,
-    /// What WASI answers with, if it is asked.
-    surroundings: Surroundings,
     /// Built at the guest's first question: many handlers never ask one. Serves all previews alike.
     wasi: Option<Box<WasiP1Ctx>>,
     http: WasiHttpCtx,
+    /// With what WASI answers with, if it is asked.
     outgoing: Outgoing,
 }
 
 impl Ctx {
     /// The data of a fresh store.
-    pub(super) fn new(
-        memory: MemoryLimit,
-        surroundings: Surroundings,
-        outgoing: Outgoing,
-        watch: Arc<Watch>,
-    ) -> Self {
+    pub(super) fn new(memory: MemoryLimit, outgoing: Outgoing, watch: Arc<Watch>) -> Self {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
         Self {
             memory,
             instantiated: false,
             watch,
-            surroundings,
             wasi: None,
             http,
             outgoing,
@@ -77,7 +70,7 @@ impl Ctx {
 
     /// What WASI answers with.
     pub(super) fn surroundings(&self) -> &Surroundings {
-        &self.surroundings
+        self.outgoing.surroundings()
     }
 
     /// The call is over. Says whether nothing that it began goes on.
@@ -89,13 +82,12 @@ impl Ctx {
     pub(super) fn renew(&mut self, attempt: &Attempt, watch: Arc<Watch>) {
         self.memory.forget_denial();
         self.watch = watch;
-        self.surroundings.renew(attempt);
         self.outgoing.renew(attempt);
     }
 
     fn wasi(&mut self) -> &mut WasiP1Ctx {
         self.wasi
-            .get_or_insert_with(|| Box::new(self.surroundings.build()))
+            .get_or_insert_with(|| Box::new(self.outgoing.surroundings().build()))
     }
 }
 
@@ -107,7 +99,7 @@ impl WasiView for Ctx {
 
 impl WasiHttpView for Ctx {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        let surroundings = &self.surroundings;
+        let surroundings = self.outgoing.surroundings();
         let wasi = self
             .wasi
             .get_or_insert_with(|| Box::new(surroundings.build()));

@@ -374,11 +374,11 @@ impl Runtime {
         if let Some(reuse) = attempt.version.spec.reuse {
             return Box::pin(self.run_reused(reuse, *digest, attempt, exchange, stop)).await;
         }
-        let begun = Instant::now();
         // Nearly always there is nothing to wait for, and then nothing that waiting needs is made.
         let (ready, shortened) = match self.ready_at_once(digest) {
             Some(ready) => (Ok(ready), None),
             None => {
+                let begun = Instant::now();
                 let waiting = Box::pin(in_time(self.ready(*digest), begun, attempt, stop));
                 let (ready, shortened) = waiting.await;
                 (ready, Some(shortened))

@@ -11,11 +11,10 @@ use wasmtime_wasi_http::{
     WasiHttpHooks,
 };
 
-use super::given::Given;
 use super::host_limits::BODY_CHUNK_BYTES;
-use super::output::Capture;
+use super::surroundings::Surroundings;
 use crate::execution::Attempt;
-use crate::model::{Code, Digest, FunctionName, LogStream, Version};
+use crate::model::{Code, Digest, LogStream, Version};
 use crate::net::{self, Answer, Client, Rules, Scope, Session, Timeouts};
 
 /// One for all: it is asked for at every header.
@@ -25,11 +24,9 @@ static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> =
 /// What one attempt may send; its session is made at its first request, for most send none.
 pub(super) struct Outgoing {
     client: Client,
-    function: FunctionName,
-    version: Arc<Version>,
     traceparent: Option<Arc<str>>,
-    given: Given,
-    capture: Capture,
+    /// Whose requests they are. They stand here because a request sees nothing else of its store.
+    surroundings: Surroundings,
     session: Option<Arc<Session>>,
 }
 
@@ -37,16 +34,18 @@ pub(super) struct Outgoing {
 type Boxed<T> = Box<dyn Future<Output = Result<T, Error>> + Send>;
 
 impl Outgoing {
-    pub(super) fn new(client: &Client, attempt: &Attempt, given: Given, capture: Capture) -> Self {
+    pub(super) fn new(client: &Client, attempt: &Attempt, surroundings: Surroundings) -> Self {
         Self {
             client: client.clone(),
-            function: attempt.function.clone(),
-            version: Arc::clone(&attempt.version),
             traceparent: attempt.traceparent.clone(),
-            given,
-            capture,
+            surroundings,
             session: None,
         }
+    }
+
+    /// What WASI answers with.
+    pub(super) fn surroundings(&self) -> &Surroundings {
+        &self.surroundings
     }
 
     /// The call is over. Says whether nothing of what it sent is under way any more.
@@ -57,6 +56,7 @@ impl Outgoing {
 
     /// Another call begins, with a session of its own.
     pub(super) fn renew(&mut self, attempt: &Attempt) {
+        self.surroundings.renew(attempt);
         self.traceparent.clone_from(&attempt.traceparent);
         self.session = None;
     }
@@ -64,24 +64,22 @@ impl Outgoing {
     fn session(&mut self) -> &Arc<Session> {
         let Self {
             client,
-            function,
-            version,
             traceparent,
-            given,
-            capture,
+            surroundings,
             session,
         } = self;
         session.get_or_insert_with(|| {
+            let version = surroundings.version();
             let rules = Rules {
                 scope: Scope {
-                    function: function.clone(),
+                    function: surroundings.function().clone(),
                     digest: digest_of(version),
                 },
                 allow_hosts: version.spec.allow_hosts.clone(),
-                placeholders: Arc::clone(given.placeholders()),
+                placeholders: surroundings.given().placeholders(),
                 traceparent: traceparent.clone(),
             };
-            let capture = capture.clone();
+            let capture = surroundings.capture().clone();
             let note = Arc::new(move |line: &str| capture.written().line(LogStream::Plane, line));
             Arc::new(Session::new(client.clone(), rules, note))
         })

@@ -111,10 +111,10 @@ impl Life {
         let spec = &attempt.version.spec;
         let watch = watch(attempt, reins);
         let given = Given::new(&attempt.secrets);
-        let outgoing = Outgoing::new(reins.client, attempt, given.clone(), capture.clone());
         let surroundings = Surroundings::new(attempt, given, stdin, capture.clone());
+        let outgoing = Outgoing::new(reins.client, attempt, surroundings);
         let memory = MemoryLimit::new(usize_of(spec.memory_mb.saturating_mul(1 << 20)));
-        let ctx = Ctx::new(memory, surroundings, outgoing, Arc::clone(&watch));
+        let ctx = Ctx::new(memory, outgoing, Arc::clone(&watch));
 
         let mut store = Store::new(engine, ctx);
         store.limiter(|ctx| &mut ctx.memory);

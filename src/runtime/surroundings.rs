@@ -57,6 +57,26 @@ impl Surroundings {
         self.trace_id.clone_from(&attempt.trace_id);
     }
 
+    /// Whose guest it is.
+    pub(super) fn function(&self) -> &FunctionName {
+        &self.function
+    }
+
+    /// What it runs.
+    pub(super) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// What it is given.
+    pub(super) fn given(&self) -> &Given {
+        &self.given
+    }
+
+    /// Where it writes to.
+    pub(super) fn capture(&self) -> &Capture {
+        &self.capture
+    }
+
     /// Builds the WASI context. The defaults deny: no directories, no addresses, no name lookup.
     pub(super) fn build(&self) -> WasiP1Ctx {
         let mut builder = WasiCtxBuilder::new();

@@ -327,11 +327,17 @@ impl Scheduler {
         Err((crowded, estimated - limit))
     }
 
-    /// Until when a call without a key may wait in its queue, if that comes before its own time is over.
-    pub(super) fn queue_limit(&self, state: &State, until: Instant) -> Option<QueueLimit> {
+    /// Until when a call without a key that came at `accepted` may wait in its queue, if that comes before its own
+    /// time is over.
+    pub(super) fn queue_limit(
+        &self,
+        state: &State,
+        accepted: Instant,
+        until: Instant,
+    ) -> Option<QueueLimit> {
         let config = &state.admission.config;
         let limit = config.sync_queue_max_queue_wait;
-        let ends = Instant::now().checked_add(limit)?;
+        let ends = accepted.checked_add(limit)?;
         (config.sync_queue_enabled && ends < until).then_some(QueueLimit { until: ends, limit })
     }
 

@@ -86,9 +86,9 @@ impl Scheduler {
         let now = self.inner.clock.now();
         let id = self.inner.dice.execution_id(now);
         let (waiter, mut result) = oneshot::channel();
-        let until = Instant::now() + wait;
         let mut live = new_live(&function, call, id, now, Home::Memory);
-        live.waiters.push(waiter);
+        let until = live.accepted + wait;
+        live.waiters = vec![waiter];
         live.caller_until = Some(until);
         let (own, queue_limit) = self.start_in_memory(&function, live, (wait, until))?;
         let mut gone = CallerGuard {
@@ -121,7 +121,7 @@ impl Scheduler {
         live: Live,
         (wait, until): (Duration, Instant),
     ) -> Result<(Option<Claimed>, Option<QueueLimit>), CallError> {
-        let (id, now) = (live.id, live.execution.created_at);
+        let (id, now, accepted) = (live.id, live.execution.created_at, live.accepted);
         let (queue_limit, mut claims) = {
             let mut state = self.lock();
             self.admit(&mut state, function)?;
@@ -131,9 +131,9 @@ impl Scheduler {
                 function.metrics.sync_queue().admitted();
             }
             state.insert(live);
-            state.push(id, now, now);
+            state.push_at(id, now, (now, accepted));
             let claims = self.claim_ready(&mut state);
-            (self.queue_limit(&state, until), claims)
+            (self.queue_limit(&state, accepted, until), claims)
         };
         let own = claims.iter().position(|claimed| claimed.is_guest_of(id));
         let own = own.map(|at| claims.swap_remove(at));
@@ -220,12 +220,18 @@ impl Scheduler {
         }
         // Asked again under the lock: a call that looked the function up before it was changed must not
         // bring old settings back, and one that did so before it was deleted must not bring its queue back.
+        let changes = self.inner.registry.changes();
+        let mut known = state.functions.get_mut(&function.id);
+        if known.as_ref().is_some_and(|known| known.seen == changes) {
+            return Ok(());
+        }
         let Some(present) = self.inner.registry.get_by_id(function.id) else {
             return Err(CallError::UnknownFunction(function.name.clone()));
         };
-        if let Some(known) = state.functions.get(&function.id)
+        if let Some(known) = &mut known
             && Arc::ptr_eq(&known.present, &present)
         {
+            known.seen = changes;
             return Ok(());
         }
         let settings = &present.settings;
@@ -242,10 +248,11 @@ impl Scheduler {
                 limiter: Limiter::new(settings),
                 runs: RunTimes::default(),
                 present: Arc::clone(&present),
+                seen: changes,
             });
         known.limiter.update(settings);
         known.metrics.set_concurrency(settings.concurrency);
-        known.present = present;
+        (known.present, known.seen) = (present, changes);
         Ok(())
     }
 

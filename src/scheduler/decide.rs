@@ -13,8 +13,8 @@ use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::delivery::Delivery;
-use super::state::{Home, Live, Removed, Settling, State, wake_settled};
+use super::delivery::{Delivery, wake_settled};
+use super::state::{Home, Live, Removed, Settling, State};
 use super::uncommitted::Late;
 use super::{CallError, Scheduler};
 use crate::execution::{Event, Policy, Rejected, State as ExecutionState, Stepped, Streamed, step};
@@ -115,7 +115,11 @@ impl Scheduler {
                     let _ = settled.await;
                 }
                 Judged::Answer(decided) => return Ok(decided),
-                Judged::Applied(delivery) => return Ok(Decided::Done(delivery.deliver())),
+                Judged::Applied(delivery) => {
+                    let record = delivery.deliver();
+                    self.inner.store.tidy();
+                    return Ok(Decided::Done(record));
+                }
                 Judged::Settle(transition, stepped) => {
                     return self.settle(*transition, stepped).await;
                 }
@@ -124,7 +128,9 @@ impl Scheduler {
     }
 
     fn judge(&self, state: &mut State, id: ExecutionId, change: &mut Change) -> Judged {
-        let now = self.inner.clock.now();
+        // The end of a run is a moment ago.
+        let ended = change.attempt.as_ref().map(|attempt| attempt.finished_at);
+        let now = ended.unwrap_or_else(|| self.inner.clock.now());
         let Some(live) = state.live.get_mut(&id) else {
             return Judged::Answer(Decided::NotLive);
         };
@@ -331,7 +337,10 @@ impl Scheduler {
     /// Frees a claim's slot.
     pub(super) fn release_locked(&self, state: &mut State, release: Release) {
         state.free_slot(release, Instant::now());
-        self.inner.calmer.notify_waiters();
+        // Nobody waits for the last one before the stop has begun, which is noted under this lock.
+        if state.stopping {
+            self.inner.calmer.notify_waiters();
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::state::Waiter;
+use super::state::{Settling, Waiter};
 use crate::store::{EndedExecution, ExecutionRecord};
 
 /// A result that is final: to be told to those who wait, once the lock is released.
@@ -29,5 +29,17 @@ impl Delivery {
             let _ = waiter.send(Arc::clone(&self.record));
         }
         self.record
+    }
+}
+
+/// Tells those who waited for a decision that it is made. Dropping the senders says the same.
+pub(super) fn wake_settled(settling: Settling) {
+    match settling {
+        Settling::No => {}
+        Settling::Accepting(waiting) | Settling::Deciding(waiting) => {
+            for sender in waiting {
+                let _ = sender.send(());
+            }
+        }
     }
 }

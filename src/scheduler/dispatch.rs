@@ -51,6 +51,13 @@ pub(super) struct Claimed {
     caller: Speaks,
 }
 
+/// The time, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub(super) instant: Instant,
+    pub(super) time: Timestamp,
+}
+
 /// Whether a claim's caller speaks with the function.
 #[derive(Debug)]
 enum Speaks {
@@ -144,8 +151,11 @@ impl Scheduler {
         state: &mut State,
         id: ExecutionId,
         when: ClaimWhen,
+        Now {
+            instant: began,
+            time: now,
+        }: Now,
     ) -> Option<Claimed> {
-        let now = self.inner.clock.now();
         let fence = state.next_fence();
         let live = state.live.get_mut(&id)?;
         live.place = None;
@@ -171,7 +181,6 @@ impl Scheduler {
             }
         }
         let stop = CancellationToken::new();
-        let began = Instant::now();
         let claimed = Claimed {
             id,
             fence,
@@ -390,10 +399,11 @@ impl Scheduler {
 
     /// A run that was cut because its synchronous caller's time is over ends the execution, retries or not.
     fn event_of(&self, claimed: &Claimed, outcome: &Outcome) -> Event {
-        let caller_is_late = claimed
-            .caller_until
-            .is_some_and(|until| Instant::now() >= until);
-        if caller_is_late && matches!(outcome, Outcome::TimedOut(_)) {
+        if matches!(outcome, Outcome::TimedOut(_))
+            && claimed
+                .caller_until
+                .is_some_and(|until| Instant::now() >= until)
+        {
             return self.expiry();
         }
         // An interruption that nobody asked for would go round for ever: it costs neither attempt nor fault.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::dispatch::Claimed;
+use super::dispatch::{Claimed, Now};
 use super::queue::{Early, Taken};
 use super::state::State;
 use super::{CallError, DrainOptions, Drained, Finalized, Scheduler};
@@ -81,11 +81,15 @@ impl Scheduler {
             return ByHand::Busy;
         }
         loop {
-            match state.queues.take_of(function, early, skip, Instant::now()) {
+            let now = Now {
+                instant: Instant::now(),
+                time: self.inner.clock.now(),
+            };
+            match state.queues.take_of(function, early, skip, now.instant) {
                 Taken::Busy => return ByHand::Busy,
                 Taken::Empty => return ByHand::Empty,
                 Taken::Next(id) => {
-                    if let Some(claimed) = self.claim_locked(state, id, when) {
+                    if let Some(claimed) = self.claim_locked(state, id, when, now) {
                         return ByHand::Claimed(Box::new(claimed));
                     }
                 }

@@ -25,6 +25,10 @@ impl History {
         self.bytes += bytes_of(&run);
         let earlier = |other: &AttemptRecord| other.fence < run.fence;
         let at = self.runs.partition_point(earlier);
+        // Nearly all have one run only.
+        if self.runs.is_empty() {
+            self.runs.reserve_exact(1);
+        }
         self.runs.insert(at, run);
         let before = self.runs.len();
         while self.bytes > bytes_max

@@ -9,6 +9,7 @@
 
 mod gate;
 mod lanes;
+mod line;
 mod suspects;
 
 use std::collections::{BTreeSet, HashSet, VecDeque};

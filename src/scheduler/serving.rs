@@ -49,12 +49,12 @@ impl Scheduler {
     ) -> Result<Serving, CallError> {
         let timeout = Duration::from_millis(function.active.spec.timeout_ms);
         let wait = call.wait.unwrap_or(timeout);
-        let until = Instant::now() + wait;
         let now = self.inner.clock.now();
         let id = self.inner.dice.execution_id(now);
         let (waiter, result) = oneshot::channel();
         let mut live = super::calls::new_live(function, call, id, now, Home::Memory);
-        live.waiters.push(waiter);
+        let until = live.accepted + wait;
+        live.waiters = vec![waiter];
         live.caller_until = Some(until);
         live.direct = Some(Direct {
             exchange: Some(Box::new(exchange)),

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Options;
 use super::admission::{Admission, RunTimes};
 use super::aged::Aged;
-use super::delivery::Delivery;
+use super::delivery::{Delivery, wake_settled};
 use super::history::History;
 use super::queue::{Class, Company, Item, Lane, Place, Queues};
 use super::rate::Limiter;
@@ -272,6 +272,8 @@ pub(super) struct FunctionState {
     pub(super) runs: RunTimes,
     /// The function whose settings act here.
     pub(super) present: Arc<Function>,
+    /// The registry's [number of changes](crate::registry::Registry::changes) when that was last made sure of.
+    pub(super) seen: u64,
 }
 
 /// The structure.
@@ -361,12 +363,22 @@ impl State {
 
     /// Puts a queued execution in its queue.
     pub(super) fn push(&mut self, id: ExecutionId, due: Timestamp, now: Timestamp) {
+        self.push_at(id, due, (now, Instant::now()));
+    }
+
+    /// The same where the time is known on both clocks.
+    pub(super) fn push_at(
+        &mut self,
+        id: ExecutionId,
+        due: Timestamp,
+        (now, ready): (Timestamp, Instant),
+    ) {
         let Some(live) = self.live.get_mut(&id) else {
             return;
         };
         let item = live.item(self.suspect_faults);
         live.place = self.queues.push(live.function_id, item, due, now);
-        live.ready = Instant::now();
+        live.ready = ready;
     }
 
     /// Puts a queued execution back whose decision could not be recorded, so that it is not lost; a little
@@ -482,17 +494,5 @@ impl State {
     pub(super) fn count(&self, status: Status) -> usize {
         let all = self.live.values();
         all.filter(|live| live.execution.status() == status).count()
-    }
-}
-
-/// Tells those who waited for a decision that it is made. Dropping the senders says the same.
-pub(super) fn wake_settled(settling: Settling) {
-    match settling {
-        Settling::No => {}
-        Settling::Accepting(waiting) | Settling::Deciding(waiting) => {
-            for sender in waiting {
-                let _ = sender.send(());
-            }
-        }
     }
 }

@@ -428,6 +428,10 @@ pub trait Store: Send + Sync + 'static {
     /// summary has no input, output, runs or logs. An id that is known already is not recorded again.
     fn record_ended(&self, ended: EndedExecution);
 
+    /// Does what [`Store::record_ended`] leaves to be done, for a thread that holds no lock: who hands over many
+    /// calls this about as often.
+    fn tidy(&self) {}
+
     /// One execution; sees the write-behind buffer.
     async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>>;
 

@@ -53,8 +53,12 @@ impl Hosts {
 
     /// Whether a request for this `host[:port]` is one for us.
     pub(in crate::api) fn answers(&self, authority: &str) -> bool {
-        // What nearly every request says, without taking it apart.
-        if authority == "localhost" || authority == "127.0.0.1" {
+        // What nearly every request says, without making anything of it.
+        let port = ["localhost", "127.0.0.1"].into_iter();
+        let port = port.filter_map(|host| authority.strip_prefix(host)).next();
+        if port.is_some_and(|port| {
+            port.is_empty() || port.strip_prefix(':').and_then(parse_port).is_some()
+        }) {
             return true;
         }
         let Some((host, port)) = parse(authority) else {

@@ -113,7 +113,8 @@ impl Arrived {
 /// How long a body may take.
 struct Pace<'a> {
     budget: &'a Budget,
-    began: Instant,
+    /// Unknown as long as nothing had to be waited for.
+    began: Option<Instant>,
     timeout: Duration,
     hurried: bool,
 }
@@ -122,7 +123,7 @@ impl<'a> Pace<'a> {
     fn new(bounds: &Bounds<'a>) -> Self {
         Self {
             budget: bounds.budget,
-            began: Instant::now(),
+            began: None,
             timeout: bounds.timeout,
             hurried: false,
         }
@@ -143,11 +144,12 @@ impl<'a> Pace<'a> {
         body: &mut Body,
         room: &Room,
     ) -> Result<Option<Result<Frame<Bytes>, axum::Error>>, Error> {
+        let began = *self.began.get_or_insert_with(Instant::now);
         loop {
             tokio::select! {
                 biased;
                 frame = body.frame() => return Ok(frame),
-                () = sleep_until(self.began + self.timeout) => {
+                () = sleep_until(began + self.timeout) => {
                     return Err(Error::body_too_slow(self.timeout.as_secs()));
                 }
                 () = self.budget.shortage(), if room.is_large() && !self.hurried => {

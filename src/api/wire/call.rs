@@ -27,8 +27,8 @@ pub(in crate::api) struct CallBody {
 
 /// The texts of the members that mean something. Others are passed over: nanofaas's clients send some.
 struct Members<'a> {
-    input: Option<&'a str>,
-    metadata: Option<&'a str>,
+    input: Option<&'a [u8]>,
+    metadata: Option<&'a [u8]>,
 }
 
 /// The same as a parser finds them.
@@ -126,10 +126,7 @@ struct Spans {
 
 impl<'a> Members<'a> {
     fn of(body: &'a Bytes) -> Result<Self, Error> {
-        let text = |span: Option<Range<usize>>| match span {
-            Some(span) => body.get(span).and_then(|text| str::from_utf8(text).ok()),
-            None => None,
-        };
+        let text = |span: Option<Range<usize>>| span.and_then(|span| body.get(span));
         match found_quickly(body) {
             Some(spans) => Ok(Self {
                 input: text(spans.input),
@@ -137,9 +134,10 @@ impl<'a> Members<'a> {
             }),
             None => {
                 let parsed: Parsed<'_> = parse_json(body)?;
+                let text = |raw: Option<&'a RawValue>| raw.map(|raw| raw.get().as_bytes());
                 Ok(Self {
-                    input: parsed.input.map(RawValue::get),
-                    metadata: parsed.metadata.map(RawValue::get),
+                    input: text(parsed.input),
+                    metadata: text(parsed.metadata),
                 })
             }
         }
@@ -180,7 +178,7 @@ impl CallBody {
             return Err(Error::invalid(complaints));
         }
         Ok(Self {
-            input: taken_out(body, input.as_bytes()),
+            input: taken_out(body, input),
             metadata: metadata.into(),
         })
     }
@@ -222,8 +220,8 @@ pub(super) fn parse_json_of<'a, T: Deserialize<'a>>(
         .map_err(|error| Error::bad_request(format!("{what} cannot be read: {error}")))
 }
 
-fn metadata(text: &str, options: &Options, complaints: &mut Vec<String>) -> Vec<(String, String)> {
-    let Ok(members) = serde_json::from_str::<BTreeMap<String, &RawValue>>(text) else {
+fn metadata(text: &[u8], options: &Options, complaints: &mut Vec<String>) -> Vec<(String, String)> {
+    let Ok(members) = serde_json::from_slice::<BTreeMap<String, &RawValue>>(text) else {
         complaints.push("metadata: must be an object of strings".to_owned());
         return Vec::new();
     };

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::line::Line;
 use super::{Class, Company, Place};
 use crate::model::{ExecutionId, Timestamp};
 
@@ -60,7 +61,7 @@ pub(in crate::scheduler) struct Item {
 
 #[derive(Debug, Default)]
 struct OneLane {
-    ready: BTreeMap<u64, Item>,
+    ready: Line,
     deferred: BTreeMap<(Timestamp, u64), Item>,
     /// Places promised to executions that are on their way to disk.
     reserved: usize,
@@ -132,7 +133,7 @@ impl Lanes {
     /// Takes an entry out, in whichever lane it is.
     pub(super) fn remove(&mut self, place: Place) -> Option<Item> {
         self.lanes.iter_mut().find_map(|lane| match place {
-            Place::Ready(sequence) => lane.ready.remove(&sequence),
+            Place::Ready(sequence) => lane.ready.remove(sequence),
             Place::Deferred(due, sequence) => lane.deferred.remove(&(due, sequence)),
             // Suspects stand apart.
             Place::Suspect(_) => None,
@@ -151,9 +152,8 @@ impl Lanes {
     /// The next ready execution.
     pub(super) fn next(&self) -> Option<(u64, Item)> {
         let turn = self.turn();
-        let first = |lane: Lane| self.of(lane).ready.first_key_value();
-        let (&sequence, &item) = first(turn).or_else(|| first(turn.other()))?;
-        Some((sequence, item))
+        let first = |lane: Lane| self.of(lane).ready.first();
+        first(turn).or_else(|| first(turn.other()))
     }
 
     /// The next ready execution that `skip` does not name.
@@ -163,8 +163,7 @@ impl Lanes {
             let mut ready = self.of(lane).ready.iter();
             ready.find(|(_, item)| !skip.contains(&item.id))
         };
-        let (&sequence, &item) = first(turn).or_else(|| first(turn.other()))?;
-        Some((sequence, item))
+        first(turn).or_else(|| first(turn.other()))
     }
 
     /// The earliest deferred execution that `skip` does not name.
@@ -188,7 +187,7 @@ impl Lanes {
 
     /// Takes a ready execution out as its lane's turn.
     pub(super) fn take(&mut self, sequence: u64, lane: Lane) -> Option<Item> {
-        let item = self.of_mut(lane).ready.remove(&sequence)?;
+        let item = self.of_mut(lane).ready.remove(sequence)?;
         self.caller_turns = match lane {
             Lane::Caller if !self.of(Lane::Queued).ready.is_empty() => self.caller_turns + 1,
             Lane::Caller | Lane::Queued => 0,
@@ -217,7 +216,7 @@ impl Lanes {
     pub(super) fn entries(&self) -> impl Iterator<Item = (Place, Item)> {
         self.lanes.iter().flat_map(|lane| {
             let ready = lane.ready.iter();
-            let ready = ready.map(|(&sequence, &item)| (Place::Ready(sequence), item));
+            let ready = ready.map(|(sequence, item)| (Place::Ready(sequence), item));
             let deferred = lane.deferred.iter();
             let deferred = deferred.map(|(&(due, seq), &item)| (Place::Deferred(due, seq), item));
             ready.chain(deferred)
@@ -236,8 +235,8 @@ impl Lanes {
     pub(super) fn check(&self) {
         for lane in Lane::ALL {
             let (ready, deferred) = (&self.of(lane).ready, &self.of(lane).deferred);
-            let all = ready.values().chain(deferred.values());
-            for item in all {
+            let ready = ready.iter().map(|(_, item)| item);
+            for item in ready.chain(deferred.values().copied()) {
                 assert_eq!(item.lane, lane, "{item:?} stands in the wrong lane");
             }
         }

@@ -165,6 +165,11 @@ impl Suspects {
         }
     }
 
+    /// Whether none waits, and the others do as if there had never been one.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.waiting.is_empty() && matches!(self.others, Others::Free { turns: 0, .. })
+    }
+
     /// Whether the others are held back.
     pub(super) fn hold_others(&self) -> bool {
         matches!(self.others, Others::Held { .. })
@@ -223,6 +228,11 @@ impl Suspects {
 }
 
 impl Queues {
+    /// Whether there is nothing to take, now and as time passes.
+    pub(in crate::scheduler) fn is_idle(&self) -> bool {
+        self.functions_waiting() == 0 && self.gate.suspects.is_at_rest()
+    }
+
     /// Time has passed.
     pub(super) fn advance(&mut self, now: Instant) {
         let (waiting, able) = (self.functions_waiting(), self.has_able_suspect());

@@ -40,7 +40,7 @@ pub(super) struct Ended {
 #[derive(Debug)]
 pub(super) struct Bodies {
     /// The call, as a part of a bundle.
-    pub(super) part: Bytes,
+    pub(super) part: Vec<u8>,
     /// Whether what the caller sent is in it; absent where that went past us.
     pub(super) has_request: bool,
     /// Whether any runs are in it.
@@ -81,8 +81,9 @@ impl Ended {
     }
 
     fn kept(&self) -> Result<Option<bundle::Kept>, Unreadable> {
-        let part = self.bodies.as_ref().map(|bodies| bodies.part.clone());
-        part.map(bundle::read_part).transpose()
+        let part = self.bodies.as_ref().map(|bodies| &*bodies.part);
+        part.map(|part| bundle::read_part(Bytes::copy_from_slice(part)))
+            .transpose()
     }
 }
 
@@ -140,13 +141,13 @@ impl Buffer {
 
     /// Takes in as much of an ended execution as its mode and the room left allow.
     pub(super) fn push(&self, ended: EndedExecution) -> Urgency {
-        self.free_some();
         let ended = ended.without_streams();
         let summary_bytes = summary_bytes(&ended);
-        let full_bytes = summary_bytes + body_bytes(&ended);
+        let body_bytes = body_bytes(&ended);
+        let full_bytes = summary_bytes + body_bytes;
         let wants = ended.record;
         let bodies = match wants {
-            RecordMode::Auto | RecordMode::Full => match Bodies::of(&ended, full_bytes) {
+            RecordMode::Auto | RecordMode::Full => match Bodies::of(&ended, body_bytes) {
                 Ok(bodies) => Some(bodies),
                 Err(error) => {
                     tracing::warn!(execution.id = %ended.id, %error, "an ended execution could not be kept");
@@ -231,7 +232,7 @@ impl Buffer {
     }
 
     /// Frees two of those, so that they become fewer than come in.
-    fn free_some(&self) {
+    pub(super) fn free_some(&self) {
         let mut spent = self.spent();
         let some = [spent.pop(), spent.pop()];
         drop(spent);
@@ -309,7 +310,7 @@ impl Bodies {
         };
         let part = call.part(usize::try_from(bytes).unwrap_or(0))?;
         Ok(Self {
-            part: part.into(),
+            part,
             has_request,
             has_attempts: !ended.attempts.is_empty(),
         })

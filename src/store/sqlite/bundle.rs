@@ -26,7 +26,17 @@ const BYTES_ENOUGH: usize = 64 * 1024;
 /// Calls in one bundle, at most.
 const CALLS_MAX: usize = 256;
 
-/// A bundle that is being filled.
+/// Bytes before the parts of a bundle that has as many calls as there may be.
+const HEAD_BYTES_MAX: usize = head_bytes(CALLS_MAX);
+/// A buffer that has grown beyond this is not kept for the next bundle, in bytes.
+const BUFFER_BYTES_KEPT: usize = 4 * BYTES_ENOUGH;
+
+/// Bytes before the parts of a bundle that has so many calls: format, number of the first call, count, ends.
+const fn head_bytes(calls: usize) -> usize {
+    1 + 8 + 4 + 4 * calls
+}
+
+/// A bundle that is being filled, and its memory, which serves one after another.
 #[derive(Debug)]
 pub(super) struct Bundle {
     first_seq: i64,
@@ -34,19 +44,39 @@ pub(super) struct Bundle {
     ids: Vec<u8>,
     /// Where each call's part ends, from the start of the first one's.
     ends: Vec<u32>,
-    parts: Vec<u8>,
+    /// Room for what stands before the parts, and the parts.
+    bytes: Vec<u8>,
 }
 
-impl Bundle {
-    /// An empty one, whose first call has this number.
-    pub(super) fn starting_at(first_seq: i64) -> Self {
+impl Default for Bundle {
+    fn default() -> Self {
         Self {
-            first_seq,
+            first_seq: 0,
             newest_end: Timestamp(i64::MIN),
             ids: Vec::new(),
             ends: Vec::new(),
-            parts: Vec::with_capacity(BYTES_ENOUGH + BYTES_ENOUGH / 8),
+            bytes: Vec::new(),
         }
+    }
+}
+
+impl Bundle {
+    /// Empties it, and begins one whose first call has this number.
+    pub(super) fn start_at(&mut self, first_seq: i64) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if bytes.capacity() > BUFFER_BYTES_KEPT {
+            bytes = Vec::new();
+        }
+        bytes.clear();
+        bytes.resize(HEAD_BYTES_MAX, 0);
+        self.ids.clear();
+        self.ends.clear();
+        (self.first_seq, self.newest_end, self.bytes) = (first_seq, Timestamp(i64::MIN), bytes);
+    }
+
+    /// Whether no call is in it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
     }
 
     /// Adds the next call, which [`Call::part`] made a part of.
@@ -59,8 +89,8 @@ impl Bundle {
         ended: Timestamp,
         part: &[u8],
     ) -> Result<(), Unreadable> {
-        self.parts.extend_from_slice(part);
-        self.ends.push(length(self.parts.len())?);
+        self.bytes.extend_from_slice(part);
+        self.ends.push(length(self.parts_len())?);
         self.ids.extend_from_slice(id.as_bytes());
         self.newest_end = self.newest_end.max(ended);
         Ok(())
@@ -68,7 +98,7 @@ impl Bundle {
 
     /// Whether the next call should go into another bundle.
     pub(super) fn is_full(&self) -> bool {
-        self.parts.len() >= BYTES_ENOUGH || self.ends.len() >= CALLS_MAX
+        self.parts_len() >= BYTES_ENOUGH || self.ends.len() >= CALLS_MAX
     }
 
     pub(super) fn first_seq(&self) -> i64 {
@@ -85,16 +115,25 @@ impl Bundle {
         &self.ids
     }
 
+    fn parts_len(&self) -> usize {
+        self.bytes.len().saturating_sub(HEAD_BYTES_MAX)
+    }
+
     /// The row's payload: format, number of the first call, count, ends, parts.
-    pub(super) fn body(&self) -> Result<Vec<u8>, Unreadable> {
-        let mut body = Vec::with_capacity(13 + 4 * self.ends.len() + self.parts.len());
-        body.push(FORMAT);
-        body.extend_from_slice(&self.first_seq.to_le_bytes());
-        body.extend_from_slice(&length(self.ends.len())?.to_le_bytes());
+    pub(super) fn body(&mut self) -> Result<&[u8], Unreadable> {
+        let mut head = Vec::with_capacity(head_bytes(self.ends.len()));
+        head.push(FORMAT);
+        head.extend_from_slice(&self.first_seq.to_le_bytes());
+        head.extend_from_slice(&length(self.ends.len())?.to_le_bytes());
         for end in &self.ends {
-            body.extend_from_slice(&end.to_le_bytes());
+            head.extend_from_slice(&end.to_le_bytes());
         }
-        body.extend_from_slice(&self.parts);
+        // Right before the parts, which are not moved for it.
+        let begin = HEAD_BYTES_MAX.checked_sub(head.len());
+        let room = begin.and_then(|begin| self.bytes.get_mut(begin..));
+        let body = room.ok_or_else(|| Unreadable("a bundle has too many calls".to_owned()))?;
+        let (room, _parts) = body.split_at_mut(head.len());
+        room.copy_from_slice(&head);
         Ok(body)
     }
 }

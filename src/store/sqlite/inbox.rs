@@ -9,6 +9,7 @@
 //! left waiting.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -90,6 +91,8 @@ enum Writer {
 /// See the module.
 pub(super) struct Inbox {
     state: Mutex<State>,
+    /// What the door says, for those who hand over without a word: the lock is the writer's, too.
+    is_open: AtomicBool,
     work: Condvar,
     ops: Semaphore,
     bytes: Semaphore,
@@ -127,6 +130,7 @@ impl Inbox {
         };
         Self {
             state: Mutex::new(state),
+            is_open: AtomicBool::new(true),
             work: Condvar::new(),
             ops: Semaphore::new(size(ops_max).min(Semaphore::MAX_PERMITS)),
             bytes: Semaphore::new(size(bytes_max).min(Semaphore::MAX_PERMITS)),
@@ -218,6 +222,11 @@ impl Inbox {
             Door::Closing => Error::Closed,
             Door::Ended(error) => error.clone(),
         }
+    }
+
+    /// Whether anything gets in.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
     }
 
     /// Why nothing gets in any more, if that is so.
@@ -387,6 +396,7 @@ impl Inbox {
         let mut state = self.state();
         if matches!(state.door, Door::Open) {
             state.door = Door::Closing;
+            self.is_open.store(false, Ordering::Release);
         }
         self.wake(&state);
         drop(state);
@@ -400,6 +410,7 @@ impl Inbox {
         let mut state = self.state();
         if !matches!(state.door, Door::Ended(_)) {
             state.door = Door::Ended(error.clone());
+            self.is_open.store(false, Ordering::Release);
         }
         let left = std::mem::take(&mut state.queue);
         (state.jobs, state.short_jobs, state.patient_jobs) = (0, 0, 0);

@@ -269,7 +269,7 @@ impl Store for SqliteStore {
     }
 
     fn record_ended(&self, ended: EndedExecution) {
-        if self.shared.inbox.check_open().is_err() {
+        if !self.shared.inbox.is_open() {
             self.shared.buffer.count_dropped();
             return;
         }
@@ -278,6 +278,10 @@ impl Store for SqliteStore {
             Urgency::Soon => self.shared.inbox.note_soon(),
             Urgency::Now => self.shared.inbox.note_now(),
         }
+    }
+
+    fn tidy(&self) {
+        self.shared.buffer.free_some();
     }
 
     async fn execution(&self, id: ExecutionId) -> Result<Option<ExecutionRecord>> {

@@ -3,7 +3,7 @@
 //! **Invariant:** nothing is written before the lock is held and the schema's version is known; the
 //! boot number is durable before anybody sees it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -59,6 +59,7 @@ impl SqliteStore {
         let writer = Writer {
             connection,
             next_seq: Cell::new(i64::from(boot) << SEQ_COUNTER_BITS),
+            bundle: RefCell::default(),
             checkpointer: Checkpointer::start(&path, options.synchronous, Arc::clone(&shared))?,
             faults: options.faults,
             shared: Arc::clone(&shared),

@@ -7,7 +7,7 @@
 //!
 //! **Invariant:** nobody is answered before the commit; after a failed commit nothing is written again.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +16,7 @@ use rusqlite::Connection;
 
 use super::Shared;
 use super::buffer::Ended;
+use super::bundle::Bundle;
 use super::checkpoint::{Checkpointer, checkpoint};
 use super::connection::is_about_one_statement;
 use super::inbox::{Batch, Entry};
@@ -29,6 +30,8 @@ use crate::store::{Error, Guard, Result};
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) next_seq: Cell<i64>,
+    /// Where bundles are filled, one after another.
+    pub(super) bundle: RefCell<Bundle>,
     pub(super) checkpointer: Checkpointer,
     pub(super) faults: Option<Arc<dyn WriteFaults>>,
     pub(super) shared: Arc<Shared>,
@@ -191,7 +194,7 @@ impl Writer {
         behind: &[Arc<Ended>],
         isolation: Isolation,
     ) -> std::result::Result<(), Failure> {
-        let writes = Writes::new(&self.connection, statements, &self.next_seq);
+        let writes = Writes::new(&self.connection, statements, &self.next_seq, &self.bundle);
         let at_once = match isolation {
             Isolation::Shared => behind.len().max(1),
             Isolation::Savepoints => 1,

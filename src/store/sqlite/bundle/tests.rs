@@ -30,7 +30,8 @@ fn filled() -> (Bundle, [Request; 3]) {
     runs[1].failure = Some(failure());
     runs[1].outcome = "retry";
     (runs[1].init_ms, runs[1].cpu_us) = (None, None);
-    let mut bundle = Bundle::starting_at(40);
+    let mut bundle = Bundle::default();
+    bundle.start_at(40);
     let output = output();
     for (number, (request, (output, runs))) in (1..).zip(requests.iter().zip([
         (Some(&output), &runs[..1]),
@@ -55,13 +56,13 @@ fn filled() -> (Bundle, [Request; 3]) {
 
 #[test]
 fn every_call_is_found_by_its_number() {
-    let (bundle, requests) = filled();
+    let (mut bundle, requests) = filled();
     assert_eq!(
         (bundle.first_seq(), bundle.newest_end()),
         (40, Timestamp(99))
     );
     assert_eq!(ids(bundle.ids()).unwrap(), [id(1), id(2), id(3)]);
-    let body = bundle.body().unwrap();
+    let body = bundle.body().unwrap().to_vec();
     for (seq, request) in (40..).zip(&requests) {
         let kept = find(body.clone(), seq).unwrap();
         assert_eq!(kept.request.as_ref(), (seq != 41).then_some(request));
@@ -85,7 +86,8 @@ fn a_bundle_is_full_by_bytes_or_by_calls() {
     let large = request(&"x".repeat(BYTES_ENOUGH));
     let small = request("");
     let fills_after = |request: &Request| {
-        let mut bundle = Bundle::starting_at(0);
+        let mut bundle = Bundle::default();
+        bundle.start_at(0);
         let call = Call {
             request: Some(request),
             output: None,
@@ -105,8 +107,34 @@ fn a_bundle_is_full_by_bytes_or_by_calls() {
 }
 
 #[test]
+fn the_next_bundle_in_the_same_memory_has_nothing_of_the_one_before() {
+    let part = |request: &Request| {
+        let call = Call {
+            request: Some(request),
+            output: None,
+            attempts: &[],
+        };
+        call.part(0).unwrap()
+    };
+    let large = part(&request(&"x".repeat(2 * BUFFER_BYTES_KEPT)));
+    let small = part(&request("next"));
+    let (mut bundle, _) = filled();
+    for _ in 0..2 {
+        bundle.add(id(4), Timestamp(200), &large).unwrap();
+        bundle.start_at(7);
+        assert!(bundle.is_empty());
+        bundle.add(id(5), Timestamp(1), &small).unwrap();
+        assert_eq!((bundle.first_seq(), bundle.newest_end()), (7, Timestamp(1)));
+        assert_eq!(ids(bundle.ids()).unwrap(), [id(5)]);
+        let body = bundle.body().unwrap().to_vec();
+        assert_eq!(body.len(), head_bytes(1) + small.len());
+        assert_eq!(find(body, 7).unwrap().request, Some(request("next")));
+    }
+}
+
+#[test]
 fn what_is_cut_short_or_longer_is_refused() {
-    let body = filled().0.body().unwrap();
+    let body = filled().0.body().unwrap().to_vec();
     for end in 0..body.len() {
         assert!(find(body[..end].to_vec(), 42).is_err(), "{end}");
     }
@@ -121,7 +149,7 @@ proptest! {
     fn no_bytes_make_a_panic(mut body in prop::collection::vec(any::<u8>(), 0..300), seq in 38_i64..46) {
         let _ = find(body.clone(), seq);
         // The same damage inside what begins like a bundle.
-        let good = filled().0.body().unwrap();
+        let good = filled().0.body().unwrap().to_vec();
         body.truncate(good.len());
         let at = good.len() - body.len();
         let mut damaged = good;

@@ -66,6 +66,57 @@ async fn calls_of_a_batch_share_a_row_and_are_whole() {
     assert_eq!(rows(dir.path(), "executions"), 40);
 }
 
+/// All columns but those that tell rows apart.
+fn columns(dir: &std::path::Path, ended: &EndedExecution) -> Vec<rusqlite::types::Value> {
+    let database = Connection::open(dir.join("pelton.db")).unwrap();
+    let mut statement = database
+        .prepare("SELECT * FROM executions WHERE id = ?1")
+        .unwrap();
+    let names: Vec<_> = statement.column_names().map(str::to_owned).collect();
+    let told_apart = ["id", "seq", "trace_id"];
+    let shown = |row: &rusqlite::Row<'_>| {
+        let columns = names.iter().enumerate();
+        let columns = columns.filter(|(_, name)| !told_apart.contains(&name.as_str()));
+        columns.map(|(column, _)| row.get(column)).collect()
+    };
+    statement.query_row([ended.id.as_bytes()], shown).unwrap()
+}
+
+#[tokio::test]
+async fn successes_are_inserted_together_and_as_each_would_be_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (world, store) = world_of(Options::new(dir.path()));
+    let function = world.function("alpha").await;
+    let success = |ms| {
+        let mut ended = ended_in_memory(&function, ms, State::Success, RecordMode::Full);
+        let run = &mut ended.attempts[0];
+        (run.cold_start, run.init_ms) = (false, None);
+        std::sync::Arc::make_mut(&mut ended.request).trace_id = None;
+        ended
+    };
+    // One that has more to be said of it than the others goes by itself, and two are known already.
+    let mut all: Vec<_> = (0..30).map(success).collect();
+    for (ended, model) in [(5, 0), (6, 0)] {
+        all[ended] = EndedExecution {
+            id: all[ended].id,
+            ..all[model].clone()
+        };
+    }
+    std::sync::Arc::make_mut(&mut all[5].request).trace_id = Some("trace".into());
+    for ended in all.iter().chain([&all[3], &all[20]]) {
+        world.record_ended(ended.clone());
+    }
+    world.flush().await.unwrap();
+    for ended in &all {
+        assert_whole(&*store, ended, 1).await;
+    }
+    store.close().await.unwrap();
+    assert_eq!(rows(dir.path(), "executions"), 30);
+    let alone = columns(dir.path(), &all[5]);
+    assert!(alone.len() > 20, "{alone:?}");
+    assert_eq!(columns(dir.path(), &all[6]), alone);
+}
+
 #[tokio::test]
 async fn a_late_run_is_added_once_and_nothing_else_changes() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{MAIN_DB, OptionalExtension, params};
 
 use super::executions::{INSERT_UNLESS_KNOWN, NewRow};
+use super::plain::Plain;
 use super::spans::Spans;
-use super::{Done, Problem, Writes, int};
+use super::{Done, Problem, Writes, int, len};
 use crate::execution::Status;
 use crate::model::{ExecutionId, Timestamp};
 use crate::store::sqlite::buffer::{Bodies, Ended};
@@ -20,7 +21,9 @@ use crate::store::sqlite::schema::InputKept;
 impl Writes<'_, '_> {
     /// Writes ended executions that lived in memory, but for those whose id is known already.
     pub(in crate::store::sqlite) fn record_ended(&self, batch: &[Arc<Ended>]) -> Done<()> {
-        let mut open: Option<Bundle> = None;
+        let mut bundle = self.bundle.borrow_mut();
+        bundle.start_at(0);
+        let mut plain = Vec::with_capacity(batch.len());
         for ended in batch {
             let Some(bodies) = worth_a_bundle(ended) else {
                 continue;
@@ -30,31 +33,32 @@ impl Writes<'_, '_> {
                 true => InputKept::Bundle,
                 false => InputKept::BundleOfRuns,
             };
-            if self.insert_ended(ended, seq, input_kept)? == 0 {
-                // The numbers of a bundle's calls have no gaps.
-                self.next_seq.set(seq);
-                continue;
+            self.insert_ended(ended, seq, input_kept, &mut plain)?;
+            if bundle.is_empty() {
+                bundle.start_at(seq);
             }
-            let bundle = open.get_or_insert_with(|| Bundle::starting_at(seq));
             let record = &ended.record;
             let execution = &record.execution;
             let end = execution.finished_at.unwrap_or(execution.created_at);
+            // The numbers of a bundle's calls have no gaps: one whose id is known already takes its place in it, too,
+            // and is not found there.
             bundle.add(record.id, end, &bodies.part)?;
             if bundle.is_full() {
-                self.insert_bundle(bundle)?;
-                open = None;
+                self.insert_bundle(&mut bundle)?;
+                bundle.start_at(0);
             }
         }
-        if let Some(bundle) = open {
-            self.insert_bundle(&bundle)?;
+        if !bundle.is_empty() {
+            self.insert_bundle(&mut bundle)?;
         }
         for ended in batch.iter().filter(|ended| worth_a_bundle(ended).is_none()) {
             let input_kept = match ended.bodies {
                 Some(_) => InputKept::RowsOfRuns,
                 None => InputKept::No,
             };
-            self.insert_ended(ended, self.take_seq()?, input_kept)?;
+            self.insert_ended(ended, self.take_seq()?, input_kept, &mut plain)?;
         }
+        self.insert_plain(&plain)?;
         let mut spans = Spans::default();
         for ended in batch {
             if ended.record.execution.status() == Status::Success {
@@ -64,11 +68,18 @@ impl Writes<'_, '_> {
         self.note_successes(&spans)
     }
 
-    fn insert_ended(&self, ended: &Ended, seq: i64, input_kept: InputKept) -> Done<usize> {
+    /// Inserts a row, or adds it to those that are inserted together.
+    fn insert_ended<'e>(
+        &self,
+        ended: &'e Ended,
+        seq: i64,
+        input_kept: InputKept,
+        plain: &mut Vec<Plain<'e>>,
+    ) -> Done<()> {
         let record = &ended.record;
         let row = NewRow {
             seq,
-            id: record.id,
+            id: &record.id,
             function_id: record.function_id,
             function: &record.function,
             version: record.version,
@@ -82,20 +93,30 @@ impl Writes<'_, '_> {
             trace_id: record.trace_id.as_deref(),
             parent: record.parent,
         };
-        self.insert_execution(INSERT_UNLESS_KNOWN, &row)
+        match Plain::of(&row)? {
+            Some(row) => plain.push(row),
+            None => {
+                self.insert_execution(INSERT_UNLESS_KNOWN, &row)?;
+            }
+        }
+        Ok(())
     }
 
-    fn insert_bundle(&self, bundle: &Bundle) -> Done<()> {
+    fn insert_bundle(&self, bundle: &mut Bundle) -> Done<()> {
+        let (first_seq, newest_end) = (bundle.first_seq(), bundle.newest_end().0);
+        let ids = bundle.ids().to_vec();
+        let body = bundle.body()?;
         self.execute(
-            "INSERT INTO bundles (first_seq, newest_end, ids, body) VALUES (?1, ?2, ?3, ?4)",
-            params![
-                bundle.first_seq(),
-                bundle.newest_end().0,
-                bundle.ids(),
-                bundle.body()?
-            ],
+            "INSERT INTO bundles (first_seq, newest_end, ids, body) VALUES (?1, ?2, ?3, zeroblob(?4))",
+            params![first_seq, newest_end, ids, len(body.len())?],
         )?;
-        Ok(())
+        // Straight into its pages: as a value of the statement it would be copied twice before, each time into fresh
+        // memory.
+        let mut blob = self
+            .connection
+            .blob_open(MAIN_DB, "bundles", "body", first_seq, false)?;
+        blob.write_all_at(body, 0)?;
+        Ok(blob.close()?)
     }
 
     /// The number of an execution whose payloads have rows of their own, once this returns.

@@ -62,7 +62,7 @@ impl Writes<'_, '_> {
         let seq = self.take_seq()?;
         let row = NewRow {
             seq,
-            id: new.id,
+            id: &new.id,
             function_id: new.function_id,
             function: &new.function,
             version: new.version,
@@ -426,7 +426,7 @@ impl<'e> StateColumns<'e> {
 /// A row that is not there yet.
 pub(super) struct NewRow<'e> {
     pub(super) seq: i64,
-    pub(super) id: ExecutionId,
+    pub(super) id: &'e ExecutionId,
     pub(super) function_id: FunctionId,
     pub(super) function: &'e FunctionName,
     pub(super) version: VersionNumber,

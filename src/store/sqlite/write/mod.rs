@@ -5,12 +5,13 @@
 
 mod behind;
 mod executions;
+mod plain;
 mod purge;
 mod runtime_config;
 mod secrets;
 mod spans;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -19,6 +20,7 @@ use crate::model::{
     ExecutionId, FunctionId, FunctionName, FunctionSettings, Timestamp, Version, VersionNumber,
 };
 use crate::store::record::{self, Unreadable};
+use crate::store::sqlite::bundle::Bundle;
 use crate::store::sqlite::statements::Statements;
 use crate::store::{Error, FunctionRecord, KeyClaim, KeyHolder, NewExecution};
 
@@ -61,19 +63,22 @@ pub(in crate::store::sqlite) struct Writes<'w, 'c> {
     connection: &'w Connection,
     statements: &'w Statements<'c>,
     next_seq: &'w Cell<i64>,
+    bundle: &'w RefCell<Bundle>,
 }
 
 impl<'w, 'c> Writes<'w, 'c> {
-    /// `next_seq` is the number of the next row; gaps do no harm.
+    /// `next_seq` is the number of the next row; gaps do no harm. `bundle` is where bundles are filled.
     pub(in crate::store::sqlite) fn new(
         connection: &'w Connection,
         statements: &'w Statements<'c>,
         next_seq: &'w Cell<i64>,
+        bundle: &'w RefCell<Bundle>,
     ) -> Self {
         Self {
             connection,
             statements,
             next_seq,
+            bundle,
         }
     }
 
