@@ -1,5 +1,7 @@
 //! What is provided and comes nearest to an import that is not: the same in another version or preview, or what its
 //! author meant and misspelt.
+//!
+//! **Invariant:** nothing is suggested that the linkers do not have.
 
 use super::provided::Provided;
 use crate::runtime::host::PREVIEWS;

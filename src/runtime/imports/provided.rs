@@ -1,5 +1,7 @@
 //! Asks the linkers what they have. One says only which import it misses *first*, so each is tried alone, in the
 //! smallest file that has it.
+//!
+//! **Invariant:** what is said to be there is there by its name; whether its type fits is for the whole file to find out.
 
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module, UnknownImportError};
