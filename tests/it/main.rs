@@ -46,5 +46,6 @@ mod support;
 mod tidy;
 mod upkeep;
 mod web_calls;
+mod web_mistakes;
 mod web_rules;
 mod web_server;
