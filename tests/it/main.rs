@@ -40,6 +40,7 @@ mod reuse;
 mod run;
 mod runtime_config;
 mod scale;
+mod secrecy;
 mod secrets;
 mod store_faults;
 mod support;
