@@ -2,11 +2,13 @@
 //!
 //! A place among the connections is taken *before* one is accepted, so what does not fit waits in the
 //! system's backlog. A connection whose first request does not arrive in time is closed, whatever it sends, and
-//! so is one whose client takes nothing of its answers.
+//! so is one whose client takes nothing of its answers; of several answers on one connection ([`taken`]) the one
+//! that its client does not take is broken off.
 //!
 //! **Invariant:** no client can make this hold more than its limits, and none can keep a stop from ending.
 
 mod line;
+mod taken;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -16,10 +18,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::{BoxFuture, Either, ready};
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
-use http::{Request, Response, StatusCode};
+use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -31,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use self::line::ends;
+use self::taken::{Answers, Handed, SEND_BUFFER_BYTES};
 use crate::api::{Attention, Peer};
 use crate::shutdown::Tasks;
 
@@ -78,8 +82,7 @@ impl Listener {
             + Sync
             + 'static,
         S::Future: Send,
-        B: Body + Default + Send + 'static,
-        B::Data: Send,
+        B: Body<Data = Bytes> + Default + Send + Unpin + 'static,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let listener = listen(addr, bounds.connections_max)?;
@@ -152,8 +155,7 @@ where
         + Sync
         + 'static,
     S::Future: Send,
-    B: Body + Default + Send + 'static,
-    B::Data: Send,
+    B: Body<Data = Bytes> + Default + Send + Unpin + 'static,
     B::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
     async fn accept_all(self, listener: TcpListener, places: Arc<Semaphore>) {
@@ -183,34 +185,28 @@ where
             tracing::debug!(%error, "a connection was gone before it began");
             return;
         }
-        let first_request = CancellationToken::new();
-        let seen = first_request.clone();
-        let attention = Attention::default();
-        let (stream, mut line) = ends(stream, attention.clone());
-        // Routes are always ready, and a connection's requests are taken one after another by its own task: they share
-        // this copy, for every further one would count what all connections count.
-        let service = Mutex::new(self.service.clone());
-        let headers_max = self.bounds.headers_max;
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            seen.cancel();
-            let extensions = request.extensions_mut();
-            extensions.insert(Peer(peer));
-            extensions.insert(attention.clone());
-            match request.headers().len() > headers_max {
-                // Of HTTP/1 hyper has refused these already.
-                true => Either::Left(ready(Ok(too_many_headers()))),
-                false => {
-                    let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
-                    Either::Right(service.call(request))
-                }
-            }
-        });
-        let builder = builder(&self.bounds, &self.tasks);
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let told = Told {
+            peer: Peer(peer),
+            first_request: CancellationToken::new(),
+            attention: Attention::default(),
+            answers: Answers::default(),
+        };
+        let (stream, mut line) = ends(stream, told.attention.clone());
+        let patience = Duration::from_millis(self.bounds.answer_stall_timeout_ms.into());
+        let spawner = OnTasks {
+            tasks: self.tasks.clone(),
+            answers: told.answers.clone(),
+            patience,
+        };
+        let builder = builder(&self.bounds, spawner);
+        let connection = builder.serve_connection(TokioIo::new(stream), self.answering(&told));
         tokio::pin!(connection);
-        let mut news = self.news(&first_request);
+        let mut news = self.news(&told.first_request);
         let left = line.left();
         tokio::pin!(left);
+        // An answer that can be broken off alone is broken off before.
+        let stalled = told.answers.stalled(patience * 2);
+        tokio::pin!(stalled);
         loop {
             tokio::select! {
                 // In this order: what the connection does decides what the line is watched for.
@@ -225,6 +221,10 @@ where
                     tracing::debug!("a client left in the middle of a call");
                     return;
                 }
+                () = stalled.as_mut() => {
+                    tracing::debug!("closed a connection whose client takes nothing");
+                    return;
+                }
                 Some(news) = news.next() => match news {
                     News::Stop => return,
                     News::TooLate => {
@@ -236,6 +236,40 @@ where
                 },
             }
         }
+    }
+
+    /// Answers the requests of one connection.
+    fn answering(
+        &self,
+        told: &Told,
+    ) -> impl hyper::service::Service<
+        Request<Incoming>,
+        Response = Response<Handed<B>>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + use<S, B> {
+        let told = told.clone();
+        // Routes are always ready, and a connection's requests are taken one after another by its own task: they share
+        // this copy, for every further one would count what all connections count.
+        let service = Mutex::new(self.service.clone());
+        let headers_max = self.bounds.headers_max;
+        service_fn(move |mut request: Request<Incoming>| {
+            told.first_request.cancel();
+            let answer = (request.version() == Version::HTTP_2).then(|| told.answers.announce());
+            let extensions = request.extensions_mut();
+            extensions.insert(told.peer);
+            extensions.insert(told.attention.clone());
+            let called = match request.headers().len() > headers_max {
+                // Of HTTP/1 hyper has refused these already.
+                true => Either::Left(ready(Ok(too_many_headers()))),
+                false => {
+                    let mut service = service.lock().unwrap_or_else(PoisonError::into_inner);
+                    Either::Right(service.call(request))
+                }
+            };
+            called
+                .map_ok(move |response: Response<B>| response.map(|body| Handed::new(body, answer)))
+        })
     }
 
     /// What may happen to a connection beside its own traffic. Each of these is looked at only when it has
@@ -256,6 +290,15 @@ where
             .into_iter()
             .collect()
     }
+}
+
+/// What the parts that serve one connection tell each other of it.
+#[derive(Clone)]
+struct Told {
+    peer: Peer,
+    first_request: CancellationToken,
+    attention: Attention,
+    answers: Answers,
 }
 
 /// What a connection is told from outside.
@@ -316,9 +359,9 @@ fn too_many_headers<B: Default>() -> Response<B> {
     response
 }
 
-fn builder(bounds: &Bounds, tasks: &Tasks) -> auto::Builder<OnTasks> {
+fn builder(bounds: &Bounds, spawner: OnTasks) -> auto::Builder<OnTasks> {
     let header_bytes_max = usize::try_from(bounds.header_bytes_max).unwrap_or(usize::MAX);
-    let mut builder = auto::Builder::new(OnTasks(tasks.clone()));
+    let mut builder = auto::Builder::new(spawner);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -330,20 +373,31 @@ fn builder(bounds: &Bounds, tasks: &Tasks) -> auto::Builder<OnTasks> {
         .timer(TokioTimer::new())
         .keep_alive_interval(bounds.header_read_timeout)
         .max_header_list_size(bounds.header_bytes_max)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX);
     builder
 }
 
 /// Runs the parts of HTTP/2 connections where a stop can wait for them.
 #[derive(Clone)]
-struct OnTasks(Tasks);
+struct OnTasks {
+    tasks: Tasks,
+    answers: Answers,
+    /// How long a client may take nothing of an answer.
+    patience: Duration,
+}
 
 impl<F> hyper::rt::Executor<F> for OnTasks
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        drop(self.0.spawn(future));
+        drop(match self.answers.announced() {
+            Some(answer) => self
+                .tasks
+                .spawn(answer.attend(Box::pin(future), self.patience)),
+            None => self.tasks.spawn(future),
+        });
     }
 }
 

@@ -1,9 +1,11 @@
 //! The names of the environment variables that Pelton reads, each the twin of a flag.
 //!
-//! **Invariant:** a variable that is not named here (or in the table of [`super::Limits`]) is not read;
-//! a flag that is typed beats its variable.
+//! **Invariant:** a variable that is not named here (or in the table of [`super::Limits`]), or by whoever types
+//! `run --secret`, is not read; a flag that is typed beats its variable.
 
 use std::path::PathBuf;
+
+use crate::model::SecretValue;
 
 /// `--listen`.
 pub const LISTEN: &str = "PELTON_LISTEN";
@@ -49,4 +51,17 @@ pub fn user_cache_dir() -> Option<PathBuf> {
         path.is_absolute().then_some(path)
     };
     absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))
+}
+
+/// The value of a variable that `run --secret` names; `None` if there is no such variable.
+///
+/// # Errors
+/// It is not UTF-8.
+pub fn secret(variable: &str) -> Result<Option<SecretValue>, ()> {
+    // No variable has such a name, and the system would not look for one.
+    if variable.contains(['=', '\0']) {
+        return Ok(None);
+    }
+    let value = std::env::var_os(variable).map(|value| value.into_string().map_err(drop));
+    Ok(value.transpose()?.map(SecretValue::new))
 }

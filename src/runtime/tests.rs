@@ -307,14 +307,13 @@ async fn every_import_that_nobody_provides_is_named() {
         &[
             "env.memory (a shared memory)",
             "bench.start",
-            "wasi_snapshot_preview1.fd_wriet",
-            "wasi_snapshot_preview2.fd_read",
+            "wasi_snapshot_preview1.fd_wriet, the nearest that is provided: wasi_snapshot_preview1.fd_write",
+            "wasi_snapshot_preview2.fd_read, the nearest that is provided: wasi_snapshot_preview1.fd_read",
         ]
     );
-    assert!(
-        message.contains("Provided is `wasi_snapshot_preview1.fd_read`"),
-        "{message}"
-    );
+    for import in imports {
+        assert!(message.contains(import), "{message}");
+    }
 
     let wat = r#"(component
         (import "wasi:cli/environment@0.4.0" (instance (export "get-arguments" (func (result (list string))))))
@@ -324,7 +323,9 @@ async fn every_import_that_nobody_provides_is_named() {
         (import "spin:config/store" (instance (export "get" (func))))
         (import "types:only/types" (instance (type (record (field "a" u8))) (export "t" (type (eq 0)))))
         (import "log" (func))
-        (instance) (export "wasi:cli/run@0.2.0" (instance 6)))"#;
+        (import "wasi:random/random@0.2.0" (instance
+            (export "get-random-u64" (func (result u64))) (export "get-random-byts" (func)) (export "roll" (func))))
+        (instance) (export "wasi:cli/run@0.2.0" (instance 7)))"#;
     let refused = world.prepare(wat).await.unwrap_err();
     let Refused::MissingImports { message, imports } = &refused else {
         panic!("{refused:?}");
@@ -332,17 +333,42 @@ async fn every_import_that_nobody_provides_is_named() {
     assert_eq!(
         imports,
         &[
-            "wasi:cli/environment@0.4.0",
+            "wasi:cli/environment@0.4.0, the nearest that is provided: wasi:cli/environment@0.2.0",
             "wasi:io/mistake@0.2.1",
             "spin:config/store",
             "log (a function outside any interface)",
+            "wasi:random/random@0.2.0#get-random-byts, the nearest that is provided: \
+             wasi:random/random@0.2.0#get-random-bytes",
+            "wasi:random/random@0.2.0#roll",
         ]
     );
-    assert!(
-        message.contains("Provided is `wasi:cli/environment@0.2.0`"),
-        "{message}"
-    );
+    for import in imports {
+        assert!(message.contains(import), "{message}");
+    }
     assert!(world.files().is_empty());
+}
+
+#[tokio::test]
+async fn imports_without_end_are_counted() {
+    let world = World::new();
+    let missing: String = (0..150)
+        .map(|i| format!(r#"(import "wasi_snapshot_preview1" "fd_write{i}" (func))"#))
+        .collect();
+    let wat =
+        format!(r#"(module {missing} (memory (export "memory") 1) (func (export "_start")))"#);
+    let refused = world.prepare(&wat).await.unwrap_err();
+    let Refused::MissingImports { message, imports } = &refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(imports.len(), 101);
+    for import in &imports[..100] {
+        assert!(
+            import.ends_with("nearest that is provided: wasi_snapshot_preview1.fd_write"),
+            "{import}"
+        );
+    }
+    assert_eq!(imports[100], "and 50 more");
+    assert!(message.contains("; and 130 more."), "{message}");
 }
 
 #[tokio::test]

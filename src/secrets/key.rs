@@ -81,15 +81,25 @@ fn hexadecimal(text: &str) -> Option<Vec<u8>> {
 }
 
 impl Key {
+    /// A key that nobody else has, for secrets that go with this process.
+    ///
+    /// # Errors
+    /// The system has no random bytes.
+    pub fn random() -> Result<Self, String> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+        fill(&mut *bytes)?;
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &*bytes);
+        key.map(|key| Self(LessSafeKey::new(key)))
+            .map_err(|_| "a key could not be made".to_owned())
+    }
+
     /// Encrypts a value for keeping.
     ///
     /// # Errors
     /// The system has no random bytes.
     pub(super) fn seal(&self, name: &SecretName, value: &SecretValue) -> Result<Vec<u8>, String> {
         let mut nonce = [0; NONCE_LEN];
-        SystemRandom::new()
-            .fill(&mut nonce)
-            .map_err(|_| "the system has no random bytes".to_owned())?;
+        fill(&mut nonce)?;
         let mut text = value.expose().as_bytes().to_vec();
         let tag = self
             .0
@@ -115,6 +125,11 @@ impl Key {
         let value = std::str::from_utf8(opened).ok()?;
         Some(SecretValue::new(value.to_owned()))
     }
+}
+
+fn fill(bytes: &mut [u8]) -> Result<(), String> {
+    let filled = SystemRandom::new().fill(bytes);
+    filled.map_err(|_| "the system has no random bytes".to_owned())
 }
 
 fn about(name: &SecretName) -> Aad<String> {

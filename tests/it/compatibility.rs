@@ -62,7 +62,7 @@ const COLUMNS: [Column; 6] = [
 ];
 
 /// What the guests are asked, and in which order.
-const PROBES: [&str; 14] = [
+const PROBES: [&str; 16] = [
     "args",
     "env",
     "clocks",
@@ -74,7 +74,9 @@ const PROBES: [&str; 14] = [
     "logs",
     "calls",
     "config",
+    "secret",
     "logging",
+    "json log",
     "panic",
     "exit",
 ];
@@ -112,7 +114,7 @@ type Answers = BTreeMap<&'static str, Seen>;
 /// A row of the page: what it is about, and what is to be said of a shape.
 type Row = (&'static str, fn(&Answers) -> String);
 
-const ROWS: [Row; 18] = [
+const ROWS: [Row; 23] = [
     ("arguments of the spec (`args`)", |seen| {
         yes(seen["args"].text().lines().skip(1).eq(["--loud", "a b"]))
     }),
@@ -128,6 +130,8 @@ const ROWS: [Row; 18] = [
                 "COLOUR",
                 "EXECUTION_ID",
                 "FUNCTION_NAME",
+                "SECRET_ENV",
+                "TOKEN",
                 "TRACE_ID",
             ]))
         },
@@ -165,9 +169,38 @@ const ROWS: [Row; 18] = [
     (
         "`config` of the spec (`wasi:config/store`)",
         |seen| match seen["config"].text() {
-            "Some(\"green\") None 2\n" => "yes".to_owned(),
+            "Some(\"green\") None 4\n" => "yes".to_owned(),
             text if text.starts_with("there is no probe") => "none".to_owned(),
             text => text.to_owned(),
+        },
+    ),
+    ("a secret as a variable (`as: env`)", |seen| {
+        yes(variable(seen, "SECRET_ENV") == Some(SECRET))
+    }),
+    (
+        "a secret in the configuration (`as: config`)",
+        |seen| match seen["secret"].text().trim_end() {
+            SECRET => "yes".to_owned(),
+            text if text.starts_with("there is no probe") => "none".to_owned(),
+            text => text.to_owned(),
+        },
+    ),
+    (
+        "a placeholder instead of a secret (`as: placeholder`)",
+        |seen| {
+            let token = variable(seen, "TOKEN").unwrap_or_default();
+            yes(token.starts_with("pelton-secret-") && !token.contains(SECRET))
+        },
+    ),
+    ("which leaves as the secret in requests", |seen| {
+        carried(seen, &format!("authorization: Bearer {SECRET}\r\n"))
+    }),
+    (
+        "JSON lines on standard error, with level and fields",
+        |seen| {
+            let lines = seen["json log"].attempt["lines"].as_array().unwrap();
+            yes(matches!(lines.as_slice(), [line] if line["level"] == "warn"
+            && line["message"] == "it turns" && line["fields"] == json!({"turns": 3})))
         },
     ),
     ("log with levels (`wasi:logging/logging`)", |seen| {
@@ -203,6 +236,12 @@ fn one_of(said: &[(bool, &str)]) -> String {
     found.map_or("?", |(_, words)| *words).to_owned()
 }
 
+/// A variable that the guest found in its environment.
+fn variable<'a>(seen: &'a Answers, name: &str) -> Option<&'a str> {
+    let mut lines = seen["env"].text().lines();
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+}
+
 /// Whether every line of an answer ends as it should.
 fn all(seen: &Answers, probe: &str, end: &str) -> String {
     let text = seen[probe].text();
@@ -227,6 +266,11 @@ fn none(seen: &Answers, probe: &str) -> String {
 /// The trace of every call.
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
+/// What every secret is.
+const SECRET: &str = "hunter2";
+/// What they are encrypted with.
+const KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
+
 async fn ask(column: &Column) -> Answers {
     let origin = Origin::answering(|_| ok("hello")).await;
     let spec = json!({
@@ -234,12 +278,23 @@ async fn ask(column: &Column) -> Answers {
         "env": {"COLOUR": "grün"},
         "config": {"colour": "green", "call": format!("{}/path", origin.url())},
         "allowHosts": [origin.url()],
+        "secrets": {
+            "SECRET_ENV": {"secret": "wheel", "as": "env"},
+            "SECRET_CONFIG": {"secret": "wheel", "as": "config"},
+            "TOKEN": {"secret": "wheel", "as": "placeholder", "hosts": [origin.url()]},
+        },
         "maxRetries": 1,
     });
     let world = World::new()
-        .function("probe", column.probe.wasm())
-        .spec(spec)
+        .setup(|setup| setup.registry.secrets.key = Some(KEY.parse().unwrap()))
         .await;
+    let value = json!({ "value": SECRET }).to_string();
+    let json_type = [("content-type", "application/json")];
+    let set = world.ask("PUT", "/v1/secrets/wheel", &json_type, value);
+    set.await.expect(201);
+    let wasm = column.probe.wasm();
+    let uploaded = world.upload_with("probe", &spec, &wasm).await;
+    uploaded.expect(201);
     let function = world.get("/v1/functions/probe").await.expect(200);
     assert_eq!(function["shape"], column.shape);
     let mut answers = Answers::new();

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use crate::support::binary::{Ran, pelton};
 use crate::support::guests;
 use crate::support::programs::{COPIES, FLOODS, HOARDS, SPINS, WAVERS, exits, program};
+use crate::support::web_guests::{command03, http02, http03};
 
 /// Writes its arguments, each behind a NUL, and then its environment.
 const TELLS: &str = r#"(module
@@ -436,4 +437,120 @@ fn services_of_this_machine_are_called_if_the_spec_names_them() {
         "{}",
         ran.stderr
     );
+}
+
+#[test]
+fn web_functions_of_both_versions_get_a_request_and_their_response_is_the_output() {
+    let bench = Bench::new();
+    for (name, wasm) in [("http02", http02()), ("http03", http03())] {
+        let file = bench.file(&format!("{name}.wasm"), wasm);
+        let echoed = bench.fed(&file, &[], b"text\xc3\xbc");
+        assert_eq!(echoed.status.code(), Some(0));
+        assert_eq!(echoed.stdout, "text\u{fc}".as_bytes());
+        let with = |path: &str| format!("invokePath={path}");
+        let headers = with("/headers?a=b");
+        let told = ["-d", r#"{"n": 1}"#, "--set", &headers, "--trace-id", "t-1"];
+        let told = bench.run(&file, &told).code(0).stdout;
+        for line in [
+            "Method::Post /headers?a=b",
+            "content-length: 8",
+            "content-type: application/json",
+            "x-attempt: 1",
+            "x-trace-id: t-1",
+        ] {
+            assert!(
+                told.lines().any(|it| it == line),
+                "{line} is not in:\n{told}"
+            );
+        }
+        for (path, status, outcome, code) in [
+            ("/with?status=404&body=gone", "error", "error", "HTTP_404"),
+            ("/with?status=500", "queued", "retry", "HTTP_500"),
+            ("/with?status=429", "queued", "requeue", ""),
+            ("/short", "queued", "retry", "BODY_TOO_SHORT"),
+            ("/panic", "queued", "retry", "TRAP"),
+        ] {
+            let answer = bench.document(&file, &["-d", "1", "--set", &with(path)], 1);
+            assert_eq!(answer["status"], status, "{answer}");
+            assert_eq!(answer["attempt"]["outcome"], outcome, "{answer}");
+            let failure = answer["attempt"]["error"]["code"].as_str();
+            assert_eq!(failure.unwrap_or_default(), code, "{answer}");
+        }
+        let log = with("/log");
+        let ran = bench.run(&file, &["-d", "1", "--set", &log]).code(0);
+        assert_eq!(
+            (&*ran.stdout, &*ran.stderr),
+            ("logged", "to stdout\nto stderr\n")
+        );
+    }
+}
+
+#[test]
+fn a_command_of_0_3_is_run_like_any_other() {
+    let bench = Bench::new();
+    let file = bench.file("upper.wasm", command03());
+    let large = "x".repeat(300_000);
+    for input in ["text", "", &large] {
+        let output = bench.fed(&file, &[], input.as_bytes());
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            input.to_uppercase()
+        );
+    }
+    for (argument, code) in [("fail", "EXIT_1"), ("exit", "EXIT_65"), ("panic", "TRAP")] {
+        let answer = bench.document(&file, &["-d", "1", argument], 1);
+        assert_eq!(answer["attempt"]["error"]["code"], code, "{answer}");
+    }
+    let ran = bench.run(&file, &["-d", "1", "log"]).code(0);
+    assert_eq!((&*ran.stdout, &*ran.stderr), ("1", "to stderr\n"));
+}
+
+#[test]
+fn secrets_of_the_spec_come_from_variables_that_are_named() {
+    let bench = Bench::new();
+    let tells = bench.file("tells.wasm", wat::parse_str(TELLS).unwrap());
+    let spec = bench.file(
+        "spec.json",
+        r#"{"secrets": {
+            "DB": {"secret": "db-url", "as": "env"},
+            "KEY": {"secret": "key", "as": "placeholder", "hosts": ["api.example"]}}}"#,
+    );
+    let run = |secrets: &[&str]| {
+        let mut command = bench.command(&tells, &["--spec", spec.to_str().unwrap()]);
+        command
+            .env("MY_DB", "postgres://hunter2")
+            .env("MY_KEY", "hunter3");
+        command.env("EMPTY", "").env("LARGE", "x".repeat(65_537));
+        for secret in secrets {
+            command.args(["--secret", secret]);
+        }
+        Ran::of(command.output().unwrap())
+    };
+    let told = run(&["db-url=MY_DB", "key=MY_KEY"]).code(0).stdout;
+    assert!(told.contains("\0DB=postgres://hunter2\0"), "{told:?}");
+    assert!(
+        told.contains("\0KEY=pelton-secret-") && !told.contains("hunter3"),
+        "{told:?}"
+    );
+    // One that is not named is not there, however the variable is called.
+    let refused = run(&["db-url=MY_DB"]).code(3).stderr;
+    assert!(
+        refused.contains("UNKNOWN_SECRET (422)") && refused.contains("not given: key"),
+        "{refused}"
+    );
+    assert!(refused.contains("--secret NAME=VARIABLE"), "{refused}");
+    // What is typed in the wrong place is not repeated.
+    for (wrong, why) in [
+        ("key=hunter3", "no such variable"),
+        ("key=hun=ter3", "no such variable"),
+        ("key=EMPTY", "0 bytes"),
+        ("key=LARGE", "65537 bytes"),
+        ("hunter3", "NAME=VARIABLE"),
+        ("1a=hunter3", "starts with a letter"),
+    ] {
+        let refused = run(&[wrong]).code(2).stderr;
+        assert!(refused.contains(why), "{wrong}: {refused}");
+        assert!(!refused.contains("ter3"), "{wrong}: {refused}");
+    }
 }

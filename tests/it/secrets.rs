@@ -28,7 +28,7 @@ const PRINTS_ENV: &str = r#"(module
         (i32.store (i32.const 12) (i32.sub (local.get $end) (i32.const 4096)))
         (drop (call $write (i32.const 1) (i32.const 8) (i32.const 1) (i32.const 16)))))"#;
 
-fn prints_env() -> Vec<u8> {
+pub(crate) fn prints_env() -> Vec<u8> {
     wat::parse_str(PRINTS_ENV).unwrap()
 }
 

@@ -32,6 +32,16 @@ struct Flight {
 
 /// Asks every address with `method`, at most `at_once` at a time; the answers stand in the order of the addresses.
 pub fn heads(method: &str, urls: &[Url], at_once: usize) -> Vec<Result<Head, String>> {
+    heads_with(method, urls, at_once, "")
+}
+
+/// The same, with a token for those who are asked, unless it is empty.
+pub fn heads_with(
+    method: &str,
+    urls: &[Url],
+    at_once: usize,
+    token: &str,
+) -> Vec<Result<Head, String>> {
     let never = || Err("was not asked".to_owned());
     let mut answers: Vec<_> = urls.iter().map(|_| never()).collect();
     let mut waiting = urls.iter().enumerate();
@@ -41,7 +51,7 @@ pub fn heads(method: &str, urls: &[Url], at_once: usize) -> Vec<Result<Head, Str
             let Some((index, url)) = waiting.next() else {
                 break;
             };
-            match start(method, url) {
+            match start(method, url, token) {
                 Ok(answer) => flying.push(Flight {
                     index,
                     ready: answer.subscribe(),
@@ -73,9 +83,13 @@ pub fn heads(method: &str, urls: &[Url], at_once: usize) -> Vec<Result<Head, Str
     }
 }
 
-fn start(method: &str, url: &Url) -> Result<FutureIncomingResponse, String> {
-    let user_agent = ("user-agent".to_owned(), b"pelton-guest".to_vec());
-    let headers = Fields::from_list(&[user_agent]).map_err(|error| error.to_string())?;
+fn start(method: &str, url: &Url, token: &str) -> Result<FutureIncomingResponse, String> {
+    let mut headers = vec![("user-agent".to_owned(), b"pelton-guest".to_vec())];
+    if !token.is_empty() {
+        let credentials = format!("Bearer {token}").into_bytes();
+        headers.push(("authorization".to_owned(), credentials));
+    }
+    let headers = Fields::from_list(&headers).map_err(|error| error.to_string())?;
     let request = OutgoingRequest::new(headers);
     let scheme = if url.is_https {
         Scheme::Https

@@ -1,7 +1,14 @@
+mod frames;
+mod http2;
+mod smuggling;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
@@ -18,38 +25,88 @@ const BOUNDS: Bounds = Bounds {
 /// More than the system takes off a server for a client that does not read.
 const LARGE: usize = 64 << 20;
 
-/// A server whose one route says when a request is in and answers when it is told to.
+/// A part of an answer without end.
+const PART: [u8; 16 << 10] = [b'x'; 16 << 10];
+
+/// A server whose routes say when a request is in and answer when they are told to.
 struct World {
     tasks: Tasks,
     listener: Listener,
     entered: Arc<Notify>,
     release: Arc<Notify>,
     calls: Arc<AtomicUsize>,
+    /// Calls that wait to be released.
+    under_way: Arc<AtomicUsize>,
+    most_at_once: Arc<AtomicUsize>,
+    /// Bytes of answers without end.
+    held: Arc<AtomicUsize>,
+}
+
+/// Adds to a count for as long as it lives.
+struct Counted(Arc<AtomicUsize>, usize);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>, more: usize) -> Self {
+        count.fetch_add(more, Ordering::SeqCst);
+        Self(Arc::clone(count), more)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::SeqCst);
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &PART
+    }
+}
+
+/// An answer that goes on for as long as anybody takes it.
+fn endless(held: &Arc<AtomicUsize>) -> BoxBody<Bytes, Infallible> {
+    let held = Arc::clone(held);
+    let parts = std::iter::repeat_with(move || {
+        Ok(Frame::data(Bytes::from_owner(Counted::new(
+            &held,
+            PART.len(),
+        ))))
+    });
+    BodyExt::boxed(StreamBody::new(futures_util::stream::iter(parts)))
 }
 
 impl World {
     async fn new(bounds: Bounds) -> Self {
         let tasks = Tasks::default();
         let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let calls = Arc::new(AtomicUsize::new(0));
-        let (enter, wait, count) = (
-            Arc::clone(&entered),
-            Arc::clone(&release),
+        let [calls, under_way, most_at_once, held]: [Arc<AtomicUsize>; 4] = Default::default();
+        let (enter, wait) = (Arc::clone(&entered), Arc::clone(&release));
+        let (count, waiting, most, bytes) = (
             Arc::clone(&calls),
+            Arc::clone(&under_way),
+            Arc::clone(&most_at_once),
+            Arc::clone(&held),
         );
         let service = tower::service_fn(move |request: Request<Incoming>| {
             let (enter, wait) = (Arc::clone(&enter), Arc::clone(&wait));
+            let (waiting, most, bytes) =
+                (Arc::clone(&waiting), Arc::clone(&most), Arc::clone(&bytes));
             count.fetch_add(1, Ordering::SeqCst);
             async move {
                 if request.uri().path() == "/slow" {
+                    let _waits = Counted::new(&waiting, 1);
+                    most.fetch_max(waiting.load(Ordering::SeqCst), Ordering::SeqCst);
                     enter.notify_one();
                     wait.notified().await;
                 }
                 let body = match request.uri().path() {
+                    "/endless" => return Ok(Response::new(endless(&bytes))),
                     "/large" => Bytes::from(vec![b'x'; LARGE]),
+                    "/up" => request.into_body().collect().await.unwrap().to_bytes(),
                     _ => Bytes::from_static(b"hello"),
                 };
-                Ok(Response::new(Full::new(body)))
+                Ok(Response::new(BodyExt::boxed(Full::new(body))))
             }
         });
         let addr = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -60,6 +117,9 @@ impl World {
             entered,
             release,
             calls,
+            under_way,
+            most_at_once,
+            held,
         }
     }
 
@@ -91,7 +151,7 @@ async fn speaks_both_versions_of_http() {
 
     let stream = world.send("").await;
     let (mut client, connection) =
-        hyper::client::conn::http2::handshake(OnTasks(world.tasks.clone()), TokioIo::new(stream))
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .unwrap();
     drop(world.tasks.spawn(connection));
@@ -127,7 +187,7 @@ async fn too_many_headers_of_http_2_are_431_too() {
     let world = World::new(BOUNDS).await;
     let stream = world.send("").await;
     let (mut client, connection) =
-        hyper::client::conn::http2::handshake(OnTasks(world.tasks.clone()), TokioIo::new(stream))
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .unwrap();
     drop(world.tasks.spawn(connection));

@@ -7,7 +7,9 @@
 //! nothing is left behind but compiled code in the cache.
 
 mod folder;
+mod secrets;
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,11 +28,14 @@ use crate::api::local;
 use crate::clock::Clock;
 use crate::config::{Limits, LogOptions, env};
 use crate::execution::{State, Status};
-use crate::model::{Code, ContentType, Encoding, FunctionName, Input, JSON, Shape};
+use crate::model::{
+    Code, ContentType, Encoding, FunctionName, Input, JSON, SecretName, SecretValue, Shape,
+};
 use crate::net;
-use crate::registry::{Function, SpecEdit};
+use crate::registry::{self, Function, SpecEdit};
 use crate::runtime::{self, ChildCompiler, Runtime};
 use crate::scheduler::Call;
+use crate::secrets::Key;
 use crate::store::{AttemptRecord, ExecutionRecord};
 use crate::testing::{Harness, Setup};
 
@@ -65,6 +70,9 @@ pub(super) struct Args {
     /// Read the spec from a JSON file; --set adds to it
     #[arg(long, value_name = "FILE")]
     spec: Option<PathBuf>,
+    /// Give the run a secret that the spec names: the value of a variable of the environment (repeatable)
+    #[arg(long, value_name = "NAME=VARIABLE")]
+    secret: Vec<String>,
     /// Metadata for the function (repeatable)
     #[arg(long, value_name = "NAME=VALUE", value_parser = input::pair)]
     metadata: Vec<(String, String)>,
@@ -101,10 +109,11 @@ impl Args {
             },
             &self.set,
         );
+        let secrets = secrets::read(&self.secret)?;
         let given = self.read_input()?;
         let folder = Folder::open(self.cache_dir.as_deref())?;
         let threads = serve::runtime()?;
-        let ended = threads.block_on(self.run(wasm.into(), fields, given, &folder));
+        let ended = threads.block_on(self.run(wasm.into(), fields, given, secrets, &folder));
         threads.shutdown_background();
         let once = ended?;
         match format {
@@ -129,6 +138,7 @@ impl Args {
         wasm: Bytes,
         fields: Map<String, Value>,
         given: Given,
+        secrets: Vec<(SecretName, SecretValue)>,
         folder: &Folder,
     ) -> Result<Once, Failure> {
         let options = runtime::Options {
@@ -143,12 +153,14 @@ impl Args {
         let compiler = ChildCompiler::of_this_program(&options);
         let compiler = compiler.context("cannot prepare the compiler")?;
         let runtime = Runtime::open(&options, Arc::new(compiler)).map_err(anyhow::Error::from)?;
-        let plane = Harness::with(Setup {
+        let mut setup = Setup {
             clock: Clock::system(),
             runtime: Some(runtime.clone()),
             ..Setup::default()
-        })
-        .await?;
+        };
+        setup.registry.secrets.key = Some(Key::random().map_err(anyhow::Error::msg)?);
+        let plane = Harness::with(setup).await?;
+        secrets::set(&plane.registry, secrets).await?;
         let name = name_of(&self.file)?;
         let progress = Progress::on_terminal(&format!("compiling {name}"));
         let deployed = self.deploy(&plane, &name, wasm, fields).await;
@@ -197,7 +209,10 @@ impl Args {
             Ok(spec)
         });
         let deployed = plane.registry.deploy(name, wasm, Some(edit)).await;
-        let deployed = deployed.map_err(|error| refused(error.into()))?;
+        let deployed = deployed.map_err(|error| match error {
+            registry::Error::Secrets(crate::secrets::Error::Missing(names)) => not_given(&names),
+            error => refused(error.into()),
+        })?;
         Ok(deployed.function)
     }
 
@@ -295,6 +310,22 @@ fn refused(problem: local::Problem) -> Failure {
         },
         hint: None,
     }))
+}
+
+/// The spec names secrets that nobody gave to this run.
+fn not_given(names: &[SecretName]) -> Failure {
+    let code = Cow::Borrowed("UNKNOWN_SECRET");
+    let names: Vec<_> = names.iter().map(SecretName::as_str).collect();
+    refused(local::Problem {
+        status: 422,
+        code,
+        message: format!(
+            "the spec names secrets that this run is not given: {}",
+            names.join(", ")
+        ),
+        details: Vec::new(),
+    })
+    .hint(secrets::HINT)
 }
 
 fn print_json(once: &Once) -> Result<(), Failure> {

@@ -35,7 +35,8 @@ fn answer(input: &[u8]) -> String {
 #[cfg(target_env = "p2")]
 fn called(url: &str) -> String {
     let urls: Vec<_> = pelton_guest_http::Url::parse(url).into_iter().collect();
-    let heads = pelton_guest_http::outgoing::heads("GET", &urls, 1).into_iter();
+    let heads = pelton_guest_http::outgoing::heads_with("GET", &urls, 1, &reach::value("TOKEN"))
+        .into_iter();
     heads
         .map(|head| match head {
             Ok(head) => format!("status {}\n", head.status),

@@ -26,7 +26,7 @@ impl wasip3::exports::cli::run::Guest for Command {
 async fn answer(input: &[u8]) -> String {
     let probe = probe::asked(input);
     if probe == "calls" {
-        return reach_http03::call(&reach::value("call")).await;
+        return reach_http03::call(&reach::value("call"), &reach::value("TOKEN")).await;
     }
     reach::answer(&probe).unwrap_or_else(|| probe::answer(input))
 }

@@ -18,7 +18,7 @@ fn answer_to(input: &[u8]) -> String {
 
 fn called(url: &str) -> String {
     let urls: Vec<_> = Url::parse(url).into_iter().collect();
-    let heads = outgoing::heads("GET", &urls, 1).into_iter();
+    let heads = outgoing::heads_with("GET", &urls, 1, &reach::value("TOKEN")).into_iter();
     heads
         .map(|head| match head {
             Ok(head) => format!("status {}\n", head.status),

@@ -46,6 +46,7 @@ use bindings::wasi::logging::logging::{Level, log};
 pub fn answer(probe: &str) -> Option<String> {
     match probe {
         "config" => Some(config()),
+        "secret" => Some(value("SECRET_CONFIG") + "\n"),
         "logging" => {
             log(Level::Warn, "wheel", "it turns");
             Some(String::new())
