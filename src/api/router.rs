@@ -3,6 +3,8 @@
 //! A path's last part may be `{name}:{verb}`, which the router cannot tell apart: there is one route per
 //! method, and [`super::segment`] splits and knows the methods of each path.
 //!
+//! Calls take the [short way](super::shortcut) past all of them, where nothing about them is out of the ordinary.
+//!
 //! What holds for all requests stands around the routes: as a part of each of them it would be copied and boxed anew for
 //! every request.
 //!

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::poll_immediate;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use super::dispatch::Claimed;
 use super::queue::{Bounds, Lane};
 use super::rate::Limiter;
 use super::state::{FunctionState, Home, Live, Settling, State};
-use super::waits::CallerGuard;
+use super::waits::{CallerGuard, Coming};
 use super::{Call, CallError, Enqueued, Invoked, Scheduler};
 use crate::execution::Execution;
 use crate::model::{ExecutionId, Timestamp};
@@ -81,7 +82,8 @@ impl Scheduler {
         let wait = call.wait.unwrap_or(Duration::from_millis(spec.timeout_ms));
         if call.key.is_some() {
             self.admit(&mut self.lock(), &function)?;
-            return self.invoke_with_key(function, call, wait).await;
+            // What is rare is made when it comes to it: the future of every call is as large as its largest part.
+            return Box::pin(self.invoke_with_key(function, call, wait)).await;
         }
         let now = self.inner.clock.now();
         let id = self.inner.dice.execution_id(now);
@@ -98,12 +100,12 @@ impl Scheduler {
         if let Some(claimed) = own {
             self.dispatch_here(claimed).await;
         }
-        let result = &mut result;
-        let execution = match queue_limit {
-            None => self.wait_or_expire(id, result, until).await,
-            Some(limit) => {
-                self.wait_in_queue_first(&function, id, result, until, limit)
-                    .await
+        // There already, nearly always: this very task has dispatched it.
+        let execution = match poll_immediate(&mut result).await {
+            Some(ended) => ended.map_err(|_| CallError::Stopping),
+            None => {
+                let waiting = self.own_result(&function, id, &mut result, until, queue_limit);
+                Box::pin(waiting).await
             }
         };
         gone.id = None;
@@ -111,6 +113,23 @@ impl Scheduler {
             execution: execution?,
             replayed: false,
         })
+    }
+
+    async fn own_result(
+        &self,
+        function: &Function,
+        id: ExecutionId,
+        result: &mut Coming,
+        until: Instant,
+        queue_limit: Option<QueueLimit>,
+    ) -> Result<Arc<ExecutionRecord>, CallError> {
+        match queue_limit {
+            None => self.wait_or_expire(id, result, until).await,
+            Some(limit) => {
+                self.wait_in_queue_first(function, id, result, until, limit)
+                    .await
+            }
+        }
     }
 
     /// Admits an execution that lives in memory and queues it. Hands its claim back if it is claimed at once, for

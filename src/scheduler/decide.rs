@@ -121,7 +121,7 @@ impl Scheduler {
                     return Ok(Decided::Done(record));
                 }
                 Judged::Settle(transition, stepped) => {
-                    return self.settle(*transition, stepped).await;
+                    return Box::pin(self.settle(*transition, stepped)).await;
                 }
             }
         }

@@ -384,7 +384,7 @@ impl Scheduler {
         };
         let mut decided = self.decide_with(claimed.id, &mut change).await;
         if let Some(unused) = change.attempt {
-            self.record_late(claimed.id, unused).await;
+            Box::pin(self.record_late(claimed.id, unused)).await;
         }
         if let Err(CallError::Store(store::Error::Failed(why))) = &decided {
             // Perhaps it is just this output that the store cannot take: that we failed it can be said.

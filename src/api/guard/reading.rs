@@ -134,7 +134,7 @@ impl<'a> Pace<'a> {
         // Most bodies are here already, and need no timer.
         let frame = match poll_immediate(body.frame()).await {
             Some(frame) => frame,
-            None => self.wait(body, room).await?,
+            None => Box::pin(self.wait(body, room)).await?,
         };
         frame.transpose().map_err(|_| broke_off())
     }
