@@ -2,8 +2,8 @@
 //! other connections are answered.
 
 use super::frames::{
-    Client, END_HEADERS, END_STREAM, STREAMS_MAX, WIDE, frame, get, head, header, kind, open,
-    reason, reset, streams,
+    Client, END_HEADERS, END_STREAM, INITIAL_WINDOW, STREAMS_MAX, WIDE, frame, get, head, header,
+    kind, open, reason, reset, streams,
 };
 use super::taken::STREAM_BYTES_MAX;
 use super::*;
@@ -276,14 +276,13 @@ async fn streams_beyond_the_limit_are_refused() {
     let world = World::new(BOUNDS).await;
     let mut client = world.client(WIDE).await;
     let settings = client.next_of(kind::SETTINGS).await.unwrap();
-    let said = settings
-        .payload
-        .chunks(6)
-        .find(|setting| setting[..2] == STREAMS_MAX.to_be_bytes());
-    assert_eq!(
-        said.unwrap()[2..],
-        u32::try_from(STREAMS).unwrap().to_be_bytes()
-    );
+    let said = |name: u16| {
+        let mut all = settings.payload.chunks(6);
+        let found = all.find(|setting| setting[..2] == name.to_be_bytes());
+        u32::from_be_bytes(found.unwrap()[2..].try_into().unwrap())
+    };
+    assert_eq!(said(STREAMS_MAX), u32::try_from(STREAMS).unwrap());
+    assert_eq!(said(INITIAL_WINDOW), UNREAD_BYTES_MAX);
     for stream in streams().take(STREAMS) {
         client.send(&get(stream, "/slow")).await;
     }
