@@ -45,6 +45,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const KNOCKS_MIN: u32 = 1024;
 /// Requests that one HTTP/2 connection may have under way.
 const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// Bytes of request bodies that one HTTP/2 connection may have sent and that nobody has read: 1 MiB, for one stream
+/// as for all of them together.
+const UNREAD_BYTES_MAX: u32 = 1 << 20;
 
 /// Bounds of one listener.
 #[derive(Debug, Clone, Copy)]
@@ -373,6 +376,8 @@ fn builder(bounds: &Bounds, spawner: OnTasks) -> auto::Builder<OnTasks> {
         .timer(TokioTimer::new())
         .keep_alive_interval(bounds.header_read_timeout)
         .max_header_list_size(bounds.header_bytes_max)
+        .initial_connection_window_size(UNREAD_BYTES_MAX)
+        .initial_stream_window_size(UNREAD_BYTES_MAX)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX);
     builder

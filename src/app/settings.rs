@@ -82,6 +82,7 @@ pub(super) fn registry(config: &Config) -> registry::Options {
         versions_max: config.limits.versions_max,
         secrets: secrets::Options {
             key: config.secrets_key.clone(),
+            old_key: config.secrets_old_key.clone(),
             secrets_max: config.limits.secrets_max,
         },
     }

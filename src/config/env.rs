@@ -3,6 +3,7 @@
 //! **Invariant:** a variable that is not named here (or in the table of [`super::Limits`]), or by whoever types
 //! `run --secret`, is not read; a flag that is typed beats its variable.
 
+use std::env::VarError;
 use std::path::PathBuf;
 
 use crate::model::SecretValue;
@@ -27,6 +28,10 @@ pub const TRUST_PROXY: &str = "PELTON_TRUST_PROXY";
 pub const SECRETS_KEY_FILE: &str = "PELTON_SECRETS_KEY_FILE";
 /// The key that secrets are encrypted with. It has no flag: arguments show in lists of processes.
 pub const SECRETS_KEY: &str = "PELTON_SECRETS_KEY";
+/// `--secrets-old-key-file`.
+pub const SECRETS_OLD_KEY_FILE: &str = "PELTON_SECRETS_OLD_KEY_FILE";
+/// The key that they were encrypted with before. It has no flag either.
+pub const SECRETS_OLD_KEY: &str = "PELTON_SECRETS_OLD_KEY";
 /// `--runtime-config`.
 pub const RUNTIME_CONFIG: &str = "PELTON_RUNTIME_CONFIG";
 /// `--no-sync-queue`.
@@ -53,15 +58,16 @@ pub fn user_cache_dir() -> Option<PathBuf> {
     absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))
 }
 
-/// The value of a variable that `run --secret` names; `None` if there is no such variable.
+/// The value of a variable that `run --secret` names.
 ///
 /// # Errors
-/// It is not UTF-8.
-pub fn secret(variable: &str) -> Result<Option<SecretValue>, ()> {
-    // No variable has such a name, and the system would not look for one.
-    if variable.contains(['=', '\0']) {
-        return Ok(None);
+/// There is no such variable, or its value is not UTF-8; that value must not be shown.
+pub fn secret(variable: &str) -> Result<SecretValue, VarError> {
+    // No variable has such a name, and the system must not be asked for one.
+    if variable.is_empty() || variable.contains(['=', '\0']) {
+        return Err(VarError::NotPresent);
     }
-    let value = std::env::var_os(variable).map(|value| value.into_string().map_err(drop));
-    Ok(value.transpose()?.map(SecretValue::new))
+    let value = std::env::var_os(variable).ok_or(VarError::NotPresent)?;
+    let value = value.into_string().map_err(VarError::NotUnicode)?;
+    Ok(SecretValue::new(value))
 }

@@ -72,6 +72,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// What secrets are encrypted with, if there may be any.
     pub secrets_key: Option<Key>,
+    /// What they were encrypted with before, if they are to be encrypted anew.
+    pub secrets_old_key: Option<Key>,
     /// Whether the runtime config can be seen and changed over HTTP.
     pub runtime_config: Switch,
     /// Whether the bounds of synchronous calls hold, until an operator says otherwise.
@@ -124,10 +126,7 @@ impl TryFrom<Options> for Config {
         let private_ranges = check.take_all(&typed.allow_private_range, net::private_range);
         let trusted_proxies = check.take_all(&typed.trust_proxy, net::proxy_range);
         check.complaints.extend(typed.limits.complaints());
-        let secrets_key = check.take(secrets::key(
-            typed.secrets_key_file.as_deref(),
-            typed.secrets_key.as_ref(),
-        ));
+        let secrets = check.take(secrets::keys(&typed)).unwrap_or_default();
         let idempotency_ttl_ms = check.idempotency_ttl_ms(&typed);
         let complaints = Complaints(check.complaints);
         match (listen, management_listen) {
@@ -142,7 +141,8 @@ impl TryFrom<Options> for Config {
                 allowed_hosts,
                 private_ranges,
                 trusted_proxies,
-                secrets_key: secrets_key.flatten(),
+                secrets_key: secrets.key,
+                secrets_old_key: secrets.old,
                 runtime_config: Switch::on_if(match typed.runtime_config {
                     RuntimeConfigWhen::Auto => listen.ip().is_loopback(),
                     RuntimeConfigWhen::On => true,

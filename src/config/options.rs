@@ -41,8 +41,15 @@ pub struct Options {
     #[arg(long, value_name = "FILE", env = env::SECRETS_KEY_FILE, hide_env_values = true)]
     pub secrets_key_file: Option<PathBuf>,
     /// The key itself, which the environment may hold.
-    #[arg(skip = secrets::key_of_environment())]
+    #[arg(skip = secrets::key_of_environment(env::SECRETS_KEY))]
     pub secrets_key: Option<SecretValue>,
+    /// A file with the key that secrets were encrypted with before: those that still are get encrypted with the new
+    /// one at the start. The variable PELTON_SECRETS_OLD_KEY may hold the key itself instead
+    #[arg(long, value_name = "FILE", env = env::SECRETS_OLD_KEY_FILE, hide_env_values = true)]
+    pub secrets_old_key_file: Option<PathBuf>,
+    /// The old key itself, which the environment may hold.
+    #[arg(skip = secrets::key_of_environment(env::SECRETS_OLD_KEY))]
+    pub secrets_old_key: Option<SecretValue>,
     /// Whether limits can be changed over HTTP while the plane runs (/v1/admin/runtime-config)
     #[arg(long, value_enum, value_name = "WHEN", env = env::RUNTIME_CONFIG, hide_env_values = true, default_value_t)]
     pub runtime_config: RuntimeConfigWhen,
@@ -86,6 +93,8 @@ impl Default for Options {
             trust_proxy: Vec::new(),
             secrets_key_file: None,
             secrets_key: None,
+            secrets_old_key_file: None,
+            secrets_old_key: None,
             runtime_config: RuntimeConfigWhen::default(),
             no_sync_queue: false,
             no_sync_queue_admission: false,

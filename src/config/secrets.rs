@@ -1,43 +1,89 @@
-//! Where the key that secrets are encrypted with comes from: a file, or the environment.
+//! Where the key that secrets are encrypted with comes from, and the one before it: a file, or the environment.
 //!
 //! **Invariant:** no complaint repeats what was found there.
 
 use std::path::Path;
 
-use super::env;
+use super::{Options, env};
 use crate::model::SecretValue;
 use crate::secrets::Key;
 
 /// More than any spelling of a key has, in bytes: what is larger is another file.
 const KEY_FILE_BYTES_MAX: u64 = 4096;
 
-/// The key that the environment holds; a variable that is empty is none.
+/// The keys of a server.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    /// What secrets are encrypted with, if there may be any.
+    pub(super) key: Option<Key>,
+    /// What they were encrypted with before.
+    pub(super) old: Option<Key>,
+}
+
+/// One of the keys, as it may be given.
+#[derive(Debug, Clone, Copy)]
+struct Given<'a> {
+    flag: &'static str,
+    file: Option<&'a Path>,
+    variable: &'static str,
+    text: Option<&'a SecretValue>,
+}
+
+/// The keys, as far as they are given.
+///
+/// # Errors
+/// What is wrong with them.
+pub(super) fn keys(typed: &Options) -> Result<Keys, String> {
+    let keys = Keys {
+        key: key(Given {
+            flag: "--secrets-key-file",
+            file: typed.secrets_key_file.as_deref(),
+            variable: env::SECRETS_KEY,
+            text: typed.secrets_key.as_ref(),
+        })?,
+        old: key(Given {
+            flag: "--secrets-old-key-file",
+            file: typed.secrets_old_key_file.as_deref(),
+            variable: env::SECRETS_OLD_KEY,
+            text: typed.secrets_old_key.as_ref(),
+        })?,
+    };
+    match &keys {
+        Keys {
+            key: None,
+            old: Some(_),
+        } => Err(format!(
+            "there is an old key for secrets and no new one to encrypt them with: give that with --secrets-key-file \
+             or {}",
+            env::SECRETS_KEY
+        )),
+        Keys { .. } => Ok(keys),
+    }
+}
+
+/// The key that a variable of the environment holds; one that is empty is none.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the configuration; a flag would show the key in lists of processes"
 )]
-pub(super) fn key_of_environment() -> Option<SecretValue> {
-    let text = std::env::var(env::SECRETS_KEY).ok()?;
+pub(super) fn key_of_environment(variable: &str) -> Option<SecretValue> {
+    let text = std::env::var(variable).ok()?;
     (!text.trim().is_empty()).then(|| SecretValue::new(text))
 }
 
-/// The key, if one is given.
-///
-/// # Errors
-/// What is wrong with it.
-pub(super) fn key(file: Option<&Path>, text: Option<&SecretValue>) -> Result<Option<Key>, String> {
-    let variable = env::SECRETS_KEY;
-    match (file, text) {
+fn key(given: Given<'_>) -> Result<Option<Key>, String> {
+    let Given { flag, variable, .. } = given;
+    match (given.file, given.text) {
         (None, None) => Ok(None),
         (Some(_), Some(_)) => Err(format!(
-            "--secrets-key-file and {variable} both name a key for secrets: leave one of the two out"
+            "{flag} and {variable} both name a key for secrets: leave one of the two out"
         )),
         (None, Some(text)) => {
             let key = text.expose().parse();
             key.map(Some).map_err(|error| format!("{variable} {error}"))
         }
         (Some(file), None) => {
-            let named = format!("--secrets-key-file {}", file.display());
+            let named = format!("{flag} {}", file.display());
             let text = read(file).map_err(|error| format!("{named} cannot be read: {error}"))?;
             let key = text.expose().parse();
             key.map(Some).map_err(|error| format!("{named} {error}"))
@@ -57,6 +103,37 @@ mod tests {
     use super::*;
 
     const KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
+
+    fn key(file: Option<&Path>, text: Option<&SecretValue>) -> Result<Option<Key>, String> {
+        super::key(Given {
+            flag: "--a-file",
+            file,
+            variable: "A_VARIABLE",
+            text,
+        })
+    }
+
+    #[test]
+    fn an_old_key_needs_a_new_one() {
+        let text = || Some(SecretValue::new(KEY.to_owned()));
+        let with = |secrets_key, secrets_old_key| {
+            keys(&Options {
+                secrets_key,
+                secrets_old_key,
+                ..Options::default()
+            })
+        };
+        let both = with(text(), text()).unwrap();
+        assert!(both.key.is_some() && both.old.is_some());
+        assert!(with(text(), None).unwrap().old.is_none());
+        let alone = with(None, text()).unwrap_err();
+        assert!(alone.contains("no new one"), "{alone}");
+        let wrong = with(text(), Some(SecretValue::new("hunter2".to_owned()))).unwrap_err();
+        assert!(
+            wrong.starts_with("PELTON_SECRETS_OLD_KEY is no key"),
+            "{wrong}"
+        );
+    }
 
     #[test]
     fn a_key_comes_from_a_file_or_from_the_environment() {

@@ -36,6 +36,8 @@ const UNAVAILABLE: &str = "SECRET_UNAVAILABLE";
 pub struct Options {
     /// What they are sealed with; without it there can be none.
     pub key: Option<Key>,
+    /// What they were sealed with before: those that still are get sealed with the key when they are opened.
+    pub old_key: Option<Key>,
     /// Secrets, at most.
     pub secrets_max: u32,
 }
@@ -44,6 +46,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             key: None,
+            old_key: None,
             secrets_max: 1_000,
         }
     }
@@ -57,13 +60,17 @@ pub enum OpenError {
     Store(#[from] store::Error),
     /// None of them opens.
     #[error(
-        "the key for secrets is not the one that the {count} secrets in here were encrypted with: give that one; \
-         or, if it is lost, start without a key, delete the secrets (`pelton secrets rm`) and start with a new one"
+        "the key for secrets is not the one that the {count} secrets in here were encrypted with: give that one, \
+         as it is or, to change it, with --secrets-old-key-file; if it is lost, start without a key, delete the secrets \
+         (`pelton secrets rm`) and start with a new one"
     )]
     WrongKey {
         /// How many there are.
         count: usize,
     },
+    /// One could not be sealed with the new key.
+    #[error("secrets cannot be encrypted with the new key: {0}")]
+    Sealing(String),
 }
 
 /// Why something was not done. Nothing was changed.
@@ -162,7 +169,7 @@ pub struct Existence {
 }
 
 impl Vault {
-    /// Reads all secrets from the store, and tries the key on them.
+    /// Reads all secrets from the store, seals those anew that only the old key opens, and tries the key on all.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -172,7 +179,10 @@ impl Vault {
         clock: Clock,
         tasks: Tasks,
     ) -> Result<Self, OpenError> {
-        let records = store.secrets().await?;
+        let mut records = store.secrets().await?;
+        if let (Some(key), Some(old)) = (&options.key, &options.old_key) {
+            seal_anew(key, old, &mut records, &*store).await?;
+        }
         match &options.key {
             None if records.is_empty() => {}
             None => tracing::warn!(
@@ -343,6 +353,36 @@ impl Vault {
     }
 }
 
+/// Seals with the key what only the old one opens, each secret by itself: where it is broken off, the next start with
+/// both keys goes on. When a secret was set does not change by it.
+async fn seal_anew(
+    key: &Key,
+    old: &Key,
+    records: &mut [SecretRecord],
+    store: &dyn Store,
+) -> Result<(), OpenError> {
+    let mut count = 0;
+    for record in records {
+        if key.open(&record.name, &record.sealed).is_some() {
+            continue;
+        }
+        let Some(value) = old.open(&record.name, &record.sealed) else {
+            continue;
+        };
+        let sealed = key.seal(&record.name, &value).map_err(OpenError::Sealing)?;
+        let set_at = record.updated_at;
+        *record = store
+            .put_secret(&record.name, sealed.into(), set_at)
+            .await?;
+        count += 1;
+    }
+    tracing::info!(
+        secrets = count,
+        "secrets were encrypted with the new key: the old one is not needed any more"
+    );
+    Ok(())
+}
+
 /// Tries a key on what was sealed. Some that do not open are damaged; if none does, the key is another one.
 fn try_key(key: &Key, records: &[SecretRecord]) -> Result<(), OpenError> {
     let opens = |record: &&SecretRecord| key.open(&record.name, &record.sealed).is_some();
@@ -353,7 +393,7 @@ fn try_key(key: &Key, records: &[SecretRecord]) -> Result<(), OpenError> {
         });
     }
     for record in damaged {
-        tracing::error!(secret.name = %record.name, "a secret is damaged in the store: set it again");
+        tracing::error!(secret.name = %record.name, "a secret is damaged in the store, or of another key: set it again");
     }
     Ok(())
 }

@@ -8,8 +8,18 @@ const KEY: &str = "0101010101010101010101010101010101010101010101010101010101010
 const OTHER: &str = "0202020202020202020202020202020202020202020202020202020202020202";
 
 async fn vault_on(disk: &Disk, key: Option<&str>) -> Result<Vault, OpenError> {
+    vault_with(disk, key, None).await
+}
+
+async fn vault_with(
+    disk: &Disk,
+    key: Option<&str>,
+    old_key: Option<&str>,
+) -> Result<Vault, OpenError> {
+    let key_of = |text: Option<&str>| text.map(|text| text.parse().unwrap());
     let options = Options {
-        key: key.map(|text| text.parse().unwrap()),
+        key: key_of(key),
+        old_key: key_of(old_key),
         secrets_max: 2,
     };
     let store = Arc::new(MemoryStore::open(disk));
@@ -186,4 +196,62 @@ async fn one_damaged_secret_does_not_hide_the_others() {
     assert_eq!(opened(&again, &["one"])[0].1, "v");
     let failure = again.open_for(&uses(&["two"])).unwrap_err();
     assert!(failure.message.contains("damaged"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_new_key_takes_over_what_the_old_one_opens() {
+    let disk = Disk::default();
+    let before = vault_on(&disk, Some(KEY)).await.unwrap();
+    before.set(&name("one"), value("first")).await.unwrap();
+    before.set(&name("two"), value("second")).await.unwrap();
+    let listed = before.list();
+    drop(before);
+    // A third key opens nothing, whatever is beside it.
+    let third = "03".repeat(32);
+    let wrong = vault_with(&disk, Some(&third), Some(OTHER)).await;
+    assert!(matches!(wrong, Err(OpenError::WrongKey { count: 2 })));
+
+    let both = [
+        ("ONE".to_owned(), "first".to_owned()),
+        ("TWO".to_owned(), "second".to_owned()),
+    ];
+    // As often as it is given, the old one does no harm.
+    for _ in 0..2 {
+        let turned = vault_with(&disk, Some(OTHER), Some(KEY)).await.unwrap();
+        assert_eq!(opened(&turned, &["one", "two"]), both);
+        assert_eq!(turned.list(), listed, "nobody has set them");
+    }
+    let after = vault_on(&disk, Some(OTHER)).await.unwrap();
+    assert_eq!(opened(&after, &["one", "two"]), both);
+    assert!(matches!(
+        vault_on(&disk, Some(KEY)).await,
+        Err(OpenError::WrongKey { count: 2 })
+    ));
+}
+
+#[tokio::test]
+async fn a_change_of_keys_that_was_broken_off_goes_on() {
+    let disk = Disk::default();
+    let before = vault_on(&disk, Some(KEY)).await.unwrap();
+    before.set(&name("one"), value("first")).await.unwrap();
+    drop(before);
+    // One is of the new key already, one of the old.
+    let turned = vault_with(&disk, Some(OTHER), Some(KEY)).await.unwrap();
+    let store = MemoryStore::open(&disk);
+    let sealed = KEY
+        .parse::<Key>()
+        .unwrap()
+        .seal(&name("two"), &value("second"))
+        .unwrap();
+    store
+        .put_secret(&name("two"), sealed.into(), Timestamp(9))
+        .await
+        .unwrap();
+    drop((turned, store));
+    let after = vault_with(&disk, Some(OTHER), Some(KEY)).await.unwrap();
+    let both = [
+        ("ONE".to_owned(), "first".to_owned()),
+        ("TWO".to_owned(), "second".to_owned()),
+    ];
+    assert_eq!(opened(&after, &["one", "two"]), both);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::plane::Plane;
+use crate::plane::{Plane, Sending};
 use crate::rust;
 use crate::tools::tools;
 use crate::wit::Wasi;
@@ -16,13 +16,37 @@ fn answers(file: &Path, shape: &str, made_by: &str) -> Plane {
     assert_eq!(plane.shape(), shape);
     let input = r#"{"the": ["wheel", 1.5]}"#;
     let said: Value = serde_json::from_str(input).unwrap();
-    plane.calls_at_once(6, input, &json!({"madeBy": made_by, "said": said}));
+    let expected = json!({"madeBy": made_by, "said": said});
+    plane.calls_at_once(6, input, &expected);
+    serves(&plane, input, &expected);
     plane
+}
+
+/// Below `/fn/` it is a web server, however the body comes.
+#[track_caller]
+fn serves(plane: &Plane, input: &str, expected: &Value) {
+    for sending in [Sending::Whole, Sending::InChunks] {
+        for path in ["", "/", "/below?a=b"] {
+            let (status, head, body) = plane.posted(path, input, sending);
+            assert_eq!(status, 200, "{sending:?} {path}: {head}\n{body}");
+            assert!(head.contains("\r\nx-execution-id: "), "{head}");
+            assert!(
+                head.contains("\r\ncontent-type: application/json"),
+                "{head}"
+            );
+            let body: Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(&body, expected, "{sending:?} {path}");
+        }
+    }
 }
 
 /// What is raised in the function reaches its log and nobody else's answer.
 #[track_caller]
 fn throws(plane: &Plane, code: &str, logged: &str) {
+    // Whoever asks is not told why.
+    let (status, _, body) = plane.posted("/throw", "1", Sending::Whole);
+    assert_eq!(status, if code == "TRAP" { 502 } else { 500 }, "{body}");
+    assert!(!body.contains(logged), "{body}");
     plane.set("invokePath=/throw");
     let execution = plane.call("1");
     assert_eq!(execution["error"]["code"], code, "{execution}");

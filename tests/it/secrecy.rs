@@ -194,6 +194,69 @@ fn plant(place: &Place, server: &Server, port: u16) -> Vec<String> {
     ids
 }
 
+/// What is wrong about a request that carries it is told without it.
+#[track_caller]
+fn refuses(server: &Server) {
+    let value = serde_json::to_string(VALUE).unwrap();
+    for (method, path, body) in [
+        ("PUT", "/v1/secrets/wheel", value.clone()),
+        (
+            "PUT",
+            "/v1/secrets/wheel",
+            format!(r#"{{"value": [{value}]}}"#),
+        ),
+        (
+            "PUT",
+            "/v1/secrets/wheel",
+            format!(r#"{{"value": {value}, "more": {value}}}"#),
+        ),
+        ("PUT", "/v1/secrets/wheel", format!(r#"{{"value": {value}"#)),
+        ("PUT", "/v1/secrets/1a", format!(r#"{{"value": {value}}}"#)),
+        (
+            "POST",
+            "/v1/secrets/wheel",
+            format!(r#"{{"value": {value}}}"#),
+        ),
+        (
+            "DELETE",
+            "/v1/secrets/wheel",
+            format!(r#"{{"value": {value}}}"#),
+        ),
+    ] {
+        let answer = said(server, method, path, &body);
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+        check("a refusal", answer);
+    }
+}
+
+/// It is in no file: of the data, of a backup, of the log.
+#[track_caller]
+fn leaves_nothing(place: &Place, server: Server) {
+    let data = place.path("data");
+    let backup = place.path("backup");
+    let mut command = pelton();
+    command
+        .arg("backup")
+        .arg("--data-dir")
+        .arg(&data)
+        .arg("--to")
+        .arg(&backup);
+    let ran = Ran::of(command.output().unwrap()).code(0);
+    check("what a backup says", ran.stdout + &ran.stderr);
+    drop(server);
+    for folder in [&data, &backup] {
+        let found = with_value(folder);
+        assert!(found.is_empty(), "{found:?}");
+    }
+    let log = fs::read_to_string(place.path("data.log")).unwrap();
+    for said in ["a secret was set", r#""level":"TRACE""#, "get-environment"] {
+        assert!(log.contains(said), "the log says too little: {said}");
+    }
+    for line in log.lines() {
+        check("the server's log", line);
+    }
+}
+
 #[test]
 fn nothing_that_pelton_writes_or_says_has_a_secret_in_it() {
     let place = Place::new();
@@ -229,37 +292,7 @@ fn nothing_that_pelton_writes_or_says_has_a_secret_in_it() {
             ),
         );
     }
-    // What is wrong about a request that carries it.
-    let value = serde_json::to_string(VALUE).unwrap();
-    for (method, path, body) in [
-        ("PUT", "/v1/secrets/wheel", value.clone()),
-        (
-            "PUT",
-            "/v1/secrets/wheel",
-            format!(r#"{{"value": [{value}]}}"#),
-        ),
-        (
-            "PUT",
-            "/v1/secrets/wheel",
-            format!(r#"{{"value": {value}, "more": {value}}}"#),
-        ),
-        ("PUT", "/v1/secrets/wheel", format!(r#"{{"value": {value}"#)),
-        ("PUT", "/v1/secrets/1a", format!(r#"{{"value": {value}}}"#)),
-        (
-            "POST",
-            "/v1/secrets/wheel",
-            format!(r#"{{"value": {value}}}"#),
-        ),
-        (
-            "DELETE",
-            "/v1/secrets/wheel",
-            format!(r#"{{"value": {value}}}"#),
-        ),
-    ] {
-        let answer = said(&server, method, path, &body);
-        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
-        check("a refusal", answer);
-    }
+    refuses(&server);
     let export = place.path("export.ndjson");
     server
         .run(&["executions", "export", "--to", export.to_str().unwrap()])
@@ -275,27 +308,7 @@ fn nothing_that_pelton_writes_or_says_has_a_secret_in_it() {
         let Ran { stdout, stderr, .. } = server.run(command).code(0);
         check("a command", stdout + &stderr);
     }
-    let data = place.path("data");
-    let backup = place.path("backup");
-    let mut command = pelton();
-    command
-        .arg("backup")
-        .arg("--data-dir")
-        .arg(&data)
-        .arg("--to")
-        .arg(&backup);
-    let ran = Ran::of(command.output().unwrap()).code(0);
-    check("what a backup says", ran.stdout + &ran.stderr);
-    drop(server);
-    assert_eq!(with_value(&data), [PathBuf::new(); 0]);
-    assert_eq!(with_value(&backup), [PathBuf::new(); 0]);
-    let log = fs::read_to_string(place.path("data.log")).unwrap();
-    for said in ["a secret was set", r#""level":"TRACE""#, "get-environment"] {
-        assert!(log.contains(said), "the log says too little: {said}");
-    }
-    for line in log.lines() {
-        check("the server's log", line);
-    }
+    leaves_nothing(&place, server);
 }
 
 /// Were it there, it would be found: a function that prints its environment writes it itself.

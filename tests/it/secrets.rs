@@ -365,6 +365,14 @@ fn the_command_line_sets_secrets_and_shows_only_their_names() {
         wrong.stderr
     );
 
+    // Beside the old one it takes over, for good.
+    let both = ["--secrets-key-file", &other, "--secrets-old-key-file", &key];
+    drop(Server::start(&data, &both));
+    let server = Server::start(&data, &["--secrets-key-file", &other]);
+    assert_eq!(server.run(&["secrets", "ls"]).code(0).stdout, list.stdout);
+    drop(server);
+    assert!(!anything_has(&data, b"hunter2"));
+
     // Without one it serves, and what needs no secret works.
     let server = Server::start(&data, &[]);
     server.run(&["functions", "rm", "env"]).code(0);

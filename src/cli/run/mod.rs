@@ -209,9 +209,11 @@ impl Args {
             Ok(spec)
         });
         let deployed = plane.registry.deploy(name, wasm, Some(edit)).await;
-        let deployed = deployed.map_err(|error| match error {
-            registry::Error::Secrets(crate::secrets::Error::Missing(names)) => not_given(&names),
-            error => refused(error.into()),
+        let deployed = deployed.map_err(|error| {
+            if let registry::Error::Secrets(crate::secrets::Error::Missing(names)) = &error {
+                return not_given(names);
+            }
+            refused(error.into())
         })?;
         Ok(deployed.function)
     }

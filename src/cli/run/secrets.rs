@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** no complaint repeats what was typed behind the name: it may be the value itself.
 
+use std::env::VarError;
+
 use super::super::exit::Failure;
 use crate::config::env;
 use crate::model::{SecretName, SecretValue, limits};
@@ -31,13 +33,12 @@ fn read_one(text: &str) -> Result<(SecretName, SecretValue), Failure> {
         .parse()
         .map_err(|error| Failure::Usage(format!("--secret: {error}")))?;
     let wrong = |why: &str| Failure::Usage(format!("--secret {name}: {why}"));
-    let value = env::secret(variable)
-        .map_err(|()| wrong("the value of its variable is no text in UTF-8"))?
-        .ok_or_else(|| {
-            wrong(
-                "the environment has no such variable: what stands behind = is the name of one, never the value itself",
-            )
-        })?;
+    let value = env::secret(variable).map_err(|error| match error {
+        VarError::NotPresent => wrong(
+            "the environment has no such variable: what stands behind = is the name of one, never the value itself",
+        ),
+        VarError::NotUnicode(_) => wrong("the value of its variable is no text in UTF-8"),
+    })?;
     let bytes = u64::try_from(value.expose().len()).unwrap_or(u64::MAX);
     let range = limits::SECRET_BYTES;
     if !range.contains(&bytes) {

@@ -34,7 +34,7 @@ fn a_long_body_ends_once_its_last_byte_is_taken() {
     for length in [PIECE_BYTES, PIECE_BYTES, 1] {
         pieces.push(piece(poll(&mut body)));
         assert_eq!(pieces.last().unwrap().remaining(), length);
-        assert_eq!(body.is_end_stream(), false);
+        assert!(!body.is_end_stream());
     }
     assert_eq!(body.size_hint().exact(), Some(0));
     pieces[0].advance(PIECE_BYTES);

@@ -2,8 +2,8 @@
 //! other connections are answered.
 
 use super::frames::{
-    Client, END_HEADERS, END_STREAM, STREAMS_MAX, WIDE, frame, get, head, header, kind, open,
-    reason, reset, streams,
+    Client, END_HEADERS, END_STREAM, INITIAL_WINDOW, STREAMS_MAX, WIDE, frame, get, head, header,
+    kind, open, reason, reset, streams,
 };
 use super::taken::STREAM_BYTES_MAX;
 use super::*;
@@ -27,17 +27,21 @@ impl World {
         assert!(answer.await.expect("nobody is served").contains("hello"));
     }
 
-    /// Returns what is held once it does not change any more.
-    async fn settled(&self) -> usize {
-        let mut before = usize::MAX;
-        loop {
-            let now = self.held.load(Ordering::SeqCst);
-            if now == before {
-                return now;
+    /// Returns what is held once so many calls have come and it does not change any more.
+    async fn settled(&self, calls: usize) -> usize {
+        let mut before = 0;
+        let settled = async {
+            loop {
+                let now = self.held.load(Ordering::SeqCst);
+                if now > 0 && now == before && self.calls.load(Ordering::SeqCst) == calls {
+                    return now;
+                }
+                before = now;
+                tokio::time::sleep(Duration::from_millis(300)).await;
             }
-            before = now;
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
+        };
+        let settled = tokio::time::timeout(PATIENCE, settled).await;
+        settled.expect("it goes on and on")
     }
 
     /// Waits until nothing is held and no call is under way.
@@ -62,9 +66,7 @@ async fn answers_that_nobody_reads_are_bounded() {
         .flat_map(|stream| get(stream, "/endless"))
         .collect();
     client.send(&requests).await;
-    let held = world.settled().await;
-    assert_eq!(world.calls.load(Ordering::SeqCst), STREAMS);
-    assert!(held > 0);
+    let held = world.settled(STREAMS).await;
     // What is at hand for a stream comes from its answer's own memory.
     let bound = STREAMS * STREAM_BYTES_MAX;
     assert!(held <= bound, "{held} of {bound} bytes");
@@ -274,14 +276,13 @@ async fn streams_beyond_the_limit_are_refused() {
     let world = World::new(BOUNDS).await;
     let mut client = world.client(WIDE).await;
     let settings = client.next_of(kind::SETTINGS).await.unwrap();
-    let said = settings
-        .payload
-        .chunks(6)
-        .find(|setting| setting[..2] == STREAMS_MAX.to_be_bytes());
-    assert_eq!(
-        said.unwrap()[2..],
-        u32::try_from(STREAMS).unwrap().to_be_bytes()
-    );
+    let said = |name: u16| {
+        let mut all = settings.payload.chunks(6);
+        let found = all.find(|setting| setting[..2] == name.to_be_bytes());
+        u32::from_be_bytes(found.unwrap()[2..].try_into().unwrap())
+    };
+    assert_eq!(said(STREAMS_MAX), u32::try_from(STREAMS).unwrap());
+    assert_eq!(said(INITIAL_WINDOW), UNREAD_BYTES_MAX);
     for stream in streams().take(STREAMS) {
         client.send(&get(stream, "/slow")).await;
     }

@@ -47,6 +47,7 @@ fn resource(name: &str) -> Item {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a row for each case")]
 fn an_interface_has_its_nearest() {
     with_all(|provided| {
         for (import, items, nearest) in [
