@@ -117,6 +117,10 @@ fn judge(args: &Args) -> Result<()> {
         profile().as_deref() == Some(PROFILE),
         "the bounds are for the profile {PROFILE}: start this with `cargo bench --profile {PROFILE} --bench counts`"
     );
+    ensure!(
+        std::env::var_os("CARGO_INCREMENTAL").is_none_or(|value| value == "0"),
+        "an incremental build inlines less, by a tenth of all instructions: unset CARGO_INCREMENTAL"
+    );
     let kinds = match args.only {
         None => Kind::ALL.to_vec(),
         Some(kind) => vec![kind],

@@ -291,7 +291,7 @@ pub(crate) fn bounds_of(counts: &Counts) -> Counts {
 fn slack(call: &str) -> f64 {
     match call {
         // Whether somebody waits already when he is told depends on who runs when.
-        "futex" => 25.0,
+        "futex" => 50.0,
         // The allocator grows its heaps in steps.
         "mprotect" | "other" => 10.0,
         _ => 2.0,

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use axum::body::Body;
@@ -34,6 +35,8 @@ use crate::{Job, Tool};
 const NOW: Timestamp = Timestamp(1_764_000_000_000);
 /// Calls of a function at once and in its queue: more than any phase makes.
 const CALLS_MAX: u32 = 10_000;
+/// Few looks, because they are counted too.
+const WRITER_LOOKED_AT_EVERY: Duration = Duration::from_millis(50);
 
 /// Whether work runs by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub(crate) struct Plane {
 
 /// The store's writer stands still, and this is what it was stopped with.
 pub(crate) struct Held<'p> {
-    gate: &'p Gate,
+    plane: &'p Plane,
     errand: BoxFuture<'p, Result<()>>,
 }
 
@@ -150,16 +153,20 @@ impl Plane {
         ensure!(done.is_none(), "the writer did not stop");
         self.gate.wait_reached();
         Ok(Held {
-            gate: &self.gate,
+            plane: self,
             errand,
         })
     }
 }
 
 impl Held<'_> {
-    /// Lets the writer go on.
+    /// Lets the writer go on, and keeps this thread from running until it has answered everybody: who wakes whom
+    /// would be another matter in every run.
     pub(crate) async fn release(self) -> Result<()> {
-        self.gate.open();
+        self.plane.gate.open();
+        while self.plane.stats().writing_us > 0 {
+            std::thread::sleep(WRITER_LOOKED_AT_EVERY);
+        }
         self.errand.await
     }
 }
