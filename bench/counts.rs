@@ -1,231 +1,218 @@
-//! A plane in process that does each thing a set number of times, for tools that count: instructions under
-//! callgrind, system calls under strace.
+//! Guards: what a call takes in instructions and system calls, beside what it may take.
 //!
-//! One thread runs everything but the store's writer; nothing waits for the clock. Each phase ends with a
-//! call of a function of its own name, at which callgrind writes down what it has counted since the last.
+//! `cargo bench --profile counted --bench counts` counts and compares; `docs/performance.md` says what is counted.
+//!
+//! - [`bounds`]: the file `bench/counts.toml`, and the comparison.
+//! - [`tools`]: this program under callgrind and under strace.
+//! - [`phases`], [`plane`], [`gate`]: what it does there, a known number of times.
+//!
+//! **Invariant:** times are never looked at; what is missing, a tool or a count, is a failure.
 
-use std::convert::Infallible;
-use std::hint::black_box;
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use anyhow::{Context as _, Result, ensure};
-use axum::body::Body;
-use axum::http::Request;
-use axum::response::Response;
-use bytes::Bytes;
-use clap::Parser as _;
-use http_body_util::BodyExt as _;
-use pelton::clock::Clock;
-use pelton::endpoint::Endpoint;
-use pelton::model::Dice;
-use pelton::observe::Metrics;
-use pelton::registry::{PlaneCode, Registry};
-use pelton::runtime::{self, InProcessCompiler, Runtime};
-use pelton::scheduler::{self, Parts, PlaneRunner, Scheduler};
-use pelton::shutdown::Tasks;
-use pelton::store::Store;
-use pelton::store::sqlite::{self, SqliteStore};
-use pelton::{api, endpoint, registry};
-use tower::ServiceExt as _;
-use tower::util::BoxCloneSyncService;
-
+#[path = "counts/bounds.rs"]
+mod bounds;
+#[path = "counts/gate.rs"]
+mod gate;
+mod hello;
 mod payload;
+#[path = "counts/phases.rs"]
+mod phases;
+#[path = "counts/plane.rs"]
+mod plane;
+#[path = "counts/tools.rs"]
+mod tools;
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Parser as _;
+use serde::{Deserialize, Serialize};
+
+use crate::bounds::{Bounds, Counts, Kind};
+
+/// Calls in a phase under callgrind: fewer than the store's writer takes into one commit.
+const CALLS_UNDER_CALLGRIND: u32 = 200;
+/// The same under strace.
+const CALLS_UNDER_STRACE: u32 = 1000;
+/// The profile that the bounds are made with.
+const PROFILE: &str = "counted";
+
+/// Counts what a call takes, and compares it with what it may take
 #[derive(Debug, clap::Parser)]
 struct Args {
-    /// Folder with what an earlier run has compiled
+    /// Count one kind alone
+    #[arg(long, value_enum, value_name = "WHICH")]
+    only: Option<Kind>,
+    /// Set the bounds to what is counted, instead of comparing
     #[arg(long)]
-    dir: PathBuf,
-    /// The echo function
-    #[arg(long)]
-    wasm: PathBuf,
-    #[arg(long, default_value_t = 200)]
-    calls: u32,
-    #[arg(long)]
-    pool: bool,
-    #[arg(long)]
+    write: bool,
+    /// Said by `cargo bench`; nothing is counted without it, so that `cargo test --all-targets` stays quick
+    #[arg(long, hide = true)]
     bench: bool,
+    /// What this program was started for by itself
+    #[arg(long, value_enum, hide = true, default_value_t)]
+    role: Role,
+    /// What to do in a role, as JSON
+    #[arg(long, hide = true, default_value = "")]
+    job: String,
 }
 
-#[inline(never)]
-fn phase_begins() {
-    black_box(1_u32);
+/// What a process of this program does.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum Role {
+    /// It has others count, and judges.
+    #[default]
+    Judge,
+    /// It is counted.
+    Plane,
 }
 
-#[inline(never)]
-fn phase_typed_call() {
-    black_box(2_u32);
+/// What watches a plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Tool {
+    /// Valgrind without any: to have all code compiled.
+    None,
+    /// Instructions.
+    Callgrind,
+    /// System calls.
+    Strace,
 }
 
-#[inline(never)]
-fn phase_accept() {
-    black_box(3_u32);
-}
-
-#[inline(never)]
-fn phase_run() {
-    black_box(4_u32);
-}
-
-#[inline(never)]
-fn phase_end() {
-    black_box(5_u32);
-}
-
-struct Plane {
-    router: BoxCloneSyncService<Request<Body>, Response, Infallible>,
-    scheduler: Scheduler,
-    store: Arc<dyn Store>,
-}
-
-async fn plane(args: &Args, manual: bool, name: &str) -> Result<Plane> {
-    let runtime = runtime::Options {
-        guests_max: 1,
-        slots: if args.pool {
-            runtime::Slots::Pool
-        } else {
-            runtime::Slots::OnDemand
-        },
-        ..runtime::Options::new(args.dir.join("code"))
-    };
-    let runtime = Runtime::open(&runtime, Arc::new(InProcessCompiler::new()?))?;
-    let data = args.dir.join(name);
-    let _ = std::fs::remove_dir_all(&data);
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(sqlite::Options::new(data))?);
-    let (clock, tasks, metrics) = (Clock::system(), Tasks::default(), Metrics::default());
-    let endpoint = Endpoint::new(endpoint::Options::default());
-    let registry = Registry::open(
-        registry::Options::default(),
-        Arc::clone(&store),
-        Arc::new(PlaneCode {
-            runtime: runtime.clone(),
-            endpoint: endpoint.clone(),
-        }),
-        clock.clone(),
-        tasks.clone(),
-    )
-    .await?;
-    let parts = Parts {
-        clock,
-        dice: Dice::system(),
-        store: Arc::clone(&store),
-        registry: registry.clone(),
-        runner: Arc::new(PlaneRunner {
-            runtime,
-            endpoint,
-            vault: registry.vault().clone(),
-        }),
-        metrics: metrics.clone(),
-        tasks,
-    };
-    let options = scheduler::Options {
-        manual,
-        ..scheduler::Options::default()
-    };
-    let scheduler = Scheduler::start(options, parts).await?;
-    let state = api::State::new(
-        registry,
-        scheduler.clone(),
-        metrics,
-        Arc::clone(&store),
-        api::Options::default(),
-    );
-    Ok(Plane {
-        router: BoxCloneSyncService::new(api::router(state)),
-        scheduler,
-        store,
-    })
-}
-
-impl Plane {
-    async fn send(
-        &self,
-        method: &str,
-        path: &str,
-        content_type: &str,
-        body: Bytes,
-    ) -> Result<(u16, Bytes)> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "localhost:8080")
-            .header("content-type", content_type)
-            .header("content-length", body.len())
-            .body(Body::from(body))?;
-        let answer = self.router.clone().oneshot(request).await?;
-        let status = answer.status().as_u16();
-        Ok((status, answer.into_body().collect().await?.to_bytes()))
-    }
-
-    async fn deploy(&self, wasm: &[u8]) -> Result<()> {
-        let (status, body) = self
-            .send(
-                "PUT",
-                "/v1/functions/echo",
-                "application/wasm",
-                Bytes::copy_from_slice(wasm),
-            )
-            .await?;
-        ensure!(status == 201, "{status} {body:?}");
-        let spec = Bytes::from_static(b"{\"concurrency\": 64, \"queueSize\": 100000}");
-        let (status, _) = self
-            .send("PATCH", "/v1/functions/echo", "application/json", spec)
-            .await?;
-        ensure!(status == 200);
-        Ok(())
-    }
-
-    async fn post(&self, path: &str, call: &Bytes, expected: u16) -> Result<()> {
-        let (status, body) = self
-            .send("POST", path, "application/json", call.clone())
-            .await?;
-        ensure!(status == expected, "{status} {body:?}");
-        Ok(())
-    }
+/// What a plane is to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Job {
+    pub(crate) tool: Tool,
+    /// For everything that is written.
+    pub(crate) folder: PathBuf,
+    /// The typed function.
+    pub(crate) echo: PathBuf,
+    /// The web function.
+    pub(crate) hello: PathBuf,
+    /// How often a phase does its work.
+    pub(crate) calls: u32,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(count(&args))
+    match args.role {
+        Role::Plane => {
+            let job: Job = serde_json::from_str(&args.job).context("no job")?;
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?
+                .block_on(phases::run(&job))
+        }
+        Role::Judge if args.bench => judge(&args),
+        Role::Judge => {
+            say("nothing counted: start this with `cargo bench --profile counted --bench counts`");
+            Ok(())
+        }
+    }
 }
 
-async fn count(args: &Args) -> Result<()> {
-    let wasm = std::fs::read(&args.wasm).context("no wasm")?;
-    let call = Bytes::from(payload::call().to_string());
-    let plane1 = plane(args, false, "sync").await?;
-    plane1.deploy(&wasm).await?;
-    for _ in 0..20 {
-        plane1.post("/v1/functions/echo:invoke", &call, 200).await?;
+fn judge(args: &Args) -> Result<()> {
+    ensure!(
+        profile().as_deref() == Some(PROFILE),
+        "the bounds are for the profile {PROFILE}: start this with `cargo bench --profile {PROFILE} --bench counts`"
+    );
+    ensure!(
+        std::env::var_os("CARGO_INCREMENTAL").is_none_or(|value| value == "0"),
+        "an incremental build inlines less, by a tenth of all instructions: unset CARGO_INCREMENTAL"
+    );
+    let kinds = match args.only {
+        None => Kind::ALL.to_vec(),
+        Some(kind) => vec![kind],
+    };
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/counts.toml");
+    let text = fs::read_to_string(&file).context("bench/counts.toml")?;
+    let bounds = Bounds::read(&text).context("bench/counts.toml")?;
+    let made = made()?;
+    for (tool, version) in &made {
+        let then = bounds.made.get(tool);
+        if then != Some(version) && !args.write {
+            let then = then.map_or("another one", String::as_str);
+            say(&format!(
+                "{tool} is {version}, the bounds were made with {then}"
+            ));
+        }
     }
-    plane1.store.flush().await?;
-    phase_begins();
-    for _ in 0..args.calls {
-        plane1.post("/v1/functions/echo:invoke", &call, 200).await?;
+    let counts = count(&kinds)?;
+    if args.write {
+        let new = Bounds {
+            made: match kinds.contains(&Kind::Instructions) {
+                true => made,
+                false => BTreeMap::new(),
+            },
+            counts: bounds::bounds_of(&counts),
+        };
+        fs::write(&file, bounds::rewritten(&text, &new, &kinds)?)?;
+        say("bench/counts.toml has new bounds: say in the commit why");
+        return Ok(());
     }
-    plane1.store.flush().await?;
-    phase_typed_call();
-    drop(plane1);
-    let plane2 = plane(args, true, "durable").await?;
-    plane2.deploy(&wasm).await?;
-    phase_begins();
-    let accepts = (0..args.calls).map(|_| plane2.post("/v1/functions/echo:enqueue", &call, 202));
-    for accepted in futures_util::future::join_all(accepts).await {
-        accepted?;
+    let judged = bounds::report(&bounds::compare(&bounds.counts, &counts, &kinds));
+    let (Ok(table) | Err(table)) = &judged;
+    io::stdout().lock().write_all(table.as_bytes())?;
+    if judged.is_err() {
+        bail!(
+            "a count is not what bench/counts.toml allows. More than may be: find out what costs it (docs/performance.md, \
+             \"Guards\"). Less, or known and wanted: `cargo bench --profile counted --bench counts -- --write`, and say \
+             why in the commit"
+        );
     }
-    phase_accept();
-    let name = "echo".parse()?;
-    for _ in 0..args.calls {
-        let handle = plane2
-            .scheduler
-            .tick_once(&name)?
-            .context("nothing to do")?;
-        handle.await?;
-    }
-    phase_run();
-    phase_end();
     Ok(())
+}
+
+fn count(kinds: &[Kind]) -> Result<Counts> {
+    let guests = pelton::guests::find(None)?;
+    let built = pelton::guests::build(&guests, &mut |line| say(line))?;
+    let echo = built.iter().find(|built| built.guest.name == "echo");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("counts");
+    fs::create_dir_all(&folder)?;
+    let job = Job {
+        tool: Tool::Callgrind,
+        folder,
+        echo: echo
+            .context("there is no guest named echo")?
+            .component
+            .clone(),
+        hello: hello::build()?,
+        calls: CALLS_UNDER_CALLGRIND,
+    };
+    let mut counts = Counts::new();
+    if kinds.contains(&Kind::Instructions) {
+        counts.extend(tools::instructions(&job)?);
+    }
+    if kinds.contains(&Kind::SystemCalls) {
+        let job = Job {
+            tool: Tool::Strace,
+            calls: CALLS_UNDER_STRACE,
+            ..job
+        };
+        counts.extend(tools::system_calls(&job)?);
+    }
+    Ok(counts)
+}
+
+/// The profile that this program was built with: the folder above its own.
+fn profile() -> Option<String> {
+    let program = std::env::current_exe().ok()?;
+    let folder = program.parent()?.parent()?;
+    Some(folder.file_name()?.to_str()?.to_owned())
+}
+
+/// The tools that a count of instructions depends on.
+fn made() -> Result<BTreeMap<String, String>> {
+    Ok(BTreeMap::from([
+        ("rustc".to_owned(), tools::version("rustc")?),
+        ("valgrind".to_owned(), tools::version("valgrind")?),
+        ("machine".to_owned(), std::env::consts::ARCH.to_owned()),
+    ]))
+}
+
+/// Tells whoever waits what is going on.
+pub(crate) fn say(line: &str) {
+    // Nobody reading is no reason to stop counting.
+    let _ = writeln!(io::stderr(), "{line}");
 }

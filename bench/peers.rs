@@ -3,7 +3,7 @@
 //! `cargo bench --bench peers` measures, `docs/performance.md` says what and keeps the figures.
 //!
 //! - [`plan`], [`measure`], [`figure`]: which measurements there are, one each, and their names and bounds.
-//! - [`guests`]: the components that are called.
+//! - [`guests`], [`hello`]: the components that are called.
 //! - [`bare`], [`commits`], [`axum_echo`]: peers that this program is itself, started again in a role.
 //! - [`plot`]: the picture of it.
 //! - what `bench/floor.rs` lists: the load generator, servers, rounds and tables.
@@ -23,6 +23,7 @@ mod echo;
 mod figure;
 #[path = "peers/guests.rs"]
 mod guests;
+mod hello;
 mod http;
 mod load;
 #[expect(dead_code, reason = "the speed floor uses all of it")]

@@ -76,9 +76,15 @@ impl Client {
 
     /// How many executions of a function ended well, by the metrics.
     pub(crate) async fn succeeded(&mut self, name: &str) -> Result<u64> {
-        let series = format!("function_success_total{{function=\"{name}\"}} ");
+        self.counted(&format!("function_success_total{{function=\"{name}\"}}"))
+            .await
+    }
+
+    /// What a series of the metrics has counted.
+    pub(crate) async fn counted(&mut self, series: &str) -> Result<u64> {
         let metrics = self.metrics().await?;
-        let Some(line) = metrics.lines().find_map(|line| line.strip_prefix(&series)) else {
+        let mut lines = metrics.lines();
+        let Some(line) = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')) else {
             // A series appears with its first event.
             return Ok(0);
         };

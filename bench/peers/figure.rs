@@ -14,6 +14,8 @@ pub(crate) enum Subject {
     FastLoop(u32),
     /// Synchronous calls of a typed function
     Echo,
+    /// The same, in instances that answer several calls
+    ReusedEcho,
     /// A bare HTTP server, one connection
     AxumAlone,
     /// Synchronous calls, one connection
@@ -82,6 +84,7 @@ impl Subject {
                 threads(count)
             ),
             Self::Echo => "Pelton, typed echo, `:invoke`".to_owned(),
+            Self::ReusedEcho => "Pelton, typed echo, `:invoke`, with `reuse`".to_owned(),
             Self::AxumAlone => "bare axum, one connection".to_owned(),
             Self::EchoAlone => "Pelton, `:invoke`, one connection".to_owned(),
             Self::Hello => "Pelton, HTTP hello, `/fn/`".to_owned(),
@@ -172,6 +175,10 @@ fn typed(readings: &Readings<Figure>, bounds: &mut Vec<Bound>) {
             ours / (axum + two),
             1.5,
         ));
+    }
+    if let (Some(ours), Some(axum)) = (cpu(Subject::ReusedEcho), cpu(Subject::Axum)) {
+        let words = "typed echo with `reuse`, CPU / bare axum's, at most 1.8";
+        bounds.push(Bound::at_most(words, ours / axum, 1.8));
     }
     let rate = |subject| median(subject, Metric::Rate);
     if let (Some(ours), Some(axum)) = (rate(Subject::Echo), rate(Subject::Axum)) {

@@ -1,4 +1,4 @@
-//! The components that are called beside the echo: a web function in Rust, and functions in JavaScript and Python.
+//! The components that are called beside the echo and the web function: functions in JavaScript and Python.
 //!
 //! **Invariant:** both sides of a comparison get the very same file.
 
@@ -6,32 +6,13 @@ use std::fs;
 use std::panic;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use crate::bare::World;
 use crate::say;
 use crate::tools::{self, tools};
 use crate::wit::{self, Wasi};
-
-/// The web function that answers `hello` at its path of that name.
-pub(crate) fn web() -> Result<PathBuf> {
-    let folder = ::pelton::guests::find(None)?.join("tests-http");
-    let target = folder.join("target");
-    let status = ::pelton::guests::cargo(&folder)?
-        .args(["build", "--release", "--locked", "--quiet"])
-        .args(["--package", "http02"])
-        .args(["--target", ::pelton::guests::COMPONENT_TARGET])
-        .arg("--target-dir")
-        .arg(&target)
-        .status()?;
-    if !status.success() {
-        bail!("the web function did not build: {status}");
-    }
-    Ok(target
-        .join(::pelton::guests::COMPONENT_TARGET)
-        .join("release/http02.wasm"))
-}
 
 /// A function in another language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

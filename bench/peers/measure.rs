@@ -16,7 +16,8 @@ use crate::bare::{self, Looped, Settings, World};
 use crate::commits;
 use crate::echo::{self, ECHO, Echo, Measured};
 use crate::figure::{Figure, Metric, Serve, Subject};
-use crate::guests::{self, Component, Foreign};
+use crate::guests::{Component, Foreign};
+use crate::hello;
 use crate::http::{self, Connection};
 use crate::load::Load;
 use crate::pelton::{self, Client, with_mark};
@@ -93,7 +94,7 @@ impl Bench {
             setup,
             echo,
             echo_file,
-            hello_file: guests::web()?,
+            hello_file: hello::build()?,
             wasmtime,
             foreign: Vec::new(),
             missing,
@@ -149,6 +150,26 @@ impl Bench {
         let mut found = served(Subject::Echo, &many);
         found.figures.push(p50(Subject::EchoAlone, &alone));
         Ok(found)
+    }
+
+    /// The same in instances that answer several calls: as many at most as somebody gets who only asks for it.
+    pub(crate) async fn reused_echo(&self) -> Result<Found<Figure>> {
+        let folder = server::folder()?;
+        let server = self.serve(folder.path())?;
+        let mut client = Client::new(server.address).await?;
+        client.deploy(ECHO, &self.echo.wasm, QUEUE_SIZE).await?;
+        client.patch(ECHO, &json!({"reuse": {}})).await?;
+        let time = self.setup.load;
+        let many = self.echo.sync(&server, &mut client, CONNECTIONS, time);
+        let many = many.await?;
+        let reused = client.counted("pelton_reused_calls_total").await?;
+        ensure!(
+            usize::try_from(reused)? > many.served.calls() / 2,
+            "{} calls were answered, and instances were used again for {reused} only",
+            many.served.calls()
+        );
+        server.stop()?;
+        Ok(served(Subject::ReusedEcho, &many))
     }
 
     /// The same function in a bare loop.

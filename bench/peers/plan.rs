@@ -29,6 +29,7 @@ pub(crate) enum Only {
 pub(crate) enum Measurement {
     Axum,
     Echo,
+    ReusedEcho,
     Loop(Settings, u32),
     Hello,
     Serve(Serve),
@@ -45,6 +46,7 @@ impl Measurement {
         let mut all = vec![
             (Only::Typed, Self::Axum),
             (Only::Typed, Self::Echo),
+            (Only::Typed, Self::ReusedEcho),
             (Only::Typed, Self::Loop(Settings::Pelton, 1)),
             (Only::Typed, Self::Loop(Settings::Pelton, 2)),
             (Only::Typed, Self::Loop(Settings::Fastest, 1)),
@@ -81,6 +83,7 @@ impl rounds::Measurement for Measurement {
         match self {
             Self::Axum => bench.axum().await,
             Self::Echo => bench.echo().await,
+            Self::ReusedEcho => bench.reused_echo().await,
             Self::Loop(settings, threads) => bench.bare_loop(settings, threads),
             Self::Hello => bench.hello().await,
             Self::Serve(serve) => bench.wasmtime_serve(serve).await,

@@ -78,7 +78,8 @@ pub enum Slots {
     /// In a pool that is reserved at start, each slot wiped between two guests.
     #[default]
     Pool,
-    /// In memory that is mapped for each guest: for tools like valgrind, under which a pool finds no room.
+    /// In memory that is mapped for each guest: for tools like valgrind, under which a pool finds no room. Such
+    /// tools slow everything down, so guests look up less often too.
     OnDemand,
 }
 

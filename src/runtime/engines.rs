@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use wasmtime::Engine;
 
 use super::engine::{self, Flavor, NoPool, PoolReport, Slots};
-use super::epoch::Epochs;
+use super::epoch::{Epochs, SLOW_TICK, TICK};
 use super::host::Linkers;
 
 /// One engine and what belongs to it.
@@ -62,7 +62,11 @@ impl Engines {
     /// [`NoEngine`].
     pub(super) fn open(guests_max: u32, slots: Slots) -> Result<Self, NoEngine> {
         let plain = Unit::open(Flavor::Plain, guests_max, slots)?;
-        let epochs = Epochs::start(&plain.engine);
+        let tick = match slots {
+            Slots::Pool => TICK,
+            Slots::OnDemand => SLOW_TICK,
+        };
+        let epochs = Epochs::start(&plain.engine, tick);
         let epochs = epochs.map_err(|error| NoEngine::Setup(error.to_string()))?;
         Ok(Self {
             plain: Arc::new(plain),

@@ -3,7 +3,7 @@
 //! It is a thread of its own because a busy async runtime would tick late exactly when it matters, and it
 //! sleeps while no guest runs, so that an idle server burns nothing.
 //!
-//! **Invariant:** while a [`Ticking`] exists, every engine's epoch advances every [`TICK`]; the thread ends with
+//! **Invariant:** while a [`Ticking`] exists, every engine's epoch advances at every tick; the thread ends with
 //! [`Epochs`].
 
 use std::io;
@@ -17,6 +17,10 @@ use wasmtime::Engine;
 /// Time between two epochs. A guest is stopped within two of them.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
+/// The same under tools that make everything so much slower that a small guest would meet several epochs of
+/// [`TICK`], and would now and then be taken for one that computes.
+pub(super) const SLOW_TICK: Duration = Duration::from_millis(100);
+
 /// Ticks without a guest before the thread goes to sleep: waking it costs a system call, which calls that
 /// follow each other closely should not pay.
 const IDLE_TICKS: u32 = 100;
@@ -27,21 +31,27 @@ pub(super) struct Epochs {
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Default)]
 struct Shared {
     engines: Mutex<Vec<Engine>>,
+    tick: Duration,
     guests: AtomicUsize,
     asleep: AtomicBool,
     ended: AtomicBool,
 }
 
 impl Epochs {
-    /// Starts the ticker of `engine`.
+    /// Starts the ticker of `engine`, which lets `tick` pass between two epochs.
     ///
     /// # Errors
     /// The operating system refuses the thread.
-    pub(super) fn start(engine: &Engine) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+    pub(super) fn start(engine: &Engine, tick: Duration) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            engines: Mutex::default(),
+            tick,
+            guests: AtomicUsize::new(0),
+            asleep: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        });
         let thread = thread::Builder::new().name("epochs".to_owned()).spawn({
             let shared = Arc::clone(&shared);
             move || shared.tick()
@@ -105,7 +115,7 @@ impl Shared {
                 idle_ticks = 0;
                 continue;
             }
-            thread::sleep(TICK);
+            thread::sleep(self.tick);
             for engine in self.engines().iter() {
                 engine.increment_epoch();
             }
@@ -142,7 +152,7 @@ mod tests {
         let engine = Engine::new(Config::new().epoch_interruption(true)).unwrap();
         let spin = wat::parse_str("(module (func $f (loop $on (br $on))) (start $f))").unwrap();
         let spin = Module::new(&engine, spin).unwrap();
-        let epochs = Epochs::start(&engine).unwrap();
+        let epochs = Epochs::start(&engine, TICK).unwrap();
         for _ in 0..2 {
             while !epochs.shared.asleep.load(Ordering::SeqCst) {
                 thread::yield_now();

@@ -47,7 +47,7 @@ fn options(folder: &tempfile::TempDir) -> Options {
     Options {
         code_dir: folder.path().join("code"),
         guests_max: 4,
-        slots: super::Slots::Pool,
+        slots: Slots::Pool,
         loaded_bytes_max: 64 << 20,
         warm_instances_max: 4,
         warm_memory_bytes_max: 64 << 20,
@@ -67,9 +67,17 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::of(Slots::Pool)
+    }
+
+    fn of(slots: Slots) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let compiler = Counting::new();
-        let runtime = Runtime::open(&options(&folder), compiler.clone()).unwrap();
+        let options = Options {
+            slots,
+            ..options(&folder)
+        };
+        let runtime = Runtime::open(&options, compiler.clone()).unwrap();
         Self {
             folder,
             compiler,
@@ -825,6 +833,20 @@ async fn a_call_runs_what_was_prepared_and_says_whether_it_was_cold() {
         assert_eq!((ran.cold_start, ran.init_duration.is_some()), (cold, cold));
     }
     assert_eq!(world.runtime.stats().permits_used, 0);
+}
+
+/// They look up less often there, but they do.
+#[tokio::test]
+async fn guests_that_find_room_without_a_pool_run_and_are_stopped_too() {
+    let world = World::of(Slots::OnDemand);
+    let short = Duration::from_millis(20);
+    for (wat, limit, is_stopped) in [(HELLO, LONG, false), (SPIN, short, true)] {
+        let prepared = world.prepare(wat).await.unwrap();
+        let attempt = attempt(&prepared, limit);
+        let ran = world.runtime.run(&attempt, &CancellationToken::new()).await;
+        let stopped = matches!(ran.outcome, Outcome::TimedOut(_));
+        assert_eq!(stopped, is_stopped, "{ran:?}");
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ mod deploy;
 mod direct;
 mod direct_origin;
 mod greedy;
+mod guards;
 mod guests;
 mod hostile;
 mod limits;

@@ -10,7 +10,7 @@ use wasmtime::PoolingAllocationConfig;
 use super::handlers::component;
 use super::*;
 use crate::runtime::engine::{Flavor, Wipe, serving_with};
-use crate::runtime::epoch::Epochs;
+use crate::runtime::epoch::{Epochs, TICK};
 use crate::runtime::host::Linkers;
 
 /// Guests that run one after the other in the same few slots, for each engine, way of wiping and kind of file.
@@ -342,7 +342,8 @@ async fn no_guest_of_any_kind_finds_what_another_left() {
         for flavor in Flavor::ALL {
             let (engine, _) = serving_with(flavor, 2, wipe.clone()).unwrap();
             let linkers = Linkers::new(&engine, flavor).unwrap();
-            let runner = Runner::new(&Arc::new(Epochs::start(&engine).unwrap()), client());
+            let epochs = Epochs::start(&engine, TICK).unwrap();
+            let runner = Runner::new(&Arc::new(epochs), client());
             for kind in kinds().iter().filter(|kind| kind.runs_on(flavor)) {
                 let wasm = wat::parse_str(&kind.wat).unwrap();
                 let code = match kind.shape {
