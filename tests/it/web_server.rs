@@ -103,12 +103,15 @@ async fn http_2_carries_many_requests_at_once_and_trailers() {
             "a stream that is reset"
         );
         let request = Request::get(path("/panic-late")).body(empty());
-        let response = sender.clone().send_request(request.unwrap()).await.unwrap();
-        assert!(
-            within("a body", response.into_body().collect())
+        // The reset may overtake the head on its way through the client.
+        let broken_off = match within("a head", sender.clone().send_request(request.unwrap())).await
+        {
+            Ok(response) => within("a body", response.into_body().collect())
                 .await
-                .is_err()
-        );
+                .is_err(),
+            Err(error) => !error.is_closed() && !error.is_timeout(),
+        };
+        assert!(broken_off);
     }
     site.app.stop().await.unwrap();
 }
