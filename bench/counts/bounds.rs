@@ -293,8 +293,10 @@ fn slack(call: &str) -> f64 {
         // Whether somebody waits already when he is told depends on who runs when.
         "futex" => 50.0,
         // The allocator grows its heaps in steps.
-        "mprotect" | "other" => 10.0,
-        _ => 2.0,
+        "mprotect" | "other" => 25.0,
+        // How many commits share a checkpoint's depends on the disk.
+        "fsync_per_commit" => 30.0,
+        _ => 5.0,
     }
 }
 

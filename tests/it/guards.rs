@@ -156,10 +156,10 @@ accept = 900 # The row, and its share of a commit.
 tick = 70
 
 [system_calls.typed_call]
-mmap = 0.02
+mmap = 0.05
 
 [system_calls.accept]
-fsync_per_commit = 1.12
+fsync_per_commit = 1.40
 "#;
     assert_eq!(text, expected);
     let read = Bounds::read(&text).unwrap();
@@ -176,7 +176,7 @@ fn one_kind_alone_leaves_the_other_as_it_was() {
     let text = rewritten(FILE, &new, &[Kind::SystemCalls]).unwrap();
     assert_eq!(
         text,
-        FILE.replace("mmap = 0.02", "mmap = 1.12")
+        FILE.replace("mmap = 0.02", "mmap = 1.15")
             .replace("futex = 0.50\n", "")
     );
 }
