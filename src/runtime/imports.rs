@@ -6,6 +6,8 @@
 mod near;
 mod provided;
 
+use std::cell::Cell;
+
 use wasmtime::Engine;
 
 use self::provided::Provided;
@@ -13,8 +15,8 @@ use super::Refused;
 use super::host::Linkers;
 use super::shape::{Import, ImportKind, Item, shorten};
 
-/// Imports tried, at most: a file can name millions.
-const TRIED_MAX: usize = 10_000;
+/// Imports and functions of them that are tried, and what may be meant by them, at most: a file can name millions.
+const ASKS_MAX: u32 = 10_000;
 /// Imports named in the refusal's list, at most.
 const NAMED_MAX: usize = 100;
 /// Imports named in its sentence, at most.
@@ -25,10 +27,14 @@ const SAID_MAX: usize = 20;
 /// # Errors
 /// [`Refused::MissingImports`].
 pub(super) fn check(engine: &Engine, linkers: &Linkers, imports: &[Import]) -> Result<(), Refused> {
-    let provided = Provided { engine, linkers };
+    let asks_left = Cell::new(ASKS_MAX);
+    let provided = Provided {
+        engine,
+        linkers,
+        asks_left: &asks_left,
+    };
     let missing: Vec<_> = imports
         .iter()
-        .take(TRIED_MAX)
         .flat_map(|import| missing(provided, import))
         .collect();
     if missing.is_empty() {
@@ -113,7 +119,7 @@ impl Missing<'_> {
                 (name, near::of_function(provided, &import.name, function))
             }
         };
-        match nearest {
+        match nearest.filter(|_| !provided.is_spent()) {
             Some(nearest) => format!("{name}{NEAREST}{nearest}"),
             None => name,
         }

@@ -361,12 +361,14 @@ async fn seal_anew(
     records: &mut [SecretRecord],
     store: &dyn Store,
 ) -> Result<(), OpenError> {
-    let mut count = 0;
+    let (mut count, mut closed) = (0, 0);
     for record in records {
         if key.open(&record.name, &record.sealed).is_some() {
             continue;
         }
         let Some(value) = old.open(&record.name, &record.sealed) else {
+            tracing::warn!(secret.name = %record.name, "neither the key nor the old one opens this secret");
+            closed += 1;
             continue;
         };
         let sealed = key.seal(&record.name, &value).map_err(OpenError::Sealing)?;
@@ -375,6 +377,15 @@ async fn seal_anew(
             .put_secret(&record.name, sealed.into(), set_at)
             .await?;
         count += 1;
+    }
+    if closed > 0 {
+        tracing::warn!(
+            secrets = count,
+            closed,
+            "secrets were encrypted with the new key, but not all: keep every old key until a start says that none is \
+             needed"
+        );
+        return Ok(());
     }
     tracing::info!(
         secrets = count,

@@ -3,6 +3,8 @@
 //!
 //! **Invariant:** what is said to be there is there by its name; whether its type fits is for the whole file to find out.
 
+use std::cell::Cell;
+
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module, UnknownImportError};
 
@@ -17,9 +19,23 @@ const MISSING: &str = "implementation is missing";
 pub(super) struct Provided<'a> {
     pub(super) engine: &'a Engine,
     pub(super) linkers: &'a Linkers,
+    /// How often they may still be asked: a file can name millions. After that everything counts as provided, for the
+    /// linker of the whole file to judge.
+    pub(super) asks_left: &'a Cell<u32>,
 }
 
 impl Provided<'_> {
+    /// Whether what is said to be there may not be.
+    pub(super) fn is_spent(self) -> bool {
+        self.asks_left.get() == 0
+    }
+
+    fn spend(self) -> bool {
+        let left = self.asks_left.get();
+        self.asks_left.set(left.saturating_sub(1));
+        left > 0
+    }
+
     /// Whether there is an interface of this name, in a compatible version, with any of `items`: an interface may
     /// list the types of others, so one that is found is enough. One that only names types needs no provider.
     pub(super) fn has_interface(self, name: &str, items: &[Item]) -> bool {
@@ -28,6 +44,9 @@ impl Provided<'_> {
 
     /// Whether an interface of this name, in a compatible version, has this item.
     pub(super) fn has_item(self, interface: &str, item: &Item) -> bool {
+        if !self.spend() {
+            return true;
+        }
         let Some(probe) = component_importing(interface, item) else {
             return false;
         };
@@ -43,6 +62,9 @@ impl Provided<'_> {
 
     /// Whether core modules have a function of this name; its type is not asked for.
     pub(super) fn has_function(self, module: &str, name: &str) -> bool {
+        if !self.spend() {
+            return true;
+        }
         let Some(probe) = module_importing(module, name) else {
             return false;
         };

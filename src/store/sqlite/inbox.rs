@@ -186,7 +186,7 @@ impl Inbox {
         state.queue.push_back(Entry::Job(job));
         state.work_since.get_or_insert_with(Instant::now);
         match haste {
-            Haste::Now => {
+            Haste::Now | Haste::Asked => {
                 state.jobs += 1;
                 self.wake(&state);
             }
@@ -353,7 +353,8 @@ impl Inbox {
             match entry {
                 Entry::Job(job) => {
                     match job.haste() {
-                        Haste::Now => {
+                        Haste::Now => state.jobs -= 1,
+                        Haste::Asked => {
                             state.jobs -= 1;
                             state.answering = true;
                         }

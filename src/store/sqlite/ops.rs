@@ -71,6 +71,8 @@ pub(super) trait Operation: Send + 'static {
 pub(super) enum Haste {
     /// With the next batch, which begins at once.
     Now,
+    /// The same; and whoever asked for it may ask for more once it is answered.
+    Asked,
     /// With the next batch, which leaves a client that has just been answered the time to ask again: both share
     /// a commit then, where each would wait for the other's.
     Shortly,
@@ -285,6 +287,14 @@ impl Operation for Accept {
 
     fn apply(&self, writes: &Writes<'_, '_>) -> Done<Accepted> {
         writes.accept(&self.0)
+    }
+
+    fn haste(&self) -> Haste {
+        match self.0.deadline {
+            None => Haste::Asked,
+            // Its caller waits for the end of the run.
+            Some(_) => Haste::Now,
+        }
     }
 }
 

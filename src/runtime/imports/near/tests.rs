@@ -1,3 +1,5 @@
+use std::cell::Cell;
+
 use super::*;
 use crate::runtime::engine::{self, Flavor};
 use crate::runtime::host::Linkers;
@@ -9,7 +11,25 @@ fn with_all<T>(check: impl FnOnce(Provided<'_>) -> T) -> T {
     check(Provided {
         engine: &engine,
         linkers: &linkers,
+        asks_left: &Cell::new(u32::MAX),
     })
+}
+
+#[test]
+fn after_so_many_questions_the_rest_is_left_to_the_linker() {
+    with_all(|provided| {
+        let asks_left = Cell::new(2);
+        let provided = Provided {
+            asks_left: &asks_left,
+            ..provided
+        };
+        let asked = |name| provided.has_function("wasi_snapshot_preview1", name);
+        assert_eq!([asked("fd_write"), asked("fd_fly")], [true, false]);
+        assert!(provided.is_spent());
+        assert!(
+            asked("fd_fly") && provided.has_item("no:such/interface", &Item::Function("f".into()))
+        );
+    });
 }
 
 #[test]

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use super::gate::Gate;
 use super::world_of;
+use crate::model::Timestamp;
 use crate::store::conformance::world::{attempt, new_execution, success};
 use crate::store::sqlite::Options;
 use crate::store::{Accepted, Applied, Guard, Store};
@@ -82,7 +83,14 @@ async fn what_a_run_ended_with_shares_the_commit_of_the_next_request() {
     cancel.guard = Guard::Live;
     assert_eq!(store.transition(cancel).await.unwrap(), Applied::Done);
 
-    // Nor does the end.
+    // Nor does the end of a run whose caller waits for it: that one cannot ask for more.
+    let mut keyed = new_execution(&function, 3);
+    keyed.deadline = Some(Timestamp(60_000));
+    assert_eq!(store.accept(keyed.clone()).await.unwrap(), Accepted::New);
+    let end = store.transition(success(&keyed, world.next_fence(), 100));
+    assert_eq!(end.await.unwrap(), Applied::Done);
+
+    // Nor does what is there when the store closes.
     let third = world.accepted(&function, 2).await;
     let mut end = store.transition(success(&third, world.next_fence(), 100));
     assert!(poll!(&mut end).is_pending());
