@@ -229,19 +229,18 @@ fn refuses(server: &Server) {
     }
 }
 
+#[track_caller]
+fn back_up(data: &Path, to: &Path) -> Ran {
+    let mut command = pelton();
+    command.arg("backup").arg("--data-dir").arg(data);
+    Ran::of(command.arg("--to").arg(to).output().unwrap()).code(0)
+}
+
 /// It is in no file: of the data, of a backup, of the log.
 #[track_caller]
 fn leaves_nothing(place: &Place, server: Server) {
-    let data = place.path("data");
-    let backup = place.path("backup");
-    let mut command = pelton();
-    command
-        .arg("backup")
-        .arg("--data-dir")
-        .arg(&data)
-        .arg("--to")
-        .arg(&backup);
-    let ran = Ran::of(command.output().unwrap()).code(0);
+    let (data, backup) = (place.path("data"), place.path("backup"));
+    let ran = back_up(&data, &backup);
     check("what a backup says", ran.stdout + &ran.stderr);
     drop(server);
     for folder in [&data, &backup] {
@@ -336,14 +335,7 @@ fn what_a_function_writes_down_is_found_in_all_of_these_places() {
         .code(0);
     assert!(has_value(&fs::read(&export).unwrap()));
     let (data, backup) = (place.path("data"), place.path("backup"));
-    let mut command = pelton();
-    command
-        .arg("backup")
-        .arg("--data-dir")
-        .arg(&data)
-        .arg("--to")
-        .arg(&backup);
-    Ran::of(command.output().unwrap()).code(0);
+    back_up(&data, &backup);
     drop(server);
     assert!(!with_value(&data).is_empty() && !with_value(&backup).is_empty());
 }
