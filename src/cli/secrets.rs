@@ -3,6 +3,7 @@
 //! **Invariant:** a value comes from a file or from standard input, never from an argument, and is never written
 //! anywhere but into the request.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::PathBuf;
 
@@ -27,8 +28,8 @@ pub(crate) enum Command {
         #[arg(value_name = "NAME")]
         name: String,
         /// Where the value is
-        #[arg(value_name = "@FILE|@-", default_value = "@-", value_parser = source)]
-        value: Source,
+        #[arg(value_name = "@FILE|@-", default_value = "@-")]
+        value: Typed,
     },
     /// Remove a secret that no function uses
     Rm {
@@ -38,23 +39,41 @@ pub(crate) enum Command {
     },
 }
 
+/// What was typed where a place should be named. Never shown, for it may be the value itself: so it is looked at here
+/// and not by the command line's parser, which repeats what it refuses.
+#[derive(Clone)]
+pub(crate) struct Typed(String);
+
+impl From<String> for Typed {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Typed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
 /// Where a value is read from.
 #[derive(Debug, Clone)]
-pub(crate) enum Source {
+enum Source {
     Stdin,
     File(PathBuf),
 }
 
-/// What was typed is not repeated: it may be the value itself.
-fn source(text: &str) -> Result<Source, String> {
-    match text.strip_prefix('@') {
-        Some("-") => Ok(Source::Stdin),
-        Some(path) if !path.is_empty() => Ok(Source::File(path.into())),
-        _ => Err(
-            "a value is not typed here, where it would stay in the shell's history: name a file (@FILE), or pipe it \
-             in (@-)"
-                .to_owned(),
-        ),
+impl Typed {
+    fn source(&self) -> Result<Source, Failure> {
+        match self.0.strip_prefix('@') {
+            Some("-") => Ok(Source::Stdin),
+            Some(path) if !path.is_empty() => Ok(Source::File(path.into())),
+            _ => Err(Failure::Usage(
+                "a value is not typed here, where it would stay in the shell's history: name a file (@FILE), or pipe \
+                 it in (@-)"
+                    .to_owned(),
+            )),
+        }
     }
 }
 
@@ -94,7 +113,7 @@ impl Command {
         let answer = match &self {
             Self::Ls => client.get(&["v1", "secrets"], &[]).await,
             Self::Set { name, value } => {
-                let value = value.read()?;
+                let value = value.source()?.read()?;
                 let body = serde_json::json!({ "value": value.as_str() }).to_string();
                 let request = client
                     .request(Method::PUT, &["v1", "secrets", name])
@@ -156,12 +175,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_that_is_typed_is_refused_and_not_repeated() {
+    fn a_place_is_named_with_an_at_sign() {
+        let source = |typed: &str| Typed::from(typed.to_owned()).source();
         for typed in ["hunter2", "", "@"] {
-            let refused = source(typed).map(drop).unwrap_err();
-            assert!(!refused.contains("hunter2"), "{refused}");
+            assert!(matches!(source(typed), Err(Failure::Usage(_))), "{typed}");
         }
         assert!(matches!(source("@-"), Ok(Source::Stdin)));
+        assert!(matches!(source("@a"), Ok(Source::File(path)) if path.as_os_str() == "a"));
     }
 
     #[test]

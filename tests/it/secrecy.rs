@@ -339,3 +339,17 @@ fn what_a_function_writes_down_is_found_in_all_of_these_places() {
     drop(server);
     assert!(!with_value(&data).is_empty() && !with_value(&backup).is_empty());
 }
+
+#[test]
+fn a_value_that_was_typed_is_not_repeated() {
+    for arguments in [
+        &["secrets", "set", "TOKEN", "hunter2"][..],
+        &["run", "code.wasm", "--secret", "hunter2"],
+        &["run", "code.wasm", "--secret", "TOKEN=hunter2"],
+    ] {
+        let ran = Ran::of(pelton().args(arguments).output().unwrap());
+        assert_ne!(ran.code, 0);
+        let said = ran.stdout + &ran.stderr;
+        assert!(!said.is_empty() && !said.contains("hunter2"), "{said}");
+    }
+}
