@@ -79,9 +79,8 @@ pub mod limits {
     pub const REUSE_MAX_CALLS: RangeInclusive<u64> = 1..=1_000_000;
     /// Calls of one reused instance unless the spec says otherwise.
     pub const REUSE_MAX_CALLS_DEFAULT: u64 = 128;
-    /// Calls that one reused instance answers at once: they would share its logs, CPU time and memory, so there
-    /// is one.
-    pub const REUSE_MAX_CONCURRENT: RangeInclusive<u64> = 1..=1;
+    /// Calls that one reused instance answers at once, where its shape can: they share its memory, its log and its end.
+    pub const REUSE_MAX_CONCURRENT: RangeInclusive<u64> = 1..=64;
     /// How long a reused instance waits for its next call, in ms.
     pub const REUSE_IDLE_MS: RangeInclusive<u64> = 100..=3_600_000;
     /// How long it waits unless the spec says otherwise, in ms.

@@ -4,7 +4,7 @@
 //! would grant it.
 
 use super::Error;
-use crate::model::{Code, Shape, VersionSpec};
+use crate::model::{Code, Reuse, Shape, VersionSpec};
 
 /// Checks a version that is about to become the active one. `outgoing` is the interface by which its code calls out.
 ///
@@ -39,12 +39,14 @@ fn may_call_out(shape: Shape, outgoing: Option<&str>, spec: &VersionSpec) -> Res
 
 /// What has one end, or runs elsewhere, has no instance that could answer again.
 fn may_be_reused(code: &Code, spec: &VersionSpec) -> Result<(), Error> {
-    if spec.reuse.is_none() {
+    let Some(reuse) = spec.reuse else {
         return Ok(());
-    }
+    };
     let why = match code {
         Code::Wasm { shape, .. } => match shape {
-            Shape::Handler | Shape::Http02 | Shape::Http03 => return Ok(()),
+            Shape::Http03 => return Ok(()),
+            Shape::Handler => return one_at_a_time("handler", reuse),
+            Shape::Http02 => return one_at_a_time("http-0.2", reuse),
             Shape::Command02 | Shape::Command03 | Shape::CoreCommand => {
                 "a command's instance ends with its call, so it cannot be used again"
             }
@@ -52,6 +54,18 @@ fn may_be_reused(code: &Code, spec: &VersionSpec) -> Result<(), Error> {
         Code::Echo | Code::Endpoint { .. } => "only wasm has instances here",
     };
     Err(Error::Invalid(vec![format!("reuse: {why}: leave it out")]))
+}
+
+/// Only what is asynchronous in itself can begin a call before it has ended the one before.
+fn one_at_a_time(shape: &str, reuse: Reuse) -> Result<(), Error> {
+    if reuse.max_concurrent == 1 {
+        return Ok(());
+    }
+    Err(Error::Invalid(vec![format!(
+        "reuse.maxConcurrent: must be 1 for the shape {shape}, not {}: its instances answer one call after another, and \
+         calls at once have an instance each; only http-0.3 takes several in one instance",
+        reuse.max_concurrent,
+    )]))
 }
 
 /// A service behind a URL is not ours to give anything to.
@@ -114,6 +128,28 @@ mod tests {
         }
         let refused = check(&Code::Echo, None, &spec).unwrap_err();
         assert!(matches!(refused, Error::Invalid(_)));
+    }
+
+    #[test]
+    fn only_what_is_asynchronous_takes_several_calls_at_once() {
+        let spec = VersionSpec {
+            reuse: Some(Reuse {
+                max_concurrent: 2,
+                ..Reuse::default()
+            }),
+            ..VersionSpec::default()
+        };
+        let wasm = |shape| Code::Wasm {
+            digest: Digest::from_bytes([0; 32]),
+            shape,
+            size: 1,
+        };
+        assert!(check(&wasm(Shape::Http03), None, &spec).is_ok());
+        for (shape, word) in [(Shape::Handler, "handler"), (Shape::Http02, "http-0.2")] {
+            let refused = check(&wasm(shape), None, &spec).unwrap_err();
+            let named = format!("for the shape {word}, not 2");
+            assert!(matches!(&refused, Error::Invalid(texts) if texts[0].contains(&named)));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! never carry a backtrace or a path of the host.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::component::ResourceTableError;
@@ -34,6 +35,7 @@ mod code {
     pub(super) const CPU_LIMIT: &str = "CPU_LIMIT";
     pub(super) const OUTPUT_TOO_LARGE: &str = "OUTPUT_TOO_LARGE";
     pub(super) const HOST_LIMIT: &str = "HOST_LIMIT";
+    pub(super) const INSTANCE_ENDED: &str = "INSTANCE_ENDED";
 }
 
 /// What is left of an attempt once its store is gone.
@@ -56,6 +58,10 @@ pub(super) enum Failed {
     Cut(Cut),
     /// wasmtime gave up, mostly because the guest trapped.
     Error(wasmtime::Error),
+    /// The same, where several calls were in the instance and nothing tells whose it is.
+    Shared(Arc<wasmtime::Error>),
+    /// The instance ended by what another call in it did. The text says what that was.
+    Bystander(String),
 }
 
 impl<T> Ending<T> {
@@ -69,6 +75,8 @@ impl<T> Ending<T> {
             Err(Failed::Cut(cut)) => witness.cut(cut),
             Ok(answer) => judge(Ok(answer), witness),
             Err(Failed::Error(error)) => judge(Err(error), witness),
+            Err(Failed::Shared(error)) => witness.error(&error),
+            Err(Failed::Bystander(why)) => bystander(why),
         })
     }
 
@@ -168,6 +176,8 @@ impl Witness<'_> {
         let outcome = match failed {
             Failed::Cut(cut) => self.cut(*cut),
             Failed::Error(error) => self.error(error),
+            Failed::Shared(error) => self.error(error),
+            Failed::Bystander(why) => Outcome::Retry(instance_ended(why)),
         };
         if let Some(failure) = outcome.failure() {
             let Failure { code, message } = failure;
@@ -234,6 +244,16 @@ impl Witness<'_> {
         shorten(&mut message, FAILURE_MESSAGE_BYTES_MAX);
         message
     }
+}
+
+/// An attempt that ended with its instance by another call's doing costs nothing.
+pub(super) fn bystander(why: String) -> Outcome {
+    Outcome::Fault(why)
+}
+
+/// The same for whoever cannot be run again.
+pub(super) fn instance_ended(why: &str) -> Failure {
+    Failure::new(code::INSTANCE_ENDED, why.to_owned())
 }
 
 /// Whether the data that was too much was a handler's answer: then no guest was running any more.

@@ -11,6 +11,7 @@ use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView, p0};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::crowd::Crowd;
 use super::engine::Flavor;
 use super::extras;
 use super::host_limits::FIELDS_BYTES_MAX;
@@ -46,6 +47,8 @@ pub(super) struct Ctx {
     pub(super) instantiated: bool,
     /// What the store's epochs report to.
     pub(super) watch: Arc<Watch>,
+    /// The calls that are in it, where it takes several at once.
+    pub(super) crowd: Option<Arc<Crowd>>,
     /// Built at the guest's first question: many handlers never ask one. Serves all previews alike.
     wasi: Option<Box<WasiP1Ctx>>,
     http: WasiHttpCtx,
@@ -62,6 +65,7 @@ impl Ctx {
             memory,
             instantiated: false,
             watch,
+            crowd: None,
             wasi: None,
             http,
             outgoing,
@@ -83,6 +87,11 @@ impl Ctx {
         self.memory.forget_denial();
         self.watch = watch;
         self.outgoing.renew(attempt);
+    }
+
+    /// A call of the same version joins those that are in this store.
+    pub(super) fn join(&mut self, attempt: &Attempt, is_alone: bool) {
+        self.outgoing.join(attempt, is_alone);
     }
 
     fn wasi(&mut self) -> &mut WasiP1Ctx {

@@ -10,6 +10,7 @@ mod coalesce;
 mod code;
 mod command;
 mod compile;
+mod crowd;
 mod ending;
 mod engine;
 mod engines;
@@ -65,6 +66,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::cache::{Cache, EngineKeys};
 use self::code::Codes;
+use self::crowd::Crowds;
 use self::engines::{Engines, NoEngine};
 use self::exchange::Opened;
 use self::ready::in_time;
@@ -233,6 +235,8 @@ struct Inner {
     pool: PoolReport,
     /// Before the permits are given up: what waits here holds some.
     shelf: Arc<Shelf<Warm>>,
+    /// The instances that several calls may be in at once.
+    crowds: Crowds,
     reuse_calls: ReuseCalls,
     outgoing: net::Client,
 }
@@ -263,6 +267,7 @@ impl Runtime {
                     items: options.warm_instances_max,
                     bytes: options.warm_memory_bytes_max,
                 })),
+                crowds: Crowds::default(),
                 reuse_calls: options.reuse_calls.clone(),
                 outgoing,
             }),
@@ -372,6 +377,9 @@ impl Runtime {
             return Ran::bare(Outcome::Fault("this version has no wasm to run".to_owned()));
         };
         if let Some(reuse) = attempt.version.spec.reuse {
+            if self.may_share(reuse, attempt) {
+                return Box::pin(self.run_shared(reuse, *digest, attempt, exchange, stop)).await;
+            }
             return Box::pin(self.run_reused(reuse, *digest, attempt, exchange, stop)).await;
         }
         // Nearly always there is nothing to wait for, and then nothing that waiting needs is made.

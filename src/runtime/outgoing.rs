@@ -28,6 +28,8 @@ pub(super) struct Outgoing {
     /// Whose requests they are. They stand here because a request sees nothing else of its store.
     surroundings: Surroundings,
     session: Option<Arc<Session>>,
+    /// Those of calls that were joined by others, as long as anything of theirs is under way.
+    earlier: Vec<Arc<Session>>,
 }
 
 /// A future of wasmtime's `wasi:http`.
@@ -40,6 +42,7 @@ impl Outgoing {
             traceparent: attempt.traceparent.clone(),
             surroundings,
             session: None,
+            earlier: Vec::new(),
         }
     }
 
@@ -51,7 +54,23 @@ impl Outgoing {
     /// The call is over. Says whether nothing of what it sent is under way any more.
     pub(super) fn end_call(&mut self) -> bool {
         let session = self.session.take();
-        session.is_none_or(|session| session.is_done())
+        self.forget_done();
+        self.earlier.is_empty() && session.is_none_or(|session| session.is_done())
+    }
+
+    /// A call of the same version joins those that are in the instance: what is sent from now on is counted for it, and
+    /// belongs to its trace only if it is alone, for nothing tells whose a request is.
+    pub(super) fn join(&mut self, attempt: &Attempt, is_alone: bool) {
+        self.traceparent = match is_alone {
+            true => attempt.traceparent.clone(),
+            false => None,
+        };
+        self.forget_done();
+        self.earlier.extend(self.session.take());
+    }
+
+    fn forget_done(&mut self) {
+        self.earlier.retain(|session| !session.is_done());
     }
 
     /// Another call begins, with a session of its own.
@@ -67,6 +86,7 @@ impl Outgoing {
             traceparent,
             surroundings,
             session,
+            earlier: _,
         } = self;
         session.get_or_insert_with(|| {
             let version = surroundings.version();
@@ -80,7 +100,7 @@ impl Outgoing {
                 traceparent: traceparent.clone(),
             };
             let capture = surroundings.capture().clone();
-            let note = Arc::new(move |line: &str| capture.written().line(LogStream::Plane, line));
+            let note = Arc::new(move |line: &str| capture.line(LogStream::Plane, line));
             Arc::new(Session::new(client.clone(), rules, note))
         })
     }

@@ -15,6 +15,11 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use super::host_limits::{LOG_LINES_MAX, STDERR_TAIL_BYTES, STREAM_PERMIT_BYTES};
 use crate::model::{LogLine, LogStream, Logs};
 
+/// What a log says where it begins to be of several calls.
+const SHARED: &str = "other calls are in the instance from here on: a line may be any one's";
+/// What it says where it is of one again.
+const ALONE: &str = "no other call is in the instance from here on";
+
 /// A command wrote more than its spec allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the output is larger than {0} bytes")]
@@ -35,6 +40,10 @@ pub(super) struct Written {
     stderr_tail: Vec<u8>,
     /// A command's output; without it stdout goes to the logs.
     output: Option<Collected>,
+    /// Where it goes instead, while these calls share an instance.
+    listeners: Vec<Capture>,
+    /// Whether what comes may be another call's that is in the same instance.
+    is_shared: bool,
 }
 
 /// The output of a command as far as it was written.
@@ -69,6 +78,38 @@ impl Capture {
         *self.written() = Written::new(log_bytes_max, None);
     }
 
+    /// From now on what is written here goes to all of these, and is marked if there are several: an instance does not
+    /// say for which of its calls it writes.
+    pub(super) fn tell(&self, listeners: Vec<Self>) {
+        self.written().listeners = listeners;
+    }
+
+    /// Takes a line that is complete, whatever characters it has.
+    pub(super) fn line(&self, stream: LogStream, text: &str) {
+        let _ = self.each(|written| {
+            written.line(stream, text);
+            Ok(())
+        });
+    }
+
+    /// Does this with what was written by whoever is meant.
+    fn each(
+        &self,
+        write: impl Fn(&mut Written) -> Result<(), OutputTooLarge>,
+    ) -> Result<(), OutputTooLarge> {
+        let mut own = self.written();
+        if own.listeners.is_empty() {
+            return write(&mut own);
+        }
+        let is_shared = own.listeners.len() > 1;
+        for listener in &own.listeners {
+            let mut written = listener.written();
+            written.mark_shared(is_shared);
+            write(&mut written)?;
+        }
+        Ok(())
+    }
+
     /// The writing end that a guest gets as one of its standard streams.
     pub(super) fn stream(&self, stream: LogStream) -> Stream {
         Stream {
@@ -91,6 +132,8 @@ impl Written {
             unfinished: [Vec::new(), Vec::new()],
             stderr_tail: Vec::new(),
             output,
+            listeners: Vec::new(),
+            is_shared: false,
         }
     }
 
@@ -104,6 +147,28 @@ impl Written {
         }
         self.log(stream, bytes);
         Ok(())
+    }
+
+    /// Says in the log where it begins to be of several calls, and where it ends.
+    fn mark_shared(&mut self, is_shared: bool) {
+        if self.is_shared == is_shared {
+            return;
+        }
+        self.is_shared = is_shared;
+        self.finish_lines();
+        let mark = match is_shared {
+            true => SHARED,
+            false => ALONE,
+        };
+        self.line(LogStream::Plane, mark);
+    }
+
+    fn finish_lines(&mut self) {
+        for stream in [LogStream::Stdout, LogStream::Stderr] {
+            if !self.logs.truncated && !self.unfinished[slot(stream)].is_empty() {
+                self.finish_line(stream);
+            }
+        }
     }
 
     fn log(&mut self, stream: LogStream, bytes: &[u8]) {
@@ -180,11 +245,7 @@ impl Written {
 
     /// The logs, with unfinished lines as they are. To be called once, when the guest is gone.
     pub(super) fn take_logs(&mut self) -> Logs {
-        for stream in [LogStream::Stdout, LogStream::Stderr] {
-            if !self.logs.truncated && !self.unfinished[slot(stream)].is_empty() {
-                self.finish_line(stream);
-            }
-        }
+        self.finish_lines();
         std::mem::take(&mut self.logs)
     }
 
@@ -283,7 +344,7 @@ impl Pollable for Stream {
 #[async_trait::async_trait]
 impl OutputStream for Stream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let written = self.capture.written().write(self.stream, &bytes);
+        let written = self.capture.each(|to| to.write(self.stream, &bytes));
         written.map_err(|error| StreamError::Trap(error.into()))
     }
 
@@ -302,7 +363,7 @@ impl AsyncWrite for Stream {
         _cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = self.capture.written().write(self.stream, bytes);
+        let written = self.capture.each(|to| to.write(self.stream, bytes));
         Poll::Ready(written.map(|()| bytes.len()).map_err(io::Error::other))
     }
 

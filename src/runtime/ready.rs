@@ -128,7 +128,8 @@ pub(super) async fn in_time<'a>(
     (ready, shortened)
 }
 
-fn never_started(attempt: &Attempt) -> Failure {
+/// What is told of an attempt whose guest did not start in time.
+pub(super) fn never_started(attempt: &Attempt) -> Failure {
     Failure::new(
         "TIMEOUT",
         format!(

@@ -10,11 +10,12 @@
 //! cut is never kept.
 
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::p2::bindings::Proxy;
@@ -29,7 +30,7 @@ use super::output::Capture;
 use super::ready::{Ready, in_time};
 use super::run::{Life, Runner, usize_of};
 use super::runnable::Runnable;
-use super::shelf::{Holds, Ticket};
+use super::shelf::{Holds, Shelf, Ticket};
 use super::watch::{Cut, Reins};
 use super::{Runtime, web};
 use crate::execution::{Attempt, Outcome, Ran};
@@ -47,7 +48,7 @@ pub enum ReuseCalls {
 }
 
 impl ReuseCalls {
-    fn of(&self, reuse: Reuse) -> u32 {
+    pub(super) fn of(&self, reuse: Reuse) -> u32 {
         match self {
             Self::AsSpecified => reuse.max_calls,
             Self::Random(dice) => {
@@ -60,16 +61,16 @@ impl ReuseCalls {
 
 /// An instance that may answer another call.
 pub(super) struct Warm {
-    guest: Guest,
-    calls_left: u32,
+    pub(super) guest: Guest,
+    pub(super) calls_left: u32,
     /// What it was given: it may remember, so whoever is given something else gets another instance.
-    secrets: Arc<[OpenSecret]>,
+    pub(super) secrets: Arc<[OpenSecret]>,
     // The order of what follows is that of its end: its code and its place are the last.
-    loaded: Arc<Loaded>,
-    room: Room,
+    pub(super) loaded: Arc<Loaded>,
+    pub(super) room: Room,
 }
 
-enum Guest {
+pub(super) enum Guest {
     Handler(Kept<Function>),
     Http02(Kept<Proxy>),
     Http03(Kept<Service>),
@@ -77,9 +78,9 @@ enum Guest {
 
 /// An instance between two calls.
 pub(super) struct Kept<G> {
-    store: Store<Ctx>,
-    capture: Capture,
-    guest: G,
+    pub(super) store: Store<Ctx>,
+    pub(super) capture: Capture,
+    pub(super) guest: G,
 }
 
 impl<G> Kept<G> {
@@ -104,10 +105,27 @@ impl Guest {
 }
 
 /// Permits that are given back when this is dropped.
-struct Room {
+pub(super) struct Room {
     permits: Arc<Semaphore>,
     count: u32,
     own: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    /// What was acquired, to be held for as long as an instance lives.
+    pub(super) fn of(
+        permit: SemaphorePermit<'_>,
+        own: Option<OwnedSemaphorePermit>,
+        permits: &Arc<Semaphore>,
+    ) -> Self {
+        let count = u32::try_from(permit.num_permits()).unwrap_or(u32::MAX);
+        permit.forget();
+        Self {
+            permits: Arc::clone(permits),
+            count,
+            own,
+        }
+    }
 }
 
 impl Drop for Room {
@@ -205,7 +223,7 @@ fn is_in_order(outcome: &Outcome) -> bool {
 }
 
 /// Whether an instance that knows these may answer for whoever is given those.
-fn are_same(known: &[OpenSecret], given: &[OpenSecret]) -> bool {
+pub(super) fn are_same(known: &[OpenSecret], given: &[OpenSecret]) -> bool {
     known.len() == given.len()
         && known.iter().zip(given).all(|(known, given)| {
             known.key == given.key
@@ -321,7 +339,20 @@ impl Runtime {
         if let Some(guest) = guest
             && is_in_order(&ran.outcome)
         {
-            self.keep(&ticket, guest, place, attempt, reuse);
+            let Place {
+                loaded,
+                room,
+                calls_left,
+                ..
+            } = place;
+            let warm = Warm {
+                guest,
+                calls_left: calls_left.saturating_sub(1),
+                secrets: Arc::clone(&attempt.secrets),
+                loaded,
+                room,
+            };
+            self.keep(&ticket, warm, reuse);
         }
         ran
     }
@@ -333,14 +364,8 @@ impl Runtime {
             permit,
             own,
         } = ready;
-        let count = u32::try_from(permit.num_permits()).unwrap_or(u32::MAX);
-        permit.forget();
         Place {
-            room: Room {
-                permits: Arc::clone(&self.inner.permits),
-                count,
-                own,
-            },
+            room: Room::of(permit, own, &self.inner.permits),
             loaded,
             calls_left: self.inner.reuse_calls.of(reuse),
             init_duration,
@@ -348,31 +373,18 @@ impl Runtime {
     }
 
     /// Puts an instance that has answered where the next call finds it, if it may answer one.
-    fn keep(
-        &self,
-        ticket: &Ticket<'_, Warm>,
-        guest: Guest,
-        place: Place,
-        attempt: &Attempt,
-        reuse: Reuse,
-    ) {
-        let calls_left = place.calls_left.saturating_sub(1);
-        if calls_left == 0 {
-            drop(guest);
+    pub(super) fn keep<S>(&self, ticket: &Ticket<S, Warm>, warm: Warm, reuse: Reuse)
+    where
+        S: Deref<Target = Shelf<Warm>>,
+    {
+        if warm.calls_left == 0 {
             return;
         }
-        let own = place.room.own.as_ref().map_or(0, |own| own.num_permits());
+        let own = warm.room.own.as_ref().map_or(0, |own| own.num_permits());
         let holds = Holds {
-            bytes: u64::try_from(guest.ctx().memory.used()).unwrap_or(u64::MAX),
-            permits: place.room.count,
+            bytes: u64::try_from(warm.guest.ctx().memory.used()).unwrap_or(u64::MAX),
+            permits: warm.room.count,
             own_permits: u32::try_from(own).unwrap_or(u32::MAX),
-        };
-        let warm = Warm {
-            guest,
-            calls_left,
-            secrets: Arc::clone(&attempt.secrets),
-            loaded: place.loaded,
-            room: place.room,
         };
         let idle_for = Duration::from_millis(reuse.idle_ms);
         self.inner.shelf.put(ticket, warm, holds, idle_for);
@@ -382,10 +394,13 @@ impl Runtime {
     /// whenever the function has changed or is gone.
     pub fn retire(&self, function: &crate::model::FunctionName) {
         self.inner.shelf.retire(function);
+        // In this order: who opens an instance in between has a ticket of the function as it is now, or is closed here.
+        self.inner.crowds.retire(function);
     }
 
     /// Ends all instances that wait for a call, and keeps none from now on.
     pub fn keep_none(&self) {
         self.inner.shelf.close();
+        self.inner.crowds.retire_all();
     }
 }

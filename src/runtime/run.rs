@@ -108,8 +108,19 @@ impl Life {
         stdin: Bytes,
         capture: Capture,
     ) -> Self {
+        Self::begin_under(watch(attempt, reins), engine, attempt, reins, stdin, capture)
+    }
+
+    /// A fresh store for `attempt` under a watch that is there.
+    pub(super) fn begin_under(
+        watch: Arc<Watch>,
+        engine: &Engine,
+        attempt: &Attempt,
+        reins: &Reins<'_>,
+        stdin: Bytes,
+        capture: Capture,
+    ) -> Self {
         let spec = &attempt.version.spec;
-        let watch = watch(attempt, reins);
         let given = Given::new(&attempt.secrets);
         let surroundings = Surroundings::new(attempt, given, stdin, capture.clone());
         let outgoing = Outgoing::new(reins.client, attempt, surroundings);
@@ -130,12 +141,21 @@ impl Life {
 
     /// Another call in a store that has had one, under limits that are its own. Its time begins now.
     pub(super) fn resume(
-        mut store: Store<Ctx>,
+        store: Store<Ctx>,
         capture: Capture,
         attempt: &Attempt,
         reins: &Reins<'_>,
     ) -> Self {
-        let watch = watch(attempt, reins);
+        Self::resume_under(watch(attempt, reins), store, capture, attempt)
+    }
+
+    /// [`Life::resume`] under a watch that is there.
+    pub(super) fn resume_under(
+        watch: Arc<Watch>,
+        mut store: Store<Ctx>,
+        capture: Capture,
+        attempt: &Attempt,
+    ) -> Self {
         capture.renew(usize_of(attempt.version.spec.log_bytes_max));
         store.data_mut().renew(attempt, Arc::clone(&watch));
         limit_call(&mut store, attempt);

@@ -6,6 +6,7 @@
 //! changed or gone, and never while a call of anybody waits for room.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -88,14 +89,20 @@ struct Idle<T> {
 }
 
 /// Says that an item of a function is in use.
-pub(super) struct Ticket<'a, T> {
-    shelf: &'a Shelf<T>,
+pub(super) struct Ticket<S, T>
+where
+    S: Deref<Target = Shelf<T>>,
+{
+    shelf: S,
     version: Arc<Version>,
     function: FunctionName,
     changes: u64,
 }
 
-impl<T> Drop for Ticket<'_, T> {
+impl<S, T> Drop for Ticket<S, T>
+where
+    S: Deref<Target = Shelf<T>>,
+{
     fn drop(&mut self) {
         self.shelf.lock().give_back(&self.function);
     }
@@ -140,10 +147,23 @@ impl<T> Shelf<T> {
         function: &FunctionName,
         version: &Arc<Version>,
         fits: impl Fn(&T) -> bool,
-    ) -> (Ticket<'_, T>, Option<T>) {
+    ) -> (Ticket<&Self, T>, Option<T>) {
+        Self::take_for(self, function, version, fits)
+    }
+
+    /// [`Shelf::take`], with a ticket that holds on to the shelf in its own way.
+    pub(super) fn take_for<S>(
+        shelf: S,
+        function: &FunctionName,
+        version: &Arc<Version>,
+        fits: impl Fn(&T) -> bool,
+    ) -> (Ticket<S, T>, Option<T>)
+    where
+        S: Deref<Target = Self>,
+    {
         let mut unfit = Vec::new();
         let mut found = None;
-        let mut state = self.lock();
+        let mut state = shelf.lock();
         while let Some(idle) = state.take(function, version) {
             if fits(&idle.item) {
                 found = Some(idle.item);
@@ -156,17 +176,33 @@ impl<T> Shelf<T> {
             .entry(function.clone())
             .or_insert_with(Row::new);
         row.in_use += 1;
-        let ticket = Ticket {
-            shelf: self,
-            version: Arc::clone(version),
-            function: function.clone(),
-            changes: row.changes,
-        };
+        let changes = row.changes;
         drop(state);
         if found.is_some() {
-            self.reused.fetch_add(1, Ordering::Relaxed);
+            shelf.count_reused();
         }
+        let ticket = Ticket {
+            shelf,
+            version: Arc::clone(version),
+            function: function.clone(),
+            changes,
+        };
         (ticket, found)
+    }
+
+    /// A call was given to an instance that had had one before.
+    pub(super) fn count_reused(&self) {
+        self.reused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether anything may wait here at all.
+    pub(super) fn is_open(&self) -> bool {
+        self.capacity.items > 0 && !self.lock().is_closed
+    }
+
+    /// Whether a call waits for room.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.lock().waiting > 0
     }
 
     /// Ends what waits until a call finds so much room, the oldest first, and lets nothing be put here until the
@@ -254,13 +290,15 @@ impl<T> Shelf<T> {
 impl<T: Send + 'static> Shelf<T> {
     /// Puts an item here, which then waits for so long; or ends it, if it may not come back or there is no room.
     /// Runs in the async runtime.
-    pub(super) fn put(
+    pub(super) fn put<S>(
         self: &Arc<Self>,
-        ticket: &Ticket<'_, T>,
+        ticket: &Ticket<S, T>,
         item: T,
         holds: Holds,
         idle_for: Duration,
-    ) {
+    ) where
+        S: Deref<Target = Self>,
+    {
         let now = Instant::now();
         let until = now.checked_add(idle_for).unwrap_or(now);
         let mut gone = Vec::new();
@@ -390,7 +428,10 @@ impl<T> State<T> {
             .flat_map(|(function, row)| row.idle.iter().map(move |idle| (function, idle)))
     }
 
-    fn put(&mut self, ticket: &Ticket<'_, T>, item: T, holds: Holds, until: Instant) {
+    fn put<S>(&mut self, ticket: &Ticket<S, T>, item: T, holds: Holds, until: Instant)
+    where
+        S: Deref<Target = Shelf<T>>,
+    {
         let place = self.next_place;
         let Some(row) = self.functions.get_mut(&ticket.function) else {
             return;

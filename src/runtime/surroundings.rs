@@ -114,10 +114,9 @@ impl Surroundings {
 
     /// Takes a message for the log. Only the message may have tabs in it.
     pub(super) fn log(&self, level: &str, context: &str, message: &str) {
-        let mut written = self.capture.written();
-        if written.takes_lines() {
+        if self.capture.written().takes_lines() {
             let context = context.replace(['\t', '\n'], " ");
-            written.line(
+            self.capture.line(
                 LogStream::Logging,
                 &format!("{level}\t{context}\t{message}"),
             );

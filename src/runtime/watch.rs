@@ -106,6 +106,18 @@ impl Watch {
         UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))
     }
 
+    /// A watch without an end of its own over an instance whose calls each have theirs. It counts CPU time if that is
+    /// limited for them.
+    pub(super) fn endless(counts_cpu: bool, reins: &Reins<'_>) -> Self {
+        let cpu_limit = counts_cpu.then_some(Duration::MAX);
+        Self::new(Duration::MAX, cpu_limit, reins)
+    }
+
+    /// The guest waits for something: whatever it does next, it does not go on computing.
+    pub(super) fn rest(&self) {
+        self.ticks.store(0, Ordering::Relaxed);
+    }
+
     /// Whether the guest only gave others a turn and waits for nothing.
     pub(super) fn has_yielded(&self) -> bool {
         self.yielded.load(Ordering::Relaxed)

@@ -38,6 +38,7 @@ mod outcomes;
 mod plane;
 mod reach;
 mod reuse;
+mod reuse_at_once;
 mod run;
 mod runtime_config;
 mod scale;

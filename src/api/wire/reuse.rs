@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::fields::{Fields, shown};
+use super::fields::Fields;
 use crate::model::{Reuse, limits};
 
 /// An empty object asks for it, too: it says that the defaults will do.
@@ -15,7 +15,9 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Reuse> {
         max_calls: fields
             .small_number("maxCalls", &limits::REUSE_MAX_CALLS)
             .unwrap_or(default.max_calls),
-        max_concurrent: max_concurrent(&mut fields).unwrap_or(default.max_concurrent),
+        max_concurrent: fields
+            .small_number("maxConcurrent", &limits::REUSE_MAX_CONCURRENT)
+            .unwrap_or(default.max_concurrent),
         idle_ms: fields
             .number("idleMs", &limits::REUSE_IDLE_MS)
             .unwrap_or(default.idle_ms),
@@ -28,21 +30,6 @@ pub(super) fn read(fields: &mut Fields<'_>) -> Option<Reuse> {
         );
     }
     Some(reuse)
-}
-
-fn max_concurrent(fields: &mut Fields<'_>) -> Option<u32> {
-    let value = fields.take("maxConcurrent")?;
-    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-    let within = number.filter(|number| limits::REUSE_MAX_CONCURRENT.contains(&u64::from(*number)));
-    if within.is_none() {
-        let complaint = format!(
-            "must be 1, not {}: an instance answers one call at a time, so that logs, CPU time and a \
-             cancellation are one call's own; a function that is called more often at once has several instances",
-            shown(&value)
-        );
-        fields.complain("maxConcurrent", complaint);
-    }
-    within
 }
 
 /// What answers show; null where every call gets a fresh instance.

@@ -17,7 +17,7 @@ use crate::runtime::exchange::Opened;
 type Held = Arc<Mutex<Option<WasiBody>>>;
 
 /// Takes the body away when it is dropped.
-pub(super) struct Leash(Held);
+pub(in crate::runtime) struct Leash(Held);
 
 impl Drop for Leash {
     fn drop(&mut self) {
@@ -34,7 +34,7 @@ fn lock(held: &Held) -> MutexGuard<'_, Option<WasiBody>> {
 }
 
 /// Ties the body of a caller's request, if there is one.
-pub(super) fn tie(exchange: Option<Opened>) -> (Option<Leash>, Option<Opened>) {
+pub(in crate::runtime) fn tie(exchange: Option<Opened>) -> (Option<Leash>, Option<Opened>) {
     let Some(opened) = exchange else {
         return (None, None);
     };

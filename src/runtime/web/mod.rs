@@ -16,6 +16,11 @@ mod outcome;
 mod outflow;
 mod reply;
 mod request;
+mod together;
+
+pub(super) use leash::{Leash, tie};
+pub(super) use reply::Gathered;
+pub(super) use together::attend;
 
 pub use outflow::{BrokenOff, Outflow};
 
@@ -29,9 +34,8 @@ use http::response::Parts;
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
-use self::leash::Leash;
 use self::nudge::Nudge;
-use self::reply::{Gathered, HandingOver, Reply};
+use self::reply::{HandingOver, Reply};
 use super::ending::{Ending, Failed};
 use super::engine::Flavor;
 use super::exchange::{Desk, Opened};
@@ -194,7 +198,7 @@ fn begin(engine: &wasmtime::Engine, attempt: &Attempt, reins: &Reins<'_>) -> Lif
 }
 
 /// One attempt's answer and whoever waits for it.
-struct Conversation {
+pub(super) struct Conversation {
     reply: Arc<Reply>,
     caller: Option<Caller>,
 }
@@ -205,11 +209,14 @@ struct Caller {
     received: super::exchange::Received,
 }
 
-type Request = http::Request<wasmtime_wasi_http::WasiBody>;
+pub(super) type Request = http::Request<wasmtime_wasi_http::WasiBody>;
 
 impl Conversation {
     /// The request, and what its answer goes to.
-    fn begin(attempt: &Attempt, exchange: Option<Opened>) -> Result<(Request, Self), Box<Ran>> {
+    pub(super) fn begin(
+        attempt: &Attempt,
+        exchange: Option<Opened>,
+    ) -> Result<(Request, Self), Box<Ran>> {
         let (request, wanted, caller) = match exchange {
             None => {
                 let request = request::of_attempt(attempt);
@@ -285,7 +292,7 @@ impl Conversation {
 
     /// Gives the caller what there is, now that the guest waits for something. Returns whether that is all
     /// that the caller wants.
-    fn hand_over(&self) -> bool {
+    pub(super) fn hand_over(&self) -> bool {
         let Some(Caller { desk, .. }) = &self.caller else {
             return false;
         };
@@ -339,10 +346,10 @@ impl Conversation {
         (ran, kept)
     }
 
-    /// What an ended run came to.
-    fn judge(self, attempt: &Attempt, ending: Ending<()>) -> Ran {
+    /// What an ended run came to. To be asked once.
+    pub(super) fn judge(&self, attempt: &Attempt, ending: Ending<()>) -> Ran {
         let taken = self.reply.take();
-        let Some(Caller { desk, received }) = self.caller else {
+        let Some(Caller { desk, received }) = &self.caller else {
             return ending.judge_all(attempt, |result, witness| {
                 outcome::of_call(result, taken, witness)
             });

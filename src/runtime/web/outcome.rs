@@ -16,7 +16,9 @@ use crate::answer::{self, Meaning};
 use crate::execution::CALLER_GONE;
 use crate::execution::Outcome;
 use crate::model::Failure;
-use crate::runtime::ending::{Failed, Witness, media_type, shorten};
+use crate::runtime::ending::{
+    Failed, Witness, bystander, instance_ended, media_type, shorten,
+};
 use crate::runtime::host_limits::FAILURE_MESSAGE_BYTES_MAX;
 
 /// The function, in messages.
@@ -66,6 +68,10 @@ pub(super) fn of_exchange(
         return outcome;
     }
     let Some(status) = taken.status.filter(|_| taken.is_whole) else {
+        if let Err(Failed::Bystander(why)) = &result {
+            // A direct call is not run again by us.
+            return Outcome::Retry(instance_ended(why));
+        }
         let outcome = broken(result, taken.mistake, taken.status, witness);
         return match (left, outcome) {
             (Left::BrokenBody, Outcome::Retry(_)) => caller_gone("the request's body broke off"),
@@ -107,8 +113,10 @@ fn caller_gone(message: &'static str) -> Outcome {
 /// A guest that answered and then trapped over a handle that it does not have: the host is not asked about one
 /// that was given away, so this is as near as one gets to a second answer.
 fn set_twice(result: &Result<(), Failed>, witness: &Witness<'_>) -> Option<Outcome> {
-    let Err(Failed::Error(error)) = result else {
-        return None;
+    let error = match result {
+        Err(Failed::Error(error)) => error,
+        Err(Failed::Shared(error)) => error,
+        Err(Failed::Cut(_) | Failed::Bystander(_)) | Ok(()) => return None,
     };
     let what = if error.downcast_ref() == Some(&Trap::TaskCancelOrReturnTwice) {
         SECOND_RESPONSE
@@ -178,6 +186,18 @@ fn name_missing_response(trap: &mut Failure, error: &wasmtime::Error) {
     trap.message.insert_str(0, what);
 }
 
+fn trapped(
+    error: &wasmtime::Error,
+    status: Option<StatusCode>,
+    witness: &Witness<'_>,
+) -> Outcome {
+    let mut outcome = witness.error(error);
+    if let (None, Outcome::Retry(trap)) = (status, &mut outcome) {
+        name_missing_response(trap, error);
+    }
+    outcome
+}
+
 /// What it means that there is no whole response.
 fn broken(
     result: Result<(), Failed>,
@@ -188,13 +208,9 @@ fn broken(
     let outcome = match result {
         Ok(()) => None,
         Err(Failed::Cut(cut)) => return witness.cut(cut),
-        Err(Failed::Error(error)) => {
-            let mut outcome = witness.error(&error);
-            if let (None, Outcome::Retry(trap)) = (status, &mut outcome) {
-                name_missing_response(trap, &error);
-            }
-            Some(outcome)
-        }
+        Err(Failed::Bystander(why)) => return bystander(why),
+        Err(Failed::Error(error)) => Some(trapped(&error, status, witness)),
+        Err(Failed::Shared(error)) => Some(trapped(&error, status, witness)),
     };
     match (mistake, outcome) {
         (None, None) => Outcome::Retry(unfinished(status)),

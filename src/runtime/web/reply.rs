@@ -89,7 +89,7 @@ pub(super) struct Taken {
 
 /// What there was to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gathered {
+pub(in crate::runtime) enum Gathered {
     /// Nothing, for now; or there is no room for more.
     Nothing,
     /// A piece of the body, or its end.
@@ -253,6 +253,13 @@ impl Reply {
                 Poll::Ready(Flow::Broken)
             }
         }
+    }
+
+    /// Whether it is complete and nothing is wrong with it, so that the guest can be asked again.
+    pub(super) fn is_in_order(&self) -> bool {
+        let state = self.lock();
+        let is_cut = state.stage == Stage::Cut || state.mistake.is_some();
+        state.is_whole && !is_cut && !state.is_too_large()
     }
 
     /// Whether the caller has got all that there will be.

@@ -73,6 +73,8 @@ impl Guest for Function {
                 text(200, "later".to_owned())
             }
             "/after" => after(),
+            "/meet" => meet(number("of").unwrap_or(2), query).await,
+            "/drip" => drip(number("count").unwrap_or(1), query),
             _ => text(404, "there is nothing here".to_owned()),
         }
     }
@@ -377,6 +379,54 @@ fn count() -> String {
     static CALLS: AtomicU32 = AtomicU32::new(0);
     let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
     calls.to_string()
+}
+
+/// Waits until so many calls were in this instance at once; what it does then is said by `then`.
+async fn meet(of: usize, query: &str) -> Result<Response, ErrorCode> {
+    static HERE: AtomicU32 = AtomicU32::new(0);
+    static MOST: AtomicU32 = AtomicU32::new(0);
+    let here = HERE.fetch_add(1, Ordering::Relaxed) + 1;
+    MOST.fetch_max(here, Ordering::Relaxed);
+    if let Some(word) = parameter(query, "say") {
+        println!("{word}");
+    }
+    while (MOST.load(Ordering::Relaxed) as usize) < of {
+        sleep_ms(1).await;
+    }
+    match parameter(query, "then").as_deref() {
+        Some("panic") => panic!("own words"),
+        Some("hang") => sleep_ms(3_600_000).await,
+        Some("spin") => loop {
+            std::hint::spin_loop();
+        },
+        Some("hoard") => {
+            let mut all = Vec::new();
+            loop {
+                all.push(vec![1_u8; 1 << 20]);
+                std::hint::black_box(&all);
+            }
+        }
+        Some("doze") => sleep_ms(300).await,
+        _ => {}
+    }
+    HERE.fetch_sub(1, Ordering::Relaxed);
+    text(200, format!("{} {}", MOST.load(Ordering::Relaxed), count()))
+}
+
+/// Answers a word piece by piece, waiting between them.
+fn drip(count: usize, query: &str) -> Result<Response, ErrorCode> {
+    let word = parameter(query, "word").unwrap_or_default();
+    let (response, mut writer, ending) = begin(200, &[]);
+    drop(ending);
+    wit_bindgen::spawn_local(async move {
+        for _ in 0..count {
+            if !writer.write_all(word.clone().into_bytes()).await.is_empty() {
+                return;
+            }
+            sleep_ms(1).await;
+        }
+    });
+    Ok(response)
 }
 
 /// Tells what became of a request to `scheme://authority/path`.
