@@ -220,7 +220,11 @@ impl Crowd {
             }
             Stage::Begun | Stage::Answering | Stage::Answered => {
                 state.spoil();
-                state.remember(&in_it, LEFT_TICKS_MAX, "a call that was ended went on computing");
+                state.remember(
+                    &in_it,
+                    LEFT_TICKS_MAX,
+                    "a call that was ended went on computing",
+                );
                 Some(in_it.cpu)
             }
         };
@@ -253,7 +257,10 @@ impl Crowd {
 
     /// The attempt that has waited for longest.
     fn first(&self) -> Option<Arc<Call>> {
-        self.lock().calls.first().map(|first| Arc::clone(&first.call))
+        self.lock()
+            .calls
+            .first()
+            .map(|first| Arc::clone(&first.call))
     }
 
     /// Its code is loaded and its place taken.
@@ -407,7 +414,11 @@ impl Crowd {
         {
             let in_it = state.calls.remove(at);
             let ticks_max = in_it.ticks_max();
-            state.remember(&in_it, ticks_max, "what a call did after its answer took too long");
+            state.remember(
+                &in_it,
+                ticks_max,
+                "what a call did after its answer took too long",
+            );
             gone.push(in_it);
         }
         if gone.is_empty() {
@@ -430,7 +441,11 @@ impl Crowd {
         while let Some(at) = state.calls.iter().position(InIt::has_spent_all) {
             let in_it = state.calls.remove(at);
             state.spoil();
-            state.remember(&in_it, 0, "a call that had used up its CPU time went on computing");
+            state.remember(
+                &in_it,
+                0,
+                "a call that had used up its CPU time went on computing",
+            );
             state.tell_listeners();
             in_it.tell(Err(Failed::Cut(Cut::CpuSpent)), Remains::FINE);
         }

@@ -108,7 +108,14 @@ impl Life {
         stdin: Bytes,
         capture: Capture,
     ) -> Self {
-        Self::begin_under(watch(attempt, reins), engine, attempt, reins, stdin, capture)
+        Self::begin_under(
+            watch(attempt, reins),
+            engine,
+            attempt,
+            reins,
+            stdin,
+            capture,
+        )
     }
 
     /// A fresh store for `attempt` under a watch that is there.

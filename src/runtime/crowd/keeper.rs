@@ -125,7 +125,10 @@ struct Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.runtime.inner.crowds.forget(&self.function, &self.crowd);
+        self.runtime
+            .inner
+            .crowds
+            .forget(&self.function, &self.crowd);
         // Of those that are still in it nobody knows how they ended.
         drop(self.crowd.take_all());
     }

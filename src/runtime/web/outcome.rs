@@ -16,9 +16,7 @@ use crate::answer::{self, Meaning};
 use crate::execution::CALLER_GONE;
 use crate::execution::Outcome;
 use crate::model::Failure;
-use crate::runtime::ending::{
-    Failed, Witness, bystander, instance_ended, media_type, shorten,
-};
+use crate::runtime::ending::{Failed, Witness, bystander, instance_ended, media_type, shorten};
 use crate::runtime::host_limits::FAILURE_MESSAGE_BYTES_MAX;
 
 /// The function, in messages.
@@ -186,11 +184,7 @@ fn name_missing_response(trap: &mut Failure, error: &wasmtime::Error) {
     trap.message.insert_str(0, what);
 }
 
-fn trapped(
-    error: &wasmtime::Error,
-    status: Option<StatusCode>,
-    witness: &Witness<'_>,
-) -> Outcome {
+fn trapped(error: &wasmtime::Error, status: Option<StatusCode>, witness: &Witness<'_>) -> Outcome {
     let mut outcome = witness.error(error);
     if let (None, Outcome::Retry(trap)) = (status, &mut outcome) {
         name_missing_response(trap, error);

@@ -154,8 +154,7 @@ async fn answer_all(
         if !crowd.is_answered() {
             return Poll::Pending;
         }
-        let is_over =
-            crowd.is_abandoned() || accessor.poll_no_interesting_tasks(cx).is_ready();
+        let is_over = crowd.is_abandoned() || accessor.poll_no_interesting_tasks(cx).is_ready();
         match is_over && crowd.close_if_answered() {
             true => Poll::Ready(Ok(())),
             false => Poll::Pending,
@@ -168,12 +167,7 @@ async fn answer_all(
 type Begun = wasmtime::component::TypedFuncCallConcurrent<
     Ctx,
     (wasmtime::component::Resource<p3::Request>,),
-    (
-        Result<
-            wasmtime::component::Resource<p3::Response>,
-            p3::bindings::http::types::ErrorCode,
-        >,
-    ),
+    (Result<wasmtime::component::Resource<p3::Response>, p3::bindings::http::types::ErrorCode>,),
 >;
 
 fn begin(
