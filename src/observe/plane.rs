@@ -73,7 +73,7 @@ figures! {
 figures! {
     /// A figure that only grows.
     Counter {
-        ReusedCalls = "pelton_reused_calls_total", "Calls answered by an instance that had answered one before";
+        ReusedCalls = "pelton_reused_calls_total", "Calls given to an instance that had been given one before";
         WarmEvicted = "pelton_warm_instances_evicted_total", "Instances that ended while they waited for a call, because others needed the room";
         StoreCommits = "pelton_store_commits_total", "Batches committed";
         StoreWrites = "pelton_store_writes_total", "Writes committed, logged claims included";

@@ -17,25 +17,27 @@
 //!
 //! **Invariant:** whatever happens, each call is told its end once, and no instance runs that nobody is in.
 
+mod end;
+mod inside;
 pub(super) mod keeper;
 mod list;
 mod seat;
 #[cfg(test)]
 mod tests;
 
+pub(super) use end::{Blame, Remains};
 pub(super) use list::Crowds;
 pub(super) use seat::Seat;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Waker};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use wasmtime::component::GuestTaskId;
 
+use self::inside::{InIt, Stage, State};
 use super::ending::{Ending, Failed};
-use super::limits::Denial;
 use super::output::Capture;
 use super::run::usize_of;
 use super::watch::Cut;
@@ -75,72 +77,6 @@ pub(super) struct Crowd {
     state: Mutex<State>,
 }
 
-struct State {
-    /// Nobody comes in any more.
-    is_closed: bool,
-    /// The instance is there.
-    has_begun: bool,
-    /// The instance may not answer other calls after these.
-    is_spoilt: bool,
-    calls: Vec<InIt>,
-    calls_left: u32,
-    next_id: u64,
-    /// The tasks of calls that are not in it any more.
-    left: HashMap<GuestTaskId, Left>,
-    /// Why what was left behind had to be ended.
-    cut_for: Option<&'static str>,
-    /// CPU time that is charged to somebody.
-    charged: Duration,
-    capture: Option<Capture>,
-    init_duration: Option<Duration>,
-    keeper: Option<Waker>,
-}
-
-struct InIt {
-    id: u64,
-    call: Arc<Call>,
-    stage: Stage,
-    task: Option<GuestTaskId>,
-    cpu: Duration,
-    init_duration: Option<Duration>,
-    tell: oneshot::Sender<Told>,
-}
-
-enum Stage {
-    /// It waits to be begun.
-    Waiting(Box<Request>),
-    /// The guest has it.
-    Begun,
-    /// The guest has said what it answers, and the body is on its way.
-    Answering,
-    /// The answer is complete, or nobody wants the rest.
-    Answered,
-}
-
-/// What a call that is gone has left behind.
-struct Left {
-    ticks: u32,
-    ticks_max: u32,
-    why: &'static str,
-}
-
-/// Whose an end of the instance is.
-pub(super) enum Blame {
-    /// The call's under this number.
-    Call(u64),
-    /// It is that of somebody who has gone. Why, in words that fit behind "the instance ended: ".
-    Gone(&'static str),
-    /// Nothing tells.
-    Unknown,
-}
-
-/// What became of the instance, as far as it concerns all.
-#[derive(Clone, Copy)]
-pub(super) struct Remains {
-    pub(super) instantiated: bool,
-    pub(super) denial: Option<Denial>,
-}
-
 impl Crowd {
     /// An empty one for calls of a version that are given these secrets. Its instance may be given so many more calls.
     fn new(
@@ -153,20 +89,7 @@ impl Crowd {
             version: Arc::clone(version),
             secrets: Arc::clone(secrets),
             at_once_max: usize::try_from(at_once_max).unwrap_or(usize::MAX),
-            state: Mutex::new(State {
-                is_closed: false,
-                has_begun: false,
-                is_spoilt: false,
-                calls: Vec::new(),
-                calls_left,
-                next_id: 0,
-                left: HashMap::new(),
-                cut_for: None,
-                charged: Duration::ZERO,
-                capture: None,
-                init_duration: None,
-                keeper: None,
-            }),
+            state: Mutex::new(State::new(calls_left)),
         }
     }
 
@@ -309,6 +232,11 @@ impl Crowd {
         if let Some(in_it) = state.find(id) {
             in_it.task = Some(task);
         }
+    }
+
+    /// A call failed by itself, and its instance with it.
+    pub(super) fn accuse(&self, id: u64) {
+        self.lock().accused = Some(id);
     }
 
     /// The guest has said what it answers.
@@ -471,76 +399,6 @@ impl Crowd {
         true
     }
 
-    /// Whose it is that the instance has trapped, as this task was the one that ran.
-    pub(super) fn blame(&self, task: Option<GuestTaskId>) -> Blame {
-        let state = self.lock();
-        if let Some(why) = state.cut_for {
-            return Blame::Gone(why);
-        }
-        let Some(task) = task else {
-            return Blame::Unknown;
-        };
-        if let Some(in_it) = state.calls.iter().find(|in_it| in_it.task == Some(task)) {
-            return Blame::Call(in_it.id);
-        }
-        match state.left.contains_key(&task) {
-            true => Blame::Gone("a call that had left it trapped"),
-            false => Blame::Unknown,
-        }
-    }
-
-    /// The guest has ended while its store still lives: what is left of the answers is taken.
-    pub(super) fn guest_ended(&self, cx: &mut Context<'_>, returned: bool) {
-        let mut state = self.lock();
-        for in_it in state.in_guest() {
-            in_it.call.conversation.guest_ended(cx, returned);
-        }
-    }
-
-    /// Tells all who are still in it how it ended.
-    fn end(&self, result: Result<(), (wasmtime::Error, Blame)>, remains: Remains) {
-        let calls = self.take_all();
-        let (error, blame) = match result {
-            Ok(()) => {
-                for in_it in calls {
-                    in_it.tell(Ok(()), remains);
-                }
-                return;
-            }
-            Err(failed) => failed,
-        };
-        let is_alone = calls.len() == 1;
-        let culprit = match blame {
-            Blame::Call(id) => Some(id),
-            // Nobody else can have done it.
-            Blame::Unknown if is_alone => calls.first().map(|in_it| in_it.id),
-            Blame::Gone(why) => {
-                for in_it in calls {
-                    in_it.stand_by(why, remains);
-                }
-                return;
-            }
-            Blame::Unknown => None,
-        };
-        let error = Arc::new(error);
-        for in_it in calls {
-            match culprit {
-                Some(id) if id != in_it.id => in_it.stand_by("another call in it failed", remains),
-                Some(_) | None => in_it.tell(Err(Failed::Shared(Arc::clone(&error))), remains),
-            }
-        }
-    }
-
-    /// There will be no instance.
-    fn never(&self, outcome: &Outcome) {
-        for in_it in self.take_all() {
-            let _ = in_it.tell.send(Told {
-                how: How::Never(outcome.clone()),
-                init_duration: None,
-            });
-        }
-    }
-
     fn take_all(&self) -> Vec<InIt> {
         let mut state = self.lock();
         state.is_closed = true;
@@ -552,13 +410,6 @@ impl Crowd {
 #[derive(Debug)]
 pub(super) struct Ended;
 
-impl Remains {
-    const FINE: Self = Self {
-        instantiated: true,
-        denial: None,
-    };
-}
-
 impl Call {
     pub(super) fn new(attempt: Attempt, conversation: Conversation) -> Self {
         let capture = Capture::logs_only(usize_of(attempt.version.spec.log_bytes_max));
@@ -566,125 +417,6 @@ impl Call {
             attempt,
             conversation,
             capture,
-        }
-    }
-}
-
-impl InIt {
-    fn tell(self, result: Result<(), Failed>, remains: Remains) {
-        self.call.conversation.guest_cut();
-        let ending = Ending {
-            result,
-            instantiated: remains.instantiated,
-            denial: remains.denial,
-            cpu: self.cpu,
-            capture: self.call.capture.clone(),
-        };
-        // Whoever has given up was told by itself.
-        let _ = self.tell.send(Told {
-            how: How::Ended(ending),
-            init_duration: self.init_duration,
-        });
-    }
-
-    fn stand_by(self, why: &str, remains: Remains) {
-        let why = format!(
-            "the instance that this call shared with others ended before it was done: {why}"
-        );
-        self.tell(Err(Failed::Bystander(why)), remains);
-    }
-
-    fn has_spent_all(&self) -> bool {
-        let limit = self.call.attempt.version.spec.cpu_ms;
-        limit.is_some_and(|limit| self.cpu >= Duration::from_millis(limit))
-    }
-
-    /// Epochs for which what it does after its answer may compute.
-    fn ticks_max(&self) -> u32 {
-        let attempt = &self.call.attempt;
-        let time_ms = u64::try_from(attempt.time_limit.as_millis()).unwrap_or(u64::MAX);
-        let cpu_ms = attempt.version.spec.cpu_ms.unwrap_or(u64::MAX);
-        u32::try_from(time_ms.min(cpu_ms)).unwrap_or(u32::MAX)
-    }
-}
-
-impl State {
-    fn position(&self, id: u64) -> Option<usize> {
-        self.calls.iter().position(|in_it| in_it.id == id)
-    }
-
-    fn find(&mut self, id: u64) -> Option<&mut InIt> {
-        self.calls.iter_mut().find(|in_it| in_it.id == id)
-    }
-
-    /// Those that the guest has, and has not answered in full.
-    fn in_guest(&mut self) -> impl Iterator<Item = &mut InIt> {
-        self.calls
-            .iter_mut()
-            .filter(|in_it| matches!(in_it.stage, Stage::Begun | Stage::Answering))
-    }
-
-    fn is_answered(&self) -> bool {
-        self.calls
-            .iter()
-            .all(|in_it| matches!(in_it.stage, Stage::Answered))
-    }
-
-    fn spoil(&mut self) {
-        self.is_spoilt = true;
-        self.is_closed = true;
-    }
-
-    fn remember(&mut self, in_it: &InIt, ticks_max: u32, why: &'static str) {
-        if let Some(task) = in_it.task {
-            let left = Left {
-                ticks: 0,
-                ticks_max,
-                why,
-            };
-            self.left.insert(task, left);
-        }
-    }
-
-    /// What is used by a task that is nobody's any more is its own affair, and so held to epochs.
-    fn share(&mut self, used: Duration, task: Option<GuestTaskId>) {
-        if let Some(task) = task {
-            if let Some(in_it) = self.calls.iter_mut().find(|it| it.task == Some(task)) {
-                in_it.cpu += used;
-                return;
-            }
-            if self.left.contains_key(&task) {
-                return;
-            }
-        }
-        let has_guest = |in_it: &&mut InIt| !matches!(in_it.stage, Stage::Waiting(_));
-        let sharing = self.calls.iter_mut().filter(has_guest).count();
-        let share = used / u32::try_from(sharing).unwrap_or(u32::MAX).max(1);
-        // Before the guest has any it is made for all of them.
-        for in_it in &mut self.calls {
-            if sharing == 0 || !matches!(in_it.stage, Stage::Waiting(_)) {
-                in_it.cpu += share;
-            }
-        }
-    }
-
-    /// Those whose lines these may be: whom the guest has; before it has any, whom it was made for.
-    fn tell_listeners(&self) {
-        let Some(capture) = &self.capture else {
-            return;
-        };
-        let is_in_guest = |in_it: &&InIt| !matches!(in_it.stage, Stage::Waiting(_));
-        let of = |in_it: &InIt| in_it.call.capture.clone();
-        let mut listeners: Vec<_> = self.calls.iter().filter(is_in_guest).map(of).collect();
-        if listeners.is_empty() {
-            listeners = self.calls.iter().map(of).collect();
-        }
-        capture.tell(listeners);
-    }
-
-    fn wake_keeper(&mut self) {
-        if let Some(keeper) = self.keeper.take() {
-            keeper.wake();
         }
     }
 }

@@ -75,7 +75,7 @@ impl<T> Ending<T> {
             Err(Failed::Cut(cut)) => witness.cut(cut),
             Ok(answer) => judge(Ok(answer), witness),
             Err(Failed::Error(error)) => judge(Err(error), witness),
-            Err(Failed::Shared(error)) => witness.error(&error),
+            Err(Failed::Shared(error)) => shared(witness.error(&error)),
             Err(Failed::Bystander(why)) => bystander(why),
         })
     }
@@ -176,7 +176,7 @@ impl Witness<'_> {
         let outcome = match failed {
             Failed::Cut(cut) => self.cut(*cut),
             Failed::Error(error) => self.error(error),
-            Failed::Shared(error) => self.error(error),
+            Failed::Shared(error) => shared(self.error(error)),
             Failed::Bystander(why) => Outcome::Retry(instance_ended(why)),
         };
         if let Some(failure) = outcome.failure() {
@@ -254,6 +254,16 @@ pub(super) fn bystander(why: String) -> Outcome {
 /// The same for whoever cannot be run again.
 pub(super) fn instance_ended(why: &str) -> Failure {
     Failure::new(code::INSTANCE_ENDED, why.to_owned())
+}
+
+/// What it means that an instance with several calls in it ended like this, and nothing tells by whose doing.
+pub(super) fn shared(mut outcome: Outcome) -> Outcome {
+    if let Outcome::Retry(failure) | Outcome::Limit(failure) = &mut outcome {
+        failure.message.push_str(
+            "; several calls were in the instance, and nothing tells whose doing this was",
+        );
+    }
+    outcome
 }
 
 /// Whether the data that was too much was a handler's answer: then no guest was running any more.

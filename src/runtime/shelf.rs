@@ -5,6 +5,10 @@
 //! **Invariant:** an item comes back only to the very version that put it here, never after its function has
 //! changed or gone, and never while a call of anybody waits for room.
 
+mod holds;
+
+pub(super) use holds::Holds;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,17 +26,6 @@ pub(super) struct Capacity {
     pub(super) items: u32,
     /// Bytes of their memories.
     pub(super) bytes: u64,
-}
-
-/// What an item holds while it waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Holds {
-    /// Bytes of its memories.
-    pub(super) bytes: u64,
-    /// Permits of the plane.
-    pub(super) permits: u32,
-    /// Permits of the pool for WASI 0.3.
-    pub(super) own_permits: u32,
 }
 
 /// What is on the shelf, and what became of what was.
@@ -397,16 +390,6 @@ impl<T> Drop for Looking<T> {
     fn drop(&mut self) {
         if let Some(shelf) = self.0.take().and_then(|shelf| shelf.upgrade()) {
             shelf.lock().next_look = None;
-        }
-    }
-}
-
-impl Holds {
-    fn and(self, other: Self) -> Self {
-        Self {
-            bytes: self.bytes.saturating_add(other.bytes),
-            permits: self.permits.saturating_add(other.permits),
-            own_permits: self.own_permits.saturating_add(other.own_permits),
         }
     }
 }

@@ -102,7 +102,7 @@ impl Harness {
     /// # Errors
     /// As [`Harness::start`]; and a folder that cannot be used.
     pub async fn with(setup: Setup) -> anyhow::Result<Self> {
-        let (runtime, shared) = setup::runtime_of(setup.runtime, &setup.home)?;
+        let (runtime, shared) = setup::runtime_of(setup.runtime, &setup.home, setup.reuse_calls)?;
         let store = setup::open_store(setup.home)?;
         let tasks = Tasks::default();
         let endpoint = Endpoint::new(setup.endpoint);

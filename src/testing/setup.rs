@@ -13,7 +13,7 @@ use crate::endpoint;
 use crate::model::Timestamp;
 use crate::net::Loopback;
 use crate::registry;
-use crate::runtime::{self, InProcessCompiler, Runtime};
+use crate::runtime::{self, InProcessCompiler, ReuseCalls, Runtime};
 use crate::scheduler;
 use crate::store::Store;
 use crate::store::memory::{Disk, MemoryStore};
@@ -64,6 +64,9 @@ pub struct Setup {
     pub registry: registry::Options,
     /// The settings of calls to services behind a URL.
     pub endpoint: endpoint::Options,
+    /// How many calls an instance of a function with `reuse` is given: any number up to what its spec says flushes out what
+    /// a function wrongly carries from one call into the next. Only for a runtime that is not given.
+    pub reuse_calls: ReuseCalls,
     /// A runtime to use instead of the one that all harnesses of a process share.
     pub runtime: Option<Runtime>,
 }
@@ -80,6 +83,7 @@ impl Default for Setup {
                 loopback: Loopback::Allowed,
                 ..endpoint::Options::default()
             },
+            reuse_calls: ReuseCalls::default(),
             runtime: None,
         }
     }
@@ -90,9 +94,14 @@ impl Default for Setup {
 /// # Errors
 /// The folder or the machine does not do.
 pub fn open_runtime(code_dir: &Path) -> anyhow::Result<Runtime> {
+    open_runtime_with(code_dir, ReuseCalls::default())
+}
+
+fn open_runtime_with(code_dir: &Path, reuse_calls: ReuseCalls) -> anyhow::Result<Runtime> {
     let compiler = InProcessCompiler::new()?;
     let mut options = runtime::Options::new(code_dir);
     options.outgoing.loopback = Loopback::Allowed;
+    options.reuse_calls = reuse_calls;
     Ok(Runtime::open(&options, Arc::new(compiler))?)
 }
 
@@ -100,12 +109,17 @@ pub fn open_runtime(code_dir: &Path) -> anyhow::Result<Runtime> {
 pub(super) fn runtime_of(
     asked: Option<Runtime>,
     home: &Home,
+    reuse_calls: ReuseCalls,
 ) -> anyhow::Result<(Runtime, Option<Arc<SharedRuntime>>)> {
     match (asked, home) {
         (Some(runtime), _) => Ok((runtime, None)),
-        (None, Home::Folder(dir)) => Ok((open_runtime(&dir.join("code"))?, None)),
+        (None, Home::Folder(dir)) => Ok((open_runtime_with(&dir.join("code"), reuse_calls)?, None)),
         (None, Home::Memory | Home::Disk(_) | Home::Store(_)) => {
-            let shared = SharedRuntime::get()?;
+            let shared = match reuse_calls {
+                ReuseCalls::AsSpecified => SharedRuntime::get()?,
+                // Whoever draws has an order of draws of its own.
+                ReuseCalls::Random(_) => SharedRuntime::open(reuse_calls)?,
+            };
             Ok((shared.runtime.clone(), Some(shared)))
         }
     }
@@ -140,12 +154,16 @@ impl SharedRuntime {
         if let Some(there) = shared.upgrade() {
             return Ok(there);
         }
-        let dir = tempfile::tempdir().context("no temporary folder for compiled code")?;
-        let made = Arc::new(Self {
-            runtime: open_runtime(dir.path())?,
-            _dir: dir,
-        });
+        let made = Self::open(ReuseCalls::default())?;
         *shared = Arc::downgrade(&made);
         Ok(made)
+    }
+
+    fn open(reuse_calls: ReuseCalls) -> anyhow::Result<Arc<Self>> {
+        let dir = tempfile::tempdir().context("no temporary folder for compiled code")?;
+        Ok(Arc::new(Self {
+            runtime: open_runtime_with(dir.path(), reuse_calls)?,
+            _dir: dir,
+        }))
     }
 }

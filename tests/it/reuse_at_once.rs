@@ -140,14 +140,12 @@ async fn an_instance_is_given_as_many_calls_as_it_may_have_in_all() {
 
 #[tokio::test]
 async fn a_test_may_have_each_instance_end_after_another_number_of_calls() {
-    let folder = tempfile::tempdir().unwrap();
-    let runtime = runtime(folder.path(), |options| {
-        options.reuse_calls = ReuseCalls::Random(Dice::seeded(5));
-    });
-    let told = runtime.clone();
     let world = World::new()
         .background()
-        .setup(|setup| setup.runtime = Some(runtime))
+        .setup(|setup| {
+            setup.runtime = None;
+            setup.reuse_calls = ReuseCalls::Random(Dice::seeded(5));
+        })
         .function("random", http03())
         .spec(json!({"reuse": {"maxConcurrent": 8, "maxCalls": 5}, "concurrency": 8}))
         .await;
@@ -164,26 +162,25 @@ async fn a_test_may_have_each_instance_end_after_another_number_of_calls() {
     // As specified there would be twelve lives of five calls each.
     assert!(lives > 14 && lives < 60, "{lives}");
     assert!((2..=5).contains(&longest), "{longest}");
-    all_back(&told).await;
 }
 
 #[tokio::test]
 async fn a_trap_is_its_calls_own_and_ends_the_instance() {
     let world = shared("trap", json!({"reuse": {"maxConcurrent": 4}})).await;
-    for failing in ["panic", "hoard"] {
-        let path = format!("/fn/trap/meet?of=2&then={failing}");
+    for (path, status, code) in [
+        ("meet?of=2&then=panic", 502, "TRAP"),
+        ("meet?of=2&then=hoard", 500, "MEMORY_LIMIT"),
+    ] {
+        let path = format!("/fn/trap/{path}");
         let (failed, other) = join(
             got(&world, &path),
             got(&world, "/fn/trap/meet?of=2&then=hang"),
         )
         .await;
-        let code = match failing {
-            "panic" => (502, "TRAP"),
-            _ => (500, "MEMORY_LIMIT"),
-        };
         assert_eq!(
             (failed.status, &failed.json["error"]),
-            (code.0, &json!(code.1))
+            (status, &json!(code)),
+            "{path}"
         );
         assert_eq!(other.status, 503, "{}", text(&other));
         assert_eq!(other.json["error"], "INSTANCE_ENDED");
@@ -191,6 +188,24 @@ async fn a_trap_is_its_calls_own_and_ends_the_instance() {
         assert!(message.contains("another call in it failed"), "{message}");
         assert_eq!(text(&got(&world, "/fn/trap/count").await), "1");
     }
+}
+
+#[tokio::test]
+async fn what_is_nobodys_in_particular_is_everybodys() {
+    let spec = json!({"reuse": {"maxConcurrent": 4}, "maxRetries": 1, "invokePath": "/hang"});
+    let world = shared("nobodys", spec).await;
+    let id = world.enqueue("nobodys", json!(1)).await;
+    within("its beginning", world.reached(&id, "running")).await;
+    let ended = got(&world, "/fn/nobodys/never").await;
+    assert_eq!(
+        (ended.status, &ended.json["error"]),
+        (502, &json!("NO_RESPONSE"))
+    );
+    let execution = world.ended(&id).await;
+    assert_eq!(execution["error"]["code"], "NO_RESPONSE", "{execution}");
+    let message = execution["error"]["message"].as_str().unwrap();
+    assert!(message.contains("nothing tells whose doing"), "{message}");
+    assert_eq!(text(&got(&world, "/fn/nobodys/count").await), "1");
 }
 
 #[tokio::test]

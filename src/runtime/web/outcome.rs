@@ -16,7 +16,9 @@ use crate::answer::{self, Meaning};
 use crate::execution::CALLER_GONE;
 use crate::execution::Outcome;
 use crate::model::Failure;
-use crate::runtime::ending::{Failed, Witness, bystander, instance_ended, media_type, shorten};
+use crate::runtime::ending::{
+    Failed, Witness, bystander, instance_ended, media_type, shared, shorten,
+};
 use crate::runtime::host_limits::FAILURE_MESSAGE_BYTES_MAX;
 
 /// The function, in messages.
@@ -204,7 +206,7 @@ fn broken(
         Err(Failed::Cut(cut)) => return witness.cut(cut),
         Err(Failed::Bystander(why)) => return bystander(why),
         Err(Failed::Error(error)) => Some(trapped(&error, status, witness)),
-        Err(Failed::Shared(error)) => Some(trapped(&error, status, witness)),
+        Err(Failed::Shared(error)) => Some(shared(trapped(&error, status, witness))),
     };
     match (mistake, outcome) {
         (None, None) => Outcome::Retry(unfinished(status)),

@@ -141,12 +141,19 @@ async fn answer_all(
         crowd.listen(cx);
         loop {
             for (id, call, request, is_alone) in crowd.arrived() {
-                let begun = begin(accessor, service, &call.attempt, request, is_alone)?;
+                let begun = begin(accessor, service, &call.attempt, request, is_alone);
+                let begun = begun.inspect_err(|_| crowd.accuse(id))?;
                 crowd.began(id, begun.task());
-                answering.push(answer(accessor, service, crowd, id, call, begun));
+                answering.push(async move {
+                    let answered = answer(accessor, service, &call, begun).await;
+                    (id, answered)
+                });
             }
             match answering.as_mut().poll_next(cx) {
-                Poll::Ready(Some(answered)) => answered?,
+                Poll::Ready(Some((id, answered))) => {
+                    answered.inspect_err(|_| crowd.accuse(id))?;
+                    crowd.answering(id);
+                }
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }
@@ -190,9 +197,7 @@ fn begin(
 async fn answer(
     accessor: &Accessor<Ctx>,
     service: &Service,
-    crowd: &Crowd,
-    id: u64,
-    call: Arc<Call>,
+    call: &Call,
     begun: Begun,
 ) -> wasmtime::Result<()> {
     let handle = service.wasi_http_handler().func_handle();
@@ -208,7 +213,6 @@ async fn answer(
         }
         Err(code) => reply.refuse(&code.to_string()),
     }
-    crowd.answering(id);
     Ok(())
 }
 

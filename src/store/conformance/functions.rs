@@ -87,7 +87,7 @@ fn unusual_spec() -> VersionSpec {
         invoke_path: Some("/c?d".to_owned()),
         reuse: Some(crate::model::Reuse {
             max_calls: 3,
-            max_concurrent: 1,
+            max_concurrent: 64,
             idle_ms: 1000,
         }),
         record: RecordMode::Summary,
