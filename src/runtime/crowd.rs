@@ -103,11 +103,11 @@ impl Crowd {
         call: Call,
         request: Request,
         place_is_wanted: bool,
-    ) -> Result<Seat, (Call, Request)> {
+    ) -> Result<Seat, Box<(Call, Request)>> {
         let mut state = self.lock();
         let has_room = state.calls.len() < self.at_once_max && state.calls_left > 0;
         if state.is_closed || !has_room || (state.has_begun && place_is_wanted) {
-            return Err((call, request));
+            return Err(Box::new((call, request)));
         }
         let call = Arc::new(call);
         let (tell, told) = oneshot::channel();
@@ -207,8 +207,7 @@ impl Crowd {
     pub(super) fn arrived(&self) -> Vec<(u64, Arc<Call>, Request, bool)> {
         let mut state = self.lock();
         let mut arrived = Vec::new();
-        let mut in_guest = 0;
-        for in_it in &mut state.calls {
+        for (in_guest, in_it) in state.calls.iter_mut().enumerate() {
             let stage = std::mem::replace(&mut in_it.stage, Stage::Begun);
             match stage {
                 Stage::Waiting(request) => {
@@ -216,7 +215,6 @@ impl Crowd {
                 }
                 stage @ (Stage::Begun | Stage::Answering | Stage::Answered) => in_it.stage = stage,
             }
-            in_guest += 1;
         }
         if !arrived.is_empty() {
             state.tell_listeners();

@@ -51,7 +51,7 @@ impl Crowds {
             }
             match crowd.join(call, request, place_is_wanted) {
                 Ok(seat) => return Ok(Joined::Others(seat)),
-                Err(back) => (call, request) = back,
+                Err(back) => (call, request) = *back,
             }
         }
         let (opened, calls_left) = open();
