@@ -29,6 +29,8 @@ const WARM_UP: Duration = Duration::from_millis(300);
 const NEIGHBOUR: &str = "neighbour";
 /// Callers of guests that take what they get.
 const CALLERS: usize = 4;
+/// Callers of a guest that computes for a while, and ends.
+const BUSY_CALLERS: usize = 64;
 /// Callers that are slow themselves, of each of two kinds.
 const SLOW_CALLERS: usize = 16;
 /// More than a slow caller takes or sends in the time of a measurement.
@@ -120,14 +122,15 @@ impl Bench {
 /// Who calls a neighbour.
 fn members(neighbour: Neighbour, address: SocketAddr) -> Vec<Member> {
     let invoke = pelton::invoke_path(NEIGHBOUR);
-    let calls = |status| {
+    let calls = |status, callers| {
         let body = br#"{"input": 1}"#;
         let request = http::request("POST", address, &invoke, JSON, body);
-        vec![Member::Calls { request, status }; CALLERS]
+        vec![Member::Calls { request, status }; callers]
     };
     match neighbour {
-        Neighbour::Spinning | Neighbour::Babbling => calls("timeout"),
-        Neighbour::Hungry | Neighbour::Chatty => calls("success"),
+        Neighbour::Spinning | Neighbour::Babbling => calls("timeout", CALLERS),
+        Neighbour::Hungry | Neighbour::Chatty => calls("success", CALLERS),
+        Neighbour::Busy => calls("success", BUSY_CALLERS),
         Neighbour::Taken => {
             let path = format!("/fn/{NEIGHBOUR}/down?bytes={}", 1_u32 << 31);
             let request = http::request("GET", address, &path, "text/plain", b"");

@@ -8,14 +8,12 @@ use crate::report::{self, Bound, Readings};
 pub(crate) enum Subject {
     /// The small function, beside nobody or somebody
     Small(Option<Neighbour>),
-    /// Functions that are called now and then, with nothing else in the plane
-    Cold,
-    /// The same beside a backlog
-    ColdBesideHot,
-    /// The backlog, with nothing else in the plane
-    Hot,
+    /// Functions that are called now and then, beside nobody or a backlog of which so many run at once
+    Cold(Option<u32>),
+    /// Such a backlog with nothing else in the plane
+    Hot(u32),
     /// The same beside the ones that are called now and then
-    HotBesideCold,
+    HotBesideCold(u32),
 }
 
 /// How it is measured; times in ms.
@@ -53,10 +51,14 @@ impl report::Figure for Figure {
         let subject = match subject {
             Subject::Small(None) => "small calls alone".to_owned(),
             Subject::Small(Some(neighbour)) => format!("small calls beside {}", neighbour.words()),
-            Subject::Cold => "cold functions alone".to_owned(),
-            Subject::ColdBesideHot => "cold functions beside a hot one".to_owned(),
-            Subject::Hot => "hot function alone".to_owned(),
-            Subject::HotBesideCold => "hot function beside cold ones".to_owned(),
+            Subject::Cold(None) => "cold functions alone".to_owned(),
+            Subject::Cold(Some(at_once)) => {
+                format!("cold functions beside a hot one, {at_once} at once")
+            }
+            Subject::Hot(at_once) => format!("hot function alone, {at_once} at once"),
+            Subject::HotBesideCold(at_once) => {
+                format!("hot function beside cold ones, {at_once} at once")
+            }
         };
         let metric = match metric {
             Metric::OpenP50 => "open loop, p50, ms",

@@ -29,6 +29,8 @@ pub(crate) enum Neighbour {
     Chatty,
     /// Write to their log without end, until their limit
     Babbling,
+    /// Compute for a millisecond, many of them at once
+    Busy,
     /// Send more than anybody takes
     Taken,
     /// Are sent their input slowly
@@ -36,11 +38,12 @@ pub(crate) enum Neighbour {
 }
 
 impl Neighbour {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Spinning,
         Self::Hungry,
         Self::Chatty,
         Self::Babbling,
+        Self::Busy,
         Self::Taken,
         Self::Sent,
     ];
@@ -51,6 +54,7 @@ impl Neighbour {
             Self::Hungry => "four guests that touch 256 MiB",
             Self::Chatty => "four guests that fill their logs",
             Self::Babbling => "four guests that log without end",
+            Self::Busy => "64 callers of a guest that computes for a millisecond",
             Self::Taken => "32 callers that take their answers slowly or not at all",
             Self::Sent => "32 callers that send slowly",
         }
@@ -63,6 +67,7 @@ impl Neighbour {
             Self::Hungry => Some(guests::TOUCHES),
             Self::Chatty => Some(guests::CHATS),
             Self::Babbling => Some(guests::BABBLES),
+            Self::Busy => Some(guests::COMPUTES),
             Self::Taken | Self::Sent => None,
         }
     }
@@ -72,7 +77,7 @@ impl Neighbour {
         match self {
             Self::Spinning | Self::Babbling => json!({"timeoutMs": 1000, "maxRetries": 1}),
             Self::Hungry => json!({"memoryMb": guests::TOUCHED_MIB, "maxRetries": 1}),
-            Self::Chatty => json!({"maxRetries": 1}),
+            Self::Chatty | Self::Busy => json!({"maxRetries": 1}),
             Self::Taken | Self::Sent => json!({"timeoutMs": 300_000}),
         }
     }
@@ -87,10 +92,30 @@ pub(crate) enum Measurement {
 
 /// What is put on the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Load {
-    Cold,
-    Hot,
-    Both,
+pub(crate) struct Load {
+    /// A backlog of which so many run at once.
+    pub(crate) hot: Option<u32>,
+    /// Functions that are called now and then.
+    pub(crate) with_cold: bool,
+}
+
+impl Load {
+    /// As many of the hot function at once as it gets unless it says otherwise, and as many as are plenty.
+    const AT_ONCE: [u32; 2] = [4, 64];
+
+    fn all() -> Vec<Self> {
+        let mut all = vec![Self {
+            hot: None,
+            with_cold: true,
+        }];
+        for at_once in Self::AT_ONCE {
+            all.extend([false, true].map(|with_cold| Self {
+                hot: Some(at_once),
+                with_cold,
+            }));
+        }
+        all
+    }
 }
 
 impl Measurement {
@@ -98,7 +123,7 @@ impl Measurement {
     pub(crate) fn chosen(only: Option<Only>) -> Vec<Self> {
         let mut all = vec![Self::Small(None)];
         all.extend(Neighbour::ALL.map(|neighbour| Self::Small(Some(neighbour))));
-        all.extend([Load::Cold, Load::Hot, Load::Both].map(Self::Queue));
+        all.extend(Load::all().into_iter().map(Self::Queue));
         all.retain(|measurement| match (only, measurement) {
             (None, _)
             | (Some(Only::Beside), Self::Small(_))

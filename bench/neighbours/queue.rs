@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::echo::ECHO;
 use crate::figure::{Figure, Metric, Subject};
@@ -38,10 +38,9 @@ const PAGE: u32 = 500;
 impl Bench {
     /// Enqueues, and looks at how long what was enqueued waited.
     pub(crate) async fn queue(&self, what: plan::Load) -> Result<Found<Figure>> {
+        let plan::Load { hot, with_cold } = what;
         let folder = server::folder()?;
         let serve = |flags: &[&str]| Server::pelton_with(&self.setup.pelton, folder.path(), flags);
-        let with_cold = what != plan::Load::Hot;
-        let with_hot = what != plan::Load::Cold;
         // By hand, so that the backlog is whole when it begins to run.
         let server = serve(&["--manual"])?;
         let mut client = Client::new(server.address).await?;
@@ -50,8 +49,8 @@ impl Bench {
             let name = cold(number);
             client.deploy(&name, &self.echo.wasm, QUEUE_SIZE).await?;
         }
-        if with_hot {
-            self.heat(&server, &mut client).await?;
+        if let Some(at_once) = hot {
+            self.heat(&server, &mut client, at_once).await?;
         }
         server.stop()?;
         let server = serve(&["--start-ramp-ms", "0"])?;
@@ -71,22 +70,16 @@ impl Bench {
         // It may have been idle for too long.
         let mut client = Client::new(server.address).await?;
         let mut figures = Vec::new();
-        if with_hot {
+        if let Some(at_once) = hot {
+            let rate = self.hot_rate(&mut client, hot_before, used.elapsed_s);
             let subject = match with_cold {
-                true => Subject::HotBesideCold,
-                false => Subject::Hot,
+                true => Subject::HotBesideCold(at_once),
+                false => Subject::Hot(at_once),
             };
-            figures.push((
-                Figure(subject, Metric::Rate),
-                self.hot_rate(&mut client, hot_before, used.elapsed_s)
-                    .await?,
-            ));
+            figures.push((Figure(subject, Metric::Rate), rate.await?));
         }
         if let Some(enqueued) = enqueued {
-            let subject = match with_hot {
-                true => Subject::ColdBesideHot,
-                false => Subject::Cold,
-            };
+            let subject = Subject::Cold(hot);
             figures.extend(cold_figures(subject, &enqueued, &mut client).await?);
         }
         // What is left of the backlog is nobody's concern: killed, the server is gone at once.
@@ -97,10 +90,11 @@ impl Bench {
         })
     }
 
-    /// Makes a backlog.
-    async fn heat(&self, server: &Server, client: &mut Client) -> Result<()> {
+    /// Makes a backlog of which so many will run at once.
+    async fn heat(&self, server: &Server, client: &mut Client, at_once: u32) -> Result<()> {
         let wasm = wat::parse_str(guests::COMPUTES).context("the hot function's text")?;
         client.deploy(HOT, &wasm, self.setup.queued).await?;
+        client.patch(HOT, &json!({"concurrency": at_once})).await?;
         let load = Load {
             connections: HOT_CONNECTIONS,
             ..self.enqueues(server, HOT)
