@@ -14,7 +14,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::http::{Answer, Connection};
 
 /// One body in so many is looked at.
-const CHECK_EVERY: usize = 64;
+pub(crate) const CHECK_EVERY: usize = 64;
 
 /// Looks at an answer's body.
 pub(crate) type Check = Rc<dyn Fn(&Answer<'_>) -> Result<()>>;
@@ -64,6 +64,15 @@ impl Served {
         let rank = (last as f64 * share) as usize;
         let latency_us = self.latencies_us.get(rank).copied().unwrap_or_default();
         f64::from(latency_us) / 1000.0
+    }
+}
+
+impl FromIterator<u32> for Served {
+    /// Of times in µs, in any order.
+    fn from_iter<I: IntoIterator<Item = u32>>(latencies_us: I) -> Self {
+        let mut latencies_us: Vec<u32> = latencies_us.into_iter().collect();
+        latencies_us.sort_unstable();
+        Self { latencies_us }
     }
 }
 

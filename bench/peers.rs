@@ -5,6 +5,7 @@
 //! - [`plan`], [`measure`], [`figure`]: which measurements there are, one each, and their names and bounds.
 //! - [`guests`], [`hello`]: the components that are called.
 //! - [`bare`], [`commits`], [`axum_echo`]: peers that this program is itself, started again in a role.
+//! - [`measure::tails`]: tails at a set rate, by the generator in [`open_loop`].
 //! - [`plot`]: the picture of it.
 //! - what `bench/floor.rs` lists: the load generator, servers, rounds and tables.
 //! - [`tools`], [`wit`], [`programs`]: what `tests/foreign` fetches, to build JavaScript and Python.
@@ -30,6 +31,8 @@ mod load;
 mod machine;
 #[path = "peers/measure.rs"]
 mod measure;
+#[expect(dead_code, reason = "the neighbours use all of it")]
+mod open_loop;
 mod payload;
 #[expect(dead_code, reason = "the speed floor uses all of it")]
 mod pelton;

@@ -1,6 +1,7 @@
 //! The figures of the comparison, and what is to be reached.
 
 use crate::guests::Foreign;
+use crate::measure::tails::{self, Tail};
 use crate::report::{self, Bound, Readings};
 
 /// What is measured.
@@ -38,6 +39,8 @@ pub(crate) enum Subject {
     CommitsAlone,
     /// Enqueued, one connection
     EnqueueAlone,
+    /// At a set rate
+    Tail(Tail),
 }
 
 /// How `wasmtime serve` is set up.
@@ -61,6 +64,14 @@ pub(crate) enum Metric {
     P99,
     /// In ms
     Most,
+    /// In ms
+    P999,
+    /// How late the open loop itself was, in ms
+    Late99,
+    /// In ms
+    Late999,
+    /// Calls of the open loop that were due while no connection was free, in percent
+    Waited,
 }
 
 /// One figure.
@@ -98,6 +109,7 @@ impl Subject {
             Self::Durable => "Pelton, enqueue to success".to_owned(),
             Self::CommitsAlone => "bare SQLite, one execution a commit".to_owned(),
             Self::EnqueueAlone => "Pelton, `:enqueue`, one connection".to_owned(),
+            Self::Tail(whose) => whose.words().to_owned(),
         }
     }
 }
@@ -114,11 +126,16 @@ impl report::Figure for Figure {
             }
             (Subject::CommitsAlone, Metric::P50) => "p50 of the first commit, ms",
             (Subject::EnqueueAlone, Metric::P50) => "p50 until 202, ms",
+            (Subject::Tail(_), Metric::Rate) => "calls/s that were due",
             (_, Metric::Cpu) => "CPU, µs/call",
             (_, Metric::Rate) => "calls/s",
             (_, Metric::P50) => "p50, ms",
             (_, Metric::P99) => "p99, ms",
             (_, Metric::Most) => "most, ms",
+            (_, Metric::P999) => "p99.9, ms",
+            (_, Metric::Late99) => "how late the generator sent, p99, ms",
+            (_, Metric::Late999) => "how late the generator sent, p99.9, ms",
+            (_, Metric::Waited) => "due while no connection was free, %",
         };
         format!("{}: {metric}", subject.words())
     }
@@ -130,6 +147,7 @@ pub(crate) fn bounds(readings: &Readings<Figure>) -> Vec<Bound> {
     web(readings, &mut bounds);
     typed(readings, &mut bounds);
     durable(readings, &mut bounds);
+    tails::bounds(readings, &mut bounds);
     bounds
 }
 

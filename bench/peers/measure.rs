@@ -3,6 +3,9 @@
 //! **Invariant:** both sides of a comparison are asked the same thing by the same number of connections, or loop
 //! over the same component.
 
+#[path = "tails.rs"]
+pub(crate) mod tails;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -71,7 +74,7 @@ impl Bench {
     pub(crate) async fn prepare(setup: Setup, only: Option<Only>) -> Result<Self> {
         let wants = |group| only.is_none_or(|only| only == group);
         let mut missing = Vec::new();
-        let wasmtime = if wants(Only::Http) {
+        let wasmtime = if wants(Only::Http) || wants(Only::Tails) {
             match version(setup.wasmtime.as_deref()) {
                 Ok((path, version)) => {
                     say(&format!("{} is {version}", path.display()));
@@ -215,26 +218,7 @@ impl Bench {
 
     /// The same component through `wasmtime serve`.
     pub(crate) async fn wasmtime_serve(&self, serve: Serve) -> Result<Found<Figure>> {
-        let binary = self.wasmtime.as_deref().context("there is none")?;
-        // What a component of Rust's standard library imports beside HTTP.
-        let mut flags = vec!["-S", "cli"];
-        match serve {
-            Serve::Default => {}
-            Serve::Tuned => flags.extend([
-                "-O",
-                "pooling-memory-keep-resident=65536",
-                "-O",
-                "pooling-table-keep-resident=65536",
-                "-O",
-                "pooling-async-stack-keep-resident=65536",
-                "-O",
-                "pooling-decommit-batch-size=16",
-                "-O",
-                "pooling-pagemap-scan=auto",
-            ]),
-            Serve::Reuse => flags.extend(["--max-instance-reuse-count", "128"]),
-        }
-        let server = Server::wasmtime(binary, &self.hello_file, &flags)?;
+        let server = self.start_wasmtime(serve)?;
         let path = format!("/{HELLO}");
         let measured = echo::measured(&server, || hello(&server, &path), self.setup.load).await?;
         server.stop()?;
@@ -374,6 +358,29 @@ impl Bench {
             ],
             other_cores: durable.used.other_cores,
         })
+    }
+
+    fn start_wasmtime(&self, serve: Serve) -> Result<Server> {
+        let binary = self.wasmtime.as_deref().context("there is none")?;
+        // What a component of Rust's standard library imports beside HTTP.
+        let mut flags = vec!["-S", "cli"];
+        match serve {
+            Serve::Default => {}
+            Serve::Tuned => flags.extend([
+                "-O",
+                "pooling-memory-keep-resident=65536",
+                "-O",
+                "pooling-table-keep-resident=65536",
+                "-O",
+                "pooling-async-stack-keep-resident=65536",
+                "-O",
+                "pooling-decommit-batch-size=16",
+                "-O",
+                "pooling-pagemap-scan=auto",
+            ]),
+            Serve::Reuse => flags.extend(["--max-instance-reuse-count", "128"]),
+        }
+        Server::wasmtime(binary, &self.hello_file, &flags)
     }
 
     fn serve(&self, folder: &Path) -> Result<Server> {

@@ -22,6 +22,8 @@ pub(crate) enum Only {
     Typed,
     /// Enqueued until succeeded, beside bare commits
     Durable,
+    /// At a set rate, beside a bare server and `wasmtime serve`
+    Tails,
 }
 
 /// One measurement.
@@ -38,6 +40,8 @@ pub(crate) enum Measurement {
     ForeignLoop(Foreign),
     Commits,
     Durable,
+    Tails,
+    WebTails,
 }
 
 impl Measurement {
@@ -55,10 +59,12 @@ impl Measurement {
             (Only::First, Self::FirstCall),
             (Only::Durable, Self::Commits),
             (Only::Durable, Self::Durable),
+            (Only::Tails, Self::Tails),
         ];
         if bench.has_wasmtime() {
             let serves = [Serve::Default, Serve::Tuned, Serve::Reuse];
             all.extend(serves.map(|serve| (Only::Http, Self::Serve(serve))));
+            all.push((Only::Tails, Self::WebTails));
         }
         for which in bench.foreign() {
             all.push((Only::Foreign, Self::Foreign(which)));
@@ -92,6 +98,8 @@ impl rounds::Measurement for Measurement {
             Self::ForeignLoop(which) => bench.foreign_loop(which),
             Self::Commits => bench.commits(),
             Self::Durable => bench.durable().await,
+            Self::Tails => bench.tails().await,
+            Self::WebTails => bench.web_tails().await,
         }
     }
 }
