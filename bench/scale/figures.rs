@@ -66,11 +66,11 @@ pub(crate) fn rate(calls: u64, used: Used) -> String {
 
 /// How long most calls took, and nearly all.
 pub(crate) fn tail(served: &Served) -> String {
-    format!(
-        "{:.2} / {:.2} ms",
-        served.within_ms(0.5),
-        served.within_ms(0.99)
-    )
+    let (most, nearly_all) = (served.within_ms(0.5), served.within_ms(0.99));
+    match nearly_all < 1000.0 {
+        true => format!("{most:.2} / {nearly_all:.2} ms"),
+        false => format!("{:.1} / {:.1} s", most / 1000.0, nearly_all / 1000.0),
+    }
 }
 
 /// The files of a store, in MB.

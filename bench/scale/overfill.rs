@@ -280,6 +280,8 @@ fn report(what: &str, samples: &[Sample], queue: u32) -> Vec<Row> {
     let filled = |sample: &&Sample| sample.refused_per_s > 0.0;
     let full = samples.iter().position(|sample| filled(&sample));
     let (filling, full) = samples.split_at(full.unwrap_or(samples.len()));
+    // In the first of these it became full.
+    let full = full.get(1..).unwrap_or_default();
     let mut rows = Vec::new();
     for (phase, samples) in [("filling", filling), ("full", full)] {
         let (Some(first), Some(last)) = (samples.first(), samples.last()) else {
@@ -288,6 +290,9 @@ fn report(what: &str, samples: &[Sample], queue: u32) -> Vec<Row> {
         for Figure { name, slack, of } in &FIGURES {
             let values: Vec<f64> = samples.iter().map(of).collect();
             let most = values.iter().copied().fold(0.0, f64::max);
+            if most == 0.0 {
+                continue;
+            }
             let slack = slack.filter(|_| phase == "full" || !name.starts_with("resident"));
             let trend = slack.map_or(String::new(), |slack| {
                 format!("; {}", trend(&values, slack))

@@ -17,9 +17,7 @@ use super::history::History;
 use super::queue::{Class, Company, Item, Lane, Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
-use crate::execution::{
-    Execution, Policy, Requeued, State as ExecutionState, Status, Stepped, Streamed,
-};
+use crate::execution::{Execution, Policy, Requeued, State as ExecutionState, Stepped, Streamed};
 use crate::model::{
     ExecutionId, Fence, FunctionId, FunctionName, IdMap, IdSet, Output, Timestamp, Version,
 };
@@ -279,7 +277,8 @@ pub(super) struct FunctionState {
 /// The structure.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) live: IdMap<ExecutionId, Live>,
+    /// Each in a place of its own: the table grows under the lock, and has to move as little as possible.
+    pub(super) live: IdMap<ExecutionId, Box<Live>>,
     /// Which of them no store has: lists look for these, behind however many others.
     pub(super) in_memory: IdSet<ExecutionId>,
     pub(super) queues: Queues,
@@ -342,11 +341,11 @@ impl State {
         if live.home == Home::Memory {
             self.in_memory.insert(live.id);
         }
-        self.live.insert(live.id, live);
+        self.live.insert(live.id, Box::new(live));
     }
 
     /// Takes one out for good.
-    pub(super) fn remove(&mut self, id: ExecutionId) -> Option<Live> {
+    pub(super) fn remove(&mut self, id: ExecutionId) -> Option<Box<Live>> {
         let mut live = self.live.remove(&id)?;
         if live.home == Home::Memory {
             self.in_memory.remove(&id);
@@ -488,11 +487,5 @@ impl State {
     pub(super) fn is_calm(&self) -> bool {
         let mut all = self.live.values();
         self.queues.running_all() == 0 && all.all(|live| matches!(live.settling, Settling::No))
-    }
-
-    /// How many executions are live, by status; for tests and metrics.
-    pub(super) fn count(&self, status: Status) -> usize {
-        let all = self.live.values();
-        all.filter(|live| live.execution.status() == status).count()
     }
 }
