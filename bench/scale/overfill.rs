@@ -64,6 +64,8 @@ pub(crate) async fn measure(setup: &Setup, seconds_all: u32, queue: u32) -> Resu
     rows.extend(report(&what, &samples, queue));
 
     let began = Instant::now();
+    // A connection that was silent for so long is closed.
+    let mut client = Client::new(server.address).await?;
     let waiting = client.metric("pelton_live_executions").await?;
     client
         .patch(NAPS, &json!({"concurrency": AT_ONCE_THEN}))

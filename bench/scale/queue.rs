@@ -80,6 +80,8 @@ impl Backlog<'_> {
         let meter = Meter::begin(&server)?;
         let served = load::run(load, Until::Calls(*queued)).await?;
         let rate = figures::rate(u64::from(*queued), meter.used()?);
+        // A connection that was silent for so long is closed.
+        let mut client = Client::new(server.address).await?;
         let inputs = client.metric("pelton_queued_input_bytes").await?;
         ensure!(
             inputs <= INPUT_BYTES_MAX,

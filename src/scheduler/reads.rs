@@ -24,7 +24,7 @@ pub struct Load {
     pub running: usize,
     /// How many of them run at services behind a URL.
     pub endpoint_calls: usize,
-    /// Bytes of the inputs that are kept in memory for executions that are on disk too.
+    /// Bytes of the inputs, with their metadata, that are kept in memory for executions that are on disk too.
     pub queued_input_bytes: u64,
     /// Bytes of results on their way to disk.
     pub uncommitted_result_bytes: u64,

@@ -324,18 +324,19 @@ impl State {
         Fence::new(self.boot, self.claims)
     }
 
-    /// Bytes of the inputs that are kept in memory for executions that are durable.
+    /// Bytes of the inputs, with their metadata, that are kept in memory for executions that are durable.
     pub(super) fn queued_input_bytes(&self) -> u64 {
         self.queued_input_bytes
     }
 
     /// Adds an execution that is not in its queue yet.
     pub(super) fn insert(&mut self, mut live: Live) {
-        if live.home == Home::Durable && live.request.is_some() {
-            if self.queued_input_bytes + live.input_bytes > self.queued_input_bytes_max {
+        if let (Home::Durable, Some(request)) = (live.home, &live.request) {
+            let bytes = self.queued_input_bytes.saturating_add(request.bytes());
+            if bytes > self.queued_input_bytes_max {
                 live.request = None;
             } else {
-                self.queued_input_bytes += live.input_bytes;
+                self.queued_input_bytes = bytes;
             }
         }
         if live.home == Home::Memory {
@@ -353,8 +354,8 @@ impl State {
         if let Some(place) = live.place.take() {
             self.queues.remove(live.function_id, place);
         }
-        if live.home == Home::Durable && live.request.is_some() {
-            self.queued_input_bytes = self.queued_input_bytes.saturating_sub(live.input_bytes);
+        if let (Home::Durable, Some(request)) = (live.home, &live.request) {
+            self.queued_input_bytes = self.queued_input_bytes.saturating_sub(request.bytes());
         }
         self.committed(std::mem::take(&mut live.uncommitted_bytes));
         Some(live)
