@@ -46,6 +46,14 @@ pub(crate) struct Served {
     latencies_us: Vec<u32>,
 }
 
+impl From<Vec<u32>> for Served {
+    /// What calls came to that took so many µs each.
+    fn from(mut latencies_us: Vec<u32>) -> Self {
+        latencies_us.sort_unstable();
+        Self { latencies_us }
+    }
+}
+
 impl Served {
     /// How many calls were answered.
     pub(crate) fn calls(&self) -> usize {
@@ -109,7 +117,7 @@ pub(crate) async fn run(load: Load, until: Until) -> Result<Served> {
         began: Instant::now(),
         begun: Cell::new(0),
     });
-    let mut served = Served::default();
+    let mut all_us = Vec::new();
     LocalSet::new()
         .run_until(async {
             let mut clients = JoinSet::new();
@@ -118,13 +126,12 @@ pub(crate) async fn run(load: Load, until: Until) -> Result<Served> {
             }
             while let Some(latencies_us) = clients.join_next().await {
                 let latencies_us = latencies_us.context("a client panicked")??;
-                served.latencies_us.extend(latencies_us);
+                all_us.extend(latencies_us);
             }
             anyhow::Ok(())
         })
         .await?;
-    served.latencies_us.sort_unstable();
-    Ok(served)
+    Ok(all_us.into())
 }
 
 async fn one_after_the_other(mut connection: Connection, shared: Rc<Shared>) -> Result<Vec<u32>> {

@@ -106,7 +106,7 @@ impl Scheduler {
         if let Ok(ended) = tokio::time::timeout_at(until, &mut *result).await {
             return Some(ended);
         }
-        let live_run = |live: &Live| live.run.is_some();
+        let live_run = |live: &Box<Live>| live.run.is_some();
         if !self.lock().live.get(&id).is_some_and(live_run) {
             return None;
         }
