@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::bare::Settings;
+use crate::engines::Engine;
 use crate::figure::{Figure, Serve};
 use crate::guests::Foreign;
 use crate::measure::Bench;
@@ -22,6 +23,8 @@ pub(crate) enum Only {
     Typed,
     /// Enqueued until succeeded, beside bare commits
     Durable,
+    /// The same beside durable engines of others
+    Engines,
 }
 
 /// One measurement.
@@ -38,6 +41,7 @@ pub(crate) enum Measurement {
     ForeignLoop(Foreign),
     Commits,
     Durable,
+    Engine(Engine),
 }
 
 impl Measurement {
@@ -63,6 +67,13 @@ impl Measurement {
         for which in bench.foreign() {
             all.push((Only::Foreign, Self::Foreign(which)));
             all.push((Only::Foreign, Self::ForeignLoop(which)));
+        }
+        for engine in bench.engines() {
+            all.push((Only::Engines, Self::Engine(engine)));
+        }
+        if only == Some(Only::Engines) {
+            // What they are compared with.
+            all.push((Only::Engines, Self::Durable));
         }
         if only == Some(Only::Durable) {
             // One of its bounds is measured from there.
@@ -92,6 +103,7 @@ impl rounds::Measurement for Measurement {
             Self::ForeignLoop(which) => bench.foreign_loop(which),
             Self::Commits => bench.commits(),
             Self::Durable => bench.durable().await,
+            Self::Engine(engine) => bench.engine(engine).await,
         }
     }
 }
