@@ -159,7 +159,7 @@ impl Sent {
         let all = client.send("GET", &path, "text/plain", b"").await?;
         all.expect(&[200])?;
         let all = String::from_utf8_lossy(all.body);
-        let well = all.lines().filter(|line| line.contains("`Finished(Ok)`"));
+        let well = all.lines().filter(|line| line.contains("`Finished: OK`"));
         let expected = usize::try_from(self.executions)? + 1;
         let well = well.count();
         ensure!(
