@@ -106,11 +106,10 @@ struct Sent {
 impl Sent {
     async fn measure(&self, server: &mut Server) -> Result<Used> {
         engines::ready(server, server.address, "/v1/functions").await?;
-        let mut client = Connection::open(server.address).await?;
-        self.last(&mut client).await?;
+        self.last(server.address).await?;
         let watch = Watch::begin(server.pid())?;
         load::run(self.submits(server), Until::Calls(self.executions - 1)).await?;
-        self.last(&mut client).await?;
+        let mut client = self.last(server.address).await?;
         let asked = Instant::now();
         let used = loop {
             // As with Restate, the look at all of them is no part of the work.
@@ -143,14 +142,15 @@ impl Sent {
     }
 
     /// One more execution, until it has ended: what was submitted before it is as good as done by then.
-    async fn last(&self, client: &mut Connection) -> Result<()> {
+    async fn last(&self, address: SocketAddr) -> Result<Connection> {
+        let mut client = Connection::open(address).await?;
         let path = format!("{EXECUTIONS}?follow=true");
         let ended = client.send("POST", &path, http::JSON, self.body.as_bytes());
         let ended = tokio::time::timeout(ENDED_WITHIN, ended).await;
         let ended = ended.context("the last execution does not end")??;
         let ended = ended.json(&[201])?;
         ensure!(ended == self.echoed, "not what was sent: {ended}");
-        Ok(())
+        Ok(client)
     }
 
     /// Counts what has ended well, the one before the load included.

@@ -114,6 +114,7 @@ impl Restate {
              base-dir = {:?}\n\
              default-num-partitions = {partitions}\n\
              disable-telemetry = true\n\
+             log-disable-ansi-codes = true\n\
              listen-mode = \"tcp\"\n\
              bind-address = \"{nodes}\"\n\
              advertised-address = \"http://{nodes}/\"\n\
@@ -150,6 +151,7 @@ impl Sent<'_> {
         let deployment = json!({"uri": format!("http://{}", handler.address)}).to_string();
         let registered = admin.send("POST", "/deployments", http::JSON, deployment.as_bytes());
         registered.await?.expect(&[201])?;
+        drop(admin);
         self.first_calls(server).await?;
         let of_server = Watch::begin(server.pid())?;
         let of_handler = Watch::begin(handler.pid())?;
@@ -160,7 +162,7 @@ impl Sent<'_> {
         loop {
             // Looking at all of them is no part of the work: when they have ended, they had before the look.
             let used = (of_server.end(server.pid())?, of_handler.end(handler.pid())?);
-            let states = states(&mut admin).await?;
+            let states = states(addresses.admin).await?;
             let ended =
                 json!([{"status": "completed", "completion_result": "success", "count": calls}]);
             if states == ended {
@@ -222,7 +224,9 @@ async fn called(handler: &mut Server, calls: u64) -> Result<()> {
 }
 
 /// How many invocations there are in which state, as the server says.
-async fn states(admin: &mut Connection) -> Result<Value> {
+async fn states(admin: SocketAddr) -> Result<Value> {
+    // A connection of its own: one that had been idle all the while might be closed.
+    let mut admin = Connection::open(admin).await?;
     let query = json!({"query": STATES}).to_string();
     let answer = admin
         .send("POST", "/query", QUERY, query.as_bytes())
