@@ -18,6 +18,7 @@ use crate::axum_echo;
 use crate::bare::{self, Looped, Settings, World};
 use crate::commits;
 use crate::echo::{self, ECHO, Echo, Measured};
+use crate::engines::{self, Engine, Engines};
 use crate::figure::{Figure, Metric, Serve, Subject};
 use crate::guests::{Component, Foreign};
 use crate::hello;
@@ -31,10 +32,6 @@ use crate::server::{self, Server};
 
 /// Connections of the synchronous loads.
 const CONNECTIONS: u32 = 16;
-/// Connections that enqueue.
-const DURABLE_CONNECTIONS: u32 = 64;
-/// Executions that they enqueue.
-const EXECUTIONS: u32 = 20_000;
 /// Executions in one commit of the bare loop.
 const BATCH: u32 = 64;
 /// Codes that are deployed and called in one measurement.
@@ -53,6 +50,10 @@ pub(crate) struct Setup {
     pub(crate) pelton: PathBuf,
     /// Another's binary, if it was named.
     pub(crate) wasmtime: Option<PathBuf>,
+    /// Others' durable engines, if they were named.
+    pub(crate) engines: engines::Named,
+    /// Executions that are enqueued.
+    pub(crate) executions: u32,
     /// Time that a load lasts.
     pub(crate) load: Duration,
 }
@@ -66,6 +67,7 @@ pub(crate) struct Bench {
     /// What is started for `wasmtime serve`.
     wasmtime: Option<PathBuf>,
     foreign: Vec<(Foreign, Component)>,
+    engines: Engines,
     missing: Vec<String>,
 }
 
@@ -88,6 +90,10 @@ impl Bench {
         } else {
             None
         };
+        let engines = match wants(Only::Engines) {
+            true => Engines::prepare(&setup.engines, &mut missing),
+            false => Engines::default(),
+        };
         let echo = Echo::build()?;
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers");
         std::fs::create_dir_all(&folder)?;
@@ -100,6 +106,7 @@ impl Bench {
             hello_file: hello::build()?,
             wasmtime,
             foreign: Vec::new(),
+            engines,
             missing,
         };
         if wants(Only::Foreign) {
@@ -115,6 +122,11 @@ impl Bench {
     /// Functions in other languages that could be built.
     pub(crate) fn foreign(&self) -> Vec<Foreign> {
         self.foreign.iter().map(|(which, _)| *which).collect()
+    }
+
+    /// Durable engines of others that are there.
+    pub(crate) fn engines(&self) -> Vec<Engine> {
+        self.engines.there()
     }
 
     /// Peers that are not there, and why.
@@ -341,10 +353,11 @@ impl Bench {
         let folder = server::folder()?;
         let server = self.serve(folder.path())?;
         let mut client = Client::new(server.address).await?;
-        client.deploy(ECHO, &self.echo.wasm, EXECUTIONS).await?;
+        let executions = self.setup.executions;
+        client.deploy(ECHO, &self.echo.wasm, executions).await?;
         let load = self
             .echo
-            .durable(&server, &mut client, DURABLE_CONNECTIONS, EXECUTIONS);
+            .durable(&server, &mut client, engines::CONNECTIONS, executions);
         let durable = load.await?.measured;
         client.check_newest(ECHO, &self.echo.call).await?;
         let load = || self.echo.enqueues(&server, 1);
@@ -381,6 +394,12 @@ impl Bench {
             Serve::Reuse => flags.extend(["--max-instance-reuse-count", "128"]),
         }
         Server::wasmtime(binary, &self.hello_file, &flags)
+    }
+
+    /// The same through an engine of others.
+    pub(crate) async fn engine(&self, engine: Engine) -> Result<Found<Figure>> {
+        let (input, executions) = (&self.echo.call["input"], self.setup.executions);
+        self.engines.take(engine, input, executions).await
     }
 
     fn serve(&self, folder: &Path) -> Result<Server> {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::bare::Settings;
+use crate::engines::Engine;
 use crate::figure::{Figure, Serve};
 use crate::guests::Foreign;
 use crate::measure::Bench;
@@ -24,6 +25,8 @@ pub(crate) enum Only {
     Durable,
     /// At a set rate, beside a bare server and `wasmtime serve`
     Tails,
+    /// The same beside durable engines of others
+    Engines,
 }
 
 /// One measurement.
@@ -42,6 +45,7 @@ pub(crate) enum Measurement {
     Durable,
     Tails,
     WebTails,
+    Engine(Engine),
 }
 
 impl Measurement {
@@ -69,6 +73,13 @@ impl Measurement {
         for which in bench.foreign() {
             all.push((Only::Foreign, Self::Foreign(which)));
             all.push((Only::Foreign, Self::ForeignLoop(which)));
+        }
+        for engine in bench.engines() {
+            all.push((Only::Engines, Self::Engine(engine)));
+        }
+        if only == Some(Only::Engines) {
+            // What they are compared with.
+            all.push((Only::Engines, Self::Durable));
         }
         if only == Some(Only::Durable) {
             // One of its bounds is measured from there.
@@ -100,6 +111,7 @@ impl rounds::Measurement for Measurement {
             Self::Durable => bench.durable().await,
             Self::Tails => bench.tails().await,
             Self::WebTails => bench.web_tails().await,
+            Self::Engine(engine) => bench.engine(engine).await,
         }
     }
 }
