@@ -97,20 +97,23 @@ impl Echo {
         connections: u32,
         time: Duration,
     ) -> Result<Measured> {
-        let load = || {
-            let sent = self.call.clone();
-            Load {
-                address: server.address,
-                connections,
-                request: self.post(server, path),
-                status: 200,
-                check: Rc::new(move |answer| {
-                    ensure!(answer.json(&[200])? == sent, "not what was sent");
-                    Ok(())
-                }),
-            }
-        };
+        let load = || self.posts(server, path, connections);
         measured(server, load, time).await
+    }
+
+    /// Calls that get the JSON back that they send.
+    pub(crate) fn posts(&self, server: &Server, path: &str, connections: u32) -> Load {
+        let sent = self.call.clone();
+        Load {
+            address: server.address,
+            connections,
+            request: self.post(server, path),
+            status: 200,
+            check: Rc::new(move |answer| {
+                ensure!(answer.json(&[200])? == sent, "not what was sent");
+                Ok(())
+            }),
+        }
     }
 
     /// Synchronous calls of a function that is deployed as [`ECHO`], each in an instance of its own.

@@ -31,6 +31,8 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
+    /// Seconds after which a refused call may come again, where the server names them.
+    pub(crate) retry_after_s: Option<u32>,
     pub(crate) body: &'a [u8],
 }
 
@@ -46,8 +48,9 @@ impl Answer<'_> {
     pub(crate) fn expect(&self, expected: &[u16]) -> Result<()> {
         ensure!(
             expected.contains(&self.status),
-            "answered {} instead of {expected:?}: {}",
+            "answered {} (Retry-After {:?}) instead of {expected:?}: {}",
             self.status,
+            self.retry_after_s,
             String::from_utf8_lossy(self.body)
         );
         Ok(())
@@ -118,6 +121,7 @@ impl Connection {
             self.receive_chunks(head.length).await?;
             return Ok(Answer {
                 status: head.status,
+                retry_after_s: head.retry_after_s,
                 body: &self.joined,
             });
         };
@@ -131,6 +135,7 @@ impl Connection {
         );
         Ok(Answer {
             status: head.status,
+            retry_after_s: head.retry_after_s,
             body: &self.received[head.length..end],
         })
     }
@@ -180,6 +185,8 @@ impl Connection {
 /// What an answer's head says.
 struct Head {
     status: u16,
+    /// Looked for where a call was refused only.
+    retry_after_s: Option<u32>,
     /// Bytes of the head with the empty line that ends it.
     length: usize,
     /// Bytes of the body; none if it comes in chunks.
@@ -214,6 +221,10 @@ impl Head {
             };
             return Ok(Self {
                 status,
+                retry_after_s: match status {
+                    429 | 503 => retry_after_s(head),
+                    _ => None,
+                },
                 length,
                 body_length,
             });
@@ -221,6 +232,12 @@ impl Head {
         // A 204 would be one; nothing that is called here answers so.
         bail!("the answer does not state where it ends: {head}")
     }
+}
+
+fn retry_after_s(head: &str) -> Option<u32> {
+    let mut fields = head.split("\r\n").filter_map(|line| line.split_once(':'));
+    let (_, value) = fields.find(|(name, _)| name.eq_ignore_ascii_case("retry-after"))?;
+    value.trim().parse().ok()
 }
 
 fn find(bytes: &[u8], mark: &[u8]) -> Option<usize> {

@@ -14,7 +14,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::http::{Answer, Connection};
 
 /// One body in so many is looked at.
-const CHECK_EVERY: usize = 64;
+pub(crate) const CHECK_EVERY: usize = 64;
 
 /// Looks at an answer's body.
 pub(crate) type Check = Rc<dyn Fn(&Answer<'_>) -> Result<()>>;
@@ -46,6 +46,14 @@ pub(crate) struct Served {
     latencies_us: Vec<u32>,
 }
 
+impl From<Vec<u32>> for Served {
+    /// What calls came to that took so many µs each.
+    fn from(mut latencies_us: Vec<u32>) -> Self {
+        latencies_us.sort_unstable();
+        Self { latencies_us }
+    }
+}
+
 impl Served {
     /// How many calls were answered.
     pub(crate) fn calls(&self) -> usize {
@@ -64,6 +72,15 @@ impl Served {
         let rank = (last as f64 * share) as usize;
         let latency_us = self.latencies_us.get(rank).copied().unwrap_or_default();
         f64::from(latency_us) / 1000.0
+    }
+}
+
+impl FromIterator<u32> for Served {
+    /// Of times in µs, in any order.
+    fn from_iter<I: IntoIterator<Item = u32>>(latencies_us: I) -> Self {
+        let mut latencies_us: Vec<u32> = latencies_us.into_iter().collect();
+        latencies_us.sort_unstable();
+        Self { latencies_us }
     }
 }
 
@@ -100,7 +117,7 @@ pub(crate) async fn run(load: Load, until: Until) -> Result<Served> {
         began: Instant::now(),
         begun: Cell::new(0),
     });
-    let mut served = Served::default();
+    let mut all_us = Vec::new();
     LocalSet::new()
         .run_until(async {
             let mut clients = JoinSet::new();
@@ -109,13 +126,12 @@ pub(crate) async fn run(load: Load, until: Until) -> Result<Served> {
             }
             while let Some(latencies_us) = clients.join_next().await {
                 let latencies_us = latencies_us.context("a client panicked")??;
-                served.latencies_us.extend(latencies_us);
+                all_us.extend(latencies_us);
             }
             anyhow::Ok(())
         })
         .await?;
-    served.latencies_us.sort_unstable();
-    Ok(served)
+    Ok(all_us.into())
 }
 
 async fn one_after_the_other(mut connection: Connection, shared: Rc<Shared>) -> Result<Vec<u32>> {

@@ -4,7 +4,9 @@
 //!
 //! - [`plan`], [`measure`], [`figure`]: which measurements there are, one each, and their names and bounds.
 //! - [`guests`], [`hello`]: the components that are called.
+//! - [`engines`], [`restate`], [`obelisk`]: durable engines of others.
 //! - [`bare`], [`commits`], [`axum_echo`]: peers that this program is itself, started again in a role.
+//! - [`measure::tails`]: tails at a set rate, by the generator in [`open_loop`].
 //! - [`plot`]: the picture of it.
 //! - what `bench/floor.rs` lists: the load generator, servers, rounds and tables.
 //! - [`tools`], [`wit`], [`programs`]: what `tests/foreign` fetches, to build JavaScript and Python.
@@ -19,6 +21,8 @@ mod bare;
 mod commits;
 #[expect(dead_code, reason = "the speed floor uses all of it")]
 mod echo;
+#[path = "peers/engines.rs"]
+mod engines;
 #[path = "peers/figure.rs"]
 mod figure;
 #[path = "peers/guests.rs"]
@@ -30,6 +34,10 @@ mod load;
 mod machine;
 #[path = "peers/measure.rs"]
 mod measure;
+#[path = "peers/obelisk.rs"]
+mod obelisk;
+#[expect(dead_code, reason = "the neighbours use all of it")]
+mod open_loop;
 mod payload;
 #[expect(dead_code, reason = "the speed floor uses all of it")]
 mod pelton;
@@ -40,6 +48,8 @@ mod plot;
 #[path = "../tests/foreign/programs.rs"]
 mod programs;
 mod report;
+#[path = "peers/restate.rs"]
+mod restate;
 mod rounds;
 mod server;
 #[path = "../tests/foreign/tools.rs"]
@@ -84,6 +94,15 @@ struct Args {
     /// `wasmtime` of the version that Pelton is built with [default: the one on the search path, if any]
     #[arg(long, value_name = "FILE")]
     wasmtime: Option<PathBuf>,
+    /// Restate's server [default: the one on the search path; else npm's, fetched]
+    #[arg(long, value_name = "FILE")]
+    restate: Option<PathBuf>,
+    /// `obelisk` [default: the one on the search path, if any]
+    #[arg(long, value_name = "FILE")]
+    obelisk: Option<PathBuf>,
+    /// Executions that a durable load enqueues; a fifth of them for Obelisk
+    #[arg(long, value_name = "N", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    executions: u32,
     /// Draw the medians into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
@@ -138,6 +157,11 @@ fn measure(args: Args) -> Result<()> {
             None => PathBuf::from(env!("CARGO_BIN_EXE_pelton")),
         },
         wasmtime: args.wasmtime,
+        engines: engines::Named {
+            restate: args.restate,
+            obelisk: args.obelisk,
+        },
+        executions: args.executions,
         load: std::time::Duration::from_millis(args.load_ms),
     };
     let rounds = rounds::Rounds {

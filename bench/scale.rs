@@ -1,17 +1,20 @@
-//! The size at which others fall over: ten thousand functions, a hundred thousand queued executions over a
-//! restart, two thousand callers at once.
+//! The size at which others fall over: ten thousand functions, a million queued executions over a restart, ten
+//! thousand callers at once, a queue that is filled faster than it drains.
 //!
 //! `cargo bench --bench scale` measures, `docs/performance.md` says what and keeps the figures.
 //!
-//! - [`functions`]: many names of one wasm and many different ones; the start after that.
+//! - [`functions`]: many names of different codes; the start after that; [`zipf`]: some called far more than others.
 //! - [`queue`]: a backlog that survives `kill -9` and runs.
 //! - [`callers`]: synchronous callers that wait at the same time.
+//! - [`overfill`]: enqueued without a pause, far more than runs.
 //! - [`stops`]: how long a guest outlives its limit inside one bulk instruction.
 //!
 //! **Invariant:** a wrong answer, or an execution that is lost, ends the run with an error; a slow one does not.
 
 #[path = "scale/callers.rs"]
 mod callers;
+#[path = "scale/figures.rs"]
+mod figures;
 #[path = "scale/functions.rs"]
 mod functions;
 mod http;
@@ -19,6 +22,8 @@ mod http;
 mod load;
 #[expect(dead_code, reason = "the speed floor uses all of it")]
 mod machine;
+#[path = "scale/overfill.rs"]
+mod overfill;
 mod payload;
 #[expect(dead_code, reason = "the comparison with peers uses all of it")]
 mod pelton;
@@ -28,13 +33,18 @@ mod queue;
 mod server;
 #[path = "scale/stops.rs"]
 mod stops;
+#[path = "scale/zipf.rs"]
+mod zipf;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+
+/// The size of an input that is next to nothing, in bytes.
+const SMALL_INPUT_BYTES: u32 = 64;
 
 /// Measures Pelton at a large size
 #[derive(Debug, clap::Parser)]
@@ -45,15 +55,24 @@ struct Args {
     /// How many of them have code of their own
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     different: u32,
-    /// Executions that are queued over a restart
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    /// How long they are called by Zipf's law, twice
+    #[arg(long, value_name = "S", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    zipf_seconds: u32,
+    /// Executions with inputs of 64 bytes that are queued over a restart
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(10..=10_000_000))]
     queued: u32,
-    /// Size of each of their inputs
+    /// Size of the inputs when a tenth as many are queued again
     #[arg(long, value_name = "BYTES", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(64..=1_000_000))]
     input_bytes: u32,
     /// Synchronous callers that wait at once
-    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=4000))]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=25_000))]
     callers: u32,
+    /// How long a queue is filled faster than it drains
+    #[arg(long, value_name = "S", default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    overfill_seconds: u32,
+    /// The size of that queue
+    #[arg(long, value_name = "N", default_value_t = 500_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    overfill_queue: u32,
     /// Measure one part alone
     #[arg(long, value_enum, value_name = "WHICH")]
     only: Option<Part>,
@@ -74,6 +93,8 @@ enum Part {
     Queue,
     /// Many callers
     Callers,
+    /// A queue that is filled faster than it drains
+    Overfill,
     /// Guests in an instruction that cannot be interrupted
     Stops,
 }
@@ -123,13 +144,18 @@ async fn measure(args: &Args) -> Result<Vec<Row>> {
     let wanted = |part| args.only.is_none_or(|only| only == part);
     let mut rows = Vec::new();
     if wanted(Part::Functions) {
-        rows.extend(functions::measure(&setup, args.functions, args.different).await?);
+        let load_for = Duration::from_secs(u64::from(args.zipf_seconds));
+        rows.extend(functions::measure(&setup, args.functions, args.different, load_for).await?);
     }
     if wanted(Part::Queue) {
-        rows.extend(queue::measure(&setup, args.queued, args.input_bytes).await?);
+        rows.extend(queue::measure(&setup, args.queued, SMALL_INPUT_BYTES).await?);
+        rows.extend(queue::measure(&setup, args.queued / 10, args.input_bytes).await?);
     }
     if wanted(Part::Callers) {
         rows.extend(callers::measure(&setup, args.callers).await?);
+    }
+    if wanted(Part::Overfill) {
+        rows.extend(overfill::measure(&setup, args.overfill_seconds, args.overfill_queue).await?);
     }
     if wanted(Part::Stops) {
         rows.extend(stops::measure(&setup).await?);

@@ -3,7 +3,7 @@
 //! **Invariant:** no child outlives this program's interest in it: dropped, it is killed.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -21,7 +21,7 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
     /// Kept open: the server may write on.
-    _said: Box<dyn BufRead>,
+    said: Box<dyn BufRead>,
 }
 
 impl Server {
@@ -76,7 +76,23 @@ impl Server {
             .with_context(|| format!("{} serve", path.display()))
     }
 
-    fn start(mut command: Command) -> Result<Self> {
+    /// A server that was told to listen at `address` and does not say so. What it says goes into a new file.
+    pub(crate) fn told(mut command: Command, address: SocketAddr, log: &Path) -> Result<Self> {
+        let log = File::create(log).context("cannot write the server's log")?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        Ok(Self {
+            child,
+            address,
+            said: Box::new(io::empty()),
+        })
+    }
+
+    /// A server that says on its standard output where it listens, and ends with its input or at a signal.
+    pub(crate) fn start(mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -103,12 +119,26 @@ impl Server {
         Ok(Self {
             child,
             address,
-            _said: said,
+            said,
         })
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether the process has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Sends an empty line to its standard input and reads the line that it answers.
+    pub(crate) fn ask(&mut self) -> Result<String> {
+        let stdin = self.child.stdin.as_mut().context("nothing to ask by")?;
+        stdin.write_all(b"\n")?;
+        let mut line = String::new();
+        self.said.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
     }
 
     /// Asks the server to stop and waits for it.

@@ -1,6 +1,8 @@
 //! The figures of the comparison, and what is to be reached.
 
+use crate::engines;
 use crate::guests::Foreign;
+use crate::measure::tails::{self, Tail};
 use crate::report::{self, Bound, Readings};
 
 /// What is measured.
@@ -38,6 +40,14 @@ pub(crate) enum Subject {
     CommitsAlone,
     /// Enqueued, one connection
     EnqueueAlone,
+    /// At a set rate
+    Tail(Tail),
+    /// Sent to Restate until succeeded: its server, with this many partitions
+    Restate(u32),
+    /// The same: what its server calls
+    RestateHandler(u32),
+    /// Submitted to Obelisk until succeeded
+    Obelisk,
 }
 
 /// How `wasmtime serve` is set up.
@@ -61,6 +71,14 @@ pub(crate) enum Metric {
     P99,
     /// In ms
     Most,
+    /// In ms
+    P999,
+    /// How late the open loop itself was, in ms
+    Late99,
+    /// In ms
+    Late999,
+    /// Calls of the open loop that were due while no connection was free, in percent
+    Waited,
 }
 
 /// One figure.
@@ -68,6 +86,19 @@ pub(crate) enum Metric {
 pub(crate) struct Figure(pub(crate) Subject, pub(crate) Metric);
 
 impl Subject {
+    /// Whether what is counted are executions, not calls.
+    fn executes(self) -> bool {
+        matches!(
+            self,
+            Self::Commits
+                | Self::CommitsAlone
+                | Self::Durable
+                | Self::Restate(_)
+                | Self::RestateHandler(_)
+                | Self::Obelisk
+        )
+    }
+
     pub(crate) fn words(self) -> String {
         let threads = |count: u32| match count {
             1 => "one thread".to_owned(),
@@ -98,6 +129,10 @@ impl Subject {
             Self::Durable => "Pelton, enqueue to success".to_owned(),
             Self::CommitsAlone => "bare SQLite, one execution a commit".to_owned(),
             Self::EnqueueAlone => "Pelton, `:enqueue`, one connection".to_owned(),
+            Self::Tail(whose) => whose.words().to_owned(),
+            Self::Restate(count) => format!("Restate's server, {count} partitions"),
+            Self::RestateHandler(count) => format!("Restate's handler, {count} partitions"),
+            Self::Obelisk => "Obelisk, wasm activity".to_owned(),
         }
     }
 }
@@ -106,19 +141,20 @@ impl report::Figure for Figure {
     fn label(self) -> String {
         let Self(subject, metric) = self;
         let metric = match (subject, metric) {
-            (Subject::Commits | Subject::CommitsAlone | Subject::Durable, Metric::Cpu) => {
-                "CPU, µs/execution"
-            }
-            (Subject::Commits | Subject::CommitsAlone | Subject::Durable, Metric::Rate) => {
-                "executions/s"
-            }
+            (subject, Metric::Cpu) if subject.executes() => "CPU, µs/execution",
+            (subject, Metric::Rate) if subject.executes() => "executions/s",
             (Subject::CommitsAlone, Metric::P50) => "p50 of the first commit, ms",
             (Subject::EnqueueAlone, Metric::P50) => "p50 until 202, ms",
+            (Subject::Tail(_), Metric::Rate) => "calls/s that were due",
             (_, Metric::Cpu) => "CPU, µs/call",
             (_, Metric::Rate) => "calls/s",
             (_, Metric::P50) => "p50, ms",
             (_, Metric::P99) => "p99, ms",
             (_, Metric::Most) => "most, ms",
+            (_, Metric::P999) => "p99.9, ms",
+            (_, Metric::Late99) => "how late the generator sent, p99, ms",
+            (_, Metric::Late999) => "how late the generator sent, p99.9, ms",
+            (_, Metric::Waited) => "due while no connection was free, %",
         };
         format!("{}: {metric}", subject.words())
     }
@@ -130,6 +166,8 @@ pub(crate) fn bounds(readings: &Readings<Figure>) -> Vec<Bound> {
     web(readings, &mut bounds);
     typed(readings, &mut bounds);
     durable(readings, &mut bounds);
+    tails::bounds(readings, &mut bounds);
+    engines::bounds(readings, &mut bounds);
     bounds
 }
 

@@ -3,6 +3,9 @@
 //! **Invariant:** both sides of a comparison are asked the same thing by the same number of connections, or loop
 //! over the same component.
 
+#[path = "tails.rs"]
+pub(crate) mod tails;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -15,6 +18,7 @@ use crate::axum_echo;
 use crate::bare::{self, Looped, Settings, World};
 use crate::commits;
 use crate::echo::{self, ECHO, Echo, Measured};
+use crate::engines::{self, Engine, Engines};
 use crate::figure::{Figure, Metric, Serve, Subject};
 use crate::guests::{Component, Foreign};
 use crate::hello;
@@ -28,10 +32,6 @@ use crate::server::{self, Server};
 
 /// Connections of the synchronous loads.
 const CONNECTIONS: u32 = 16;
-/// Connections that enqueue.
-const DURABLE_CONNECTIONS: u32 = 64;
-/// Executions that they enqueue.
-const EXECUTIONS: u32 = 20_000;
 /// Executions in one commit of the bare loop.
 const BATCH: u32 = 64;
 /// Codes that are deployed and called in one measurement.
@@ -50,6 +50,10 @@ pub(crate) struct Setup {
     pub(crate) pelton: PathBuf,
     /// Another's binary, if it was named.
     pub(crate) wasmtime: Option<PathBuf>,
+    /// Others' durable engines, if they were named.
+    pub(crate) engines: engines::Named,
+    /// Executions that are enqueued.
+    pub(crate) executions: u32,
     /// Time that a load lasts.
     pub(crate) load: Duration,
 }
@@ -63,6 +67,7 @@ pub(crate) struct Bench {
     /// What is started for `wasmtime serve`.
     wasmtime: Option<PathBuf>,
     foreign: Vec<(Foreign, Component)>,
+    engines: Engines,
     missing: Vec<String>,
 }
 
@@ -71,7 +76,7 @@ impl Bench {
     pub(crate) async fn prepare(setup: Setup, only: Option<Only>) -> Result<Self> {
         let wants = |group| only.is_none_or(|only| only == group);
         let mut missing = Vec::new();
-        let wasmtime = if wants(Only::Http) {
+        let wasmtime = if wants(Only::Http) || wants(Only::Tails) {
             match version(setup.wasmtime.as_deref()) {
                 Ok((path, version)) => {
                     say(&format!("{} is {version}", path.display()));
@@ -85,6 +90,10 @@ impl Bench {
         } else {
             None
         };
+        let engines = match wants(Only::Engines) {
+            true => Engines::prepare(&setup.engines, &mut missing),
+            false => Engines::default(),
+        };
         let echo = Echo::build()?;
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers");
         std::fs::create_dir_all(&folder)?;
@@ -97,6 +106,7 @@ impl Bench {
             hello_file: hello::build()?,
             wasmtime,
             foreign: Vec::new(),
+            engines,
             missing,
         };
         if wants(Only::Foreign) {
@@ -112,6 +122,11 @@ impl Bench {
     /// Functions in other languages that could be built.
     pub(crate) fn foreign(&self) -> Vec<Foreign> {
         self.foreign.iter().map(|(which, _)| *which).collect()
+    }
+
+    /// Durable engines of others that are there.
+    pub(crate) fn engines(&self) -> Vec<Engine> {
+        self.engines.there()
     }
 
     /// Peers that are not there, and why.
@@ -215,26 +230,7 @@ impl Bench {
 
     /// The same component through `wasmtime serve`.
     pub(crate) async fn wasmtime_serve(&self, serve: Serve) -> Result<Found<Figure>> {
-        let binary = self.wasmtime.as_deref().context("there is none")?;
-        // What a component of Rust's standard library imports beside HTTP.
-        let mut flags = vec!["-S", "cli"];
-        match serve {
-            Serve::Default => {}
-            Serve::Tuned => flags.extend([
-                "-O",
-                "pooling-memory-keep-resident=65536",
-                "-O",
-                "pooling-table-keep-resident=65536",
-                "-O",
-                "pooling-async-stack-keep-resident=65536",
-                "-O",
-                "pooling-decommit-batch-size=16",
-                "-O",
-                "pooling-pagemap-scan=auto",
-            ]),
-            Serve::Reuse => flags.extend(["--max-instance-reuse-count", "128"]),
-        }
-        let server = Server::wasmtime(binary, &self.hello_file, &flags)?;
+        let server = self.start_wasmtime(serve)?;
         let path = format!("/{HELLO}");
         let measured = echo::measured(&server, || hello(&server, &path), self.setup.load).await?;
         server.stop()?;
@@ -357,10 +353,11 @@ impl Bench {
         let folder = server::folder()?;
         let server = self.serve(folder.path())?;
         let mut client = Client::new(server.address).await?;
-        client.deploy(ECHO, &self.echo.wasm, EXECUTIONS).await?;
+        let executions = self.setup.executions;
+        client.deploy(ECHO, &self.echo.wasm, executions).await?;
         let load = self
             .echo
-            .durable(&server, &mut client, DURABLE_CONNECTIONS, EXECUTIONS);
+            .durable(&server, &mut client, engines::CONNECTIONS, executions);
         let durable = load.await?.measured;
         client.check_newest(ECHO, &self.echo.call).await?;
         let load = || self.echo.enqueues(&server, 1);
@@ -374,6 +371,35 @@ impl Bench {
             ],
             other_cores: durable.used.other_cores,
         })
+    }
+
+    fn start_wasmtime(&self, serve: Serve) -> Result<Server> {
+        let binary = self.wasmtime.as_deref().context("there is none")?;
+        // What a component of Rust's standard library imports beside HTTP.
+        let mut flags = vec!["-S", "cli"];
+        match serve {
+            Serve::Default => {}
+            Serve::Tuned => flags.extend([
+                "-O",
+                "pooling-memory-keep-resident=65536",
+                "-O",
+                "pooling-table-keep-resident=65536",
+                "-O",
+                "pooling-async-stack-keep-resident=65536",
+                "-O",
+                "pooling-decommit-batch-size=16",
+                "-O",
+                "pooling-pagemap-scan=auto",
+            ]),
+            Serve::Reuse => flags.extend(["--max-instance-reuse-count", "128"]),
+        }
+        Server::wasmtime(binary, &self.hello_file, &flags)
+    }
+
+    /// The same through an engine of others.
+    pub(crate) async fn engine(&self, engine: Engine) -> Result<Found<Figure>> {
+        let (input, executions) = (&self.echo.call["input"], self.setup.executions);
+        self.engines.take(engine, input, executions).await
     }
 
     fn serve(&self, folder: &Path) -> Result<Server> {

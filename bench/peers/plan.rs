@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::bare::Settings;
+use crate::engines::Engine;
 use crate::figure::{Figure, Serve};
 use crate::guests::Foreign;
 use crate::measure::Bench;
@@ -22,6 +23,10 @@ pub(crate) enum Only {
     Typed,
     /// Enqueued until succeeded, beside bare commits
     Durable,
+    /// At a set rate, beside a bare server and `wasmtime serve`
+    Tails,
+    /// The same beside durable engines of others
+    Engines,
 }
 
 /// One measurement.
@@ -38,6 +43,9 @@ pub(crate) enum Measurement {
     ForeignLoop(Foreign),
     Commits,
     Durable,
+    Tails,
+    WebTails,
+    Engine(Engine),
 }
 
 impl Measurement {
@@ -55,14 +63,23 @@ impl Measurement {
             (Only::First, Self::FirstCall),
             (Only::Durable, Self::Commits),
             (Only::Durable, Self::Durable),
+            (Only::Tails, Self::Tails),
         ];
         if bench.has_wasmtime() {
             let serves = [Serve::Default, Serve::Tuned, Serve::Reuse];
             all.extend(serves.map(|serve| (Only::Http, Self::Serve(serve))));
+            all.push((Only::Tails, Self::WebTails));
         }
         for which in bench.foreign() {
             all.push((Only::Foreign, Self::Foreign(which)));
             all.push((Only::Foreign, Self::ForeignLoop(which)));
+        }
+        for engine in bench.engines() {
+            all.push((Only::Engines, Self::Engine(engine)));
+        }
+        if only == Some(Only::Engines) {
+            // What they are compared with.
+            all.push((Only::Engines, Self::Durable));
         }
         if only == Some(Only::Durable) {
             // One of its bounds is measured from there.
@@ -92,6 +109,9 @@ impl rounds::Measurement for Measurement {
             Self::ForeignLoop(which) => bench.foreign_loop(which),
             Self::Commits => bench.commits(),
             Self::Durable => bench.durable().await,
+            Self::Tails => bench.tails().await,
+            Self::WebTails => bench.web_tails().await,
+            Self::Engine(engine) => bench.engine(engine).await,
         }
     }
 }

@@ -57,7 +57,13 @@ fn groups() -> Vec<Group> {
     groups.push(cpu("JavaScript and Python: CPU, µs/call", pairs.concat()));
     groups.push(cpu(
         "Durable echo: CPU, µs/execution",
-        vec![Subject::Durable, Subject::Commits],
+        vec![
+            Subject::Durable,
+            Subject::Commits,
+            Subject::Restate(2),
+            Subject::Restate(24),
+            Subject::Obelisk,
+        ],
     ));
     groups
 }

@@ -3,6 +3,7 @@
 //! **Invariant:** after the restart every function is there, and every different one answers.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use tokio::task::{JoinSet, LocalSet};
 use crate::http::Connection;
 use crate::pelton::{Client, with_mark};
 use crate::server::{self, Server};
-use crate::{Row, Setup, machine, megabytes, payload, row, say, seconds};
+use crate::{Row, Setup, machine, megabytes, payload, row, say, seconds, zipf};
 
 /// Connections that deploy.
 const DEPLOYERS: u32 = 32;
@@ -22,7 +23,12 @@ const STARTS: usize = 5;
 /// Time that a server is left alone before its memory is read.
 const REST: Duration = Duration::from_secs(3);
 
-pub(crate) async fn measure(setup: &Setup, functions: u32, different: u32) -> Result<Vec<Row>> {
+pub(crate) async fn measure(
+    setup: &Setup,
+    functions: u32,
+    different: u32,
+    load_for: Duration,
+) -> Result<Vec<Row>> {
     let different = different.min(functions);
     let folder = server::folder()?;
     let max = functions.to_string();
@@ -34,18 +40,25 @@ pub(crate) async fn measure(setup: &Setup, functions: u32, different: u32) -> Re
     let server = serve(folder.path())?;
     let began = Instant::now();
     // One after the other: the compiler takes one at a time.
-    deploy(server.address, &setup.echo, 0..different, 1).await?;
+    let one_by_one = Deploy {
+        numbers: 0..different,
+        different,
+        connections: 1,
+    };
+    one_by_one.run(server.address, &setup.echo).await?;
     let mut rows = vec![row(
         format!("deploying {different} different functions, compiling each"),
         seconds(began),
     )];
     let began = Instant::now();
-    deploy(server.address, &setup.echo, different..functions, DEPLOYERS).await?;
+    let more = Deploy {
+        numbers: different..functions,
+        different,
+        connections: DEPLOYERS,
+    };
+    more.run(server.address, &setup.echo).await?;
     rows.push(row(
-        format!(
-            "deploying one wasm under {} more names",
-            functions - different
-        ),
+        format!("deploying them under {} more names", functions - different),
         seconds(began),
     ));
     server.stop()?;
@@ -74,7 +87,10 @@ pub(crate) async fn measure(setup: &Setup, functions: u32, different: u32) -> Re
             middle(&mut answered)
         ),
     ));
-    rows.extend(at_work(&serve(folder.path())?, functions, different).await?);
+    let server = serve(folder.path())?;
+    rows.extend(at_work(&server, functions, different).await?);
+    server.stop()?;
+    rows.extend(zipf::measure(setup, folder.path(), functions, load_for).await?);
     Ok(rows)
 }
 
@@ -117,51 +133,50 @@ async fn at_work(server: &Server, functions: u32, different: u32) -> Result<Vec<
     Ok(rows)
 }
 
-/// Deploys functions over several connections. The code of those below `different` is told apart.
-async fn deploy(
-    address: SocketAddr,
-    wasm: &[u8],
-    numbers: std::ops::Range<u32>,
+/// Functions to deploy over several connections.
+struct Deploy {
+    numbers: Range<u32>,
+    /// So many codes there are: every so many functions the same one comes again.
+    different: u32,
     connections: u32,
-) -> Result<()> {
-    let each = connections == 1;
-    let started = numbers.start;
-    LocalSet::new()
-        .run_until(async {
-            let mut deployers = JoinSet::new();
-            for lane in 0..connections {
-                let (wasm, end) = (wasm.to_vec(), numbers.end);
-                deployers.spawn_local(async move {
-                    let mut connection = Connection::open(address).await?;
-                    let mut number = started + lane;
-                    while number < end {
-                        let wasm = if each {
-                            with_mark(&wasm, number)
-                        } else {
-                            wasm.clone()
-                        };
-                        let path = format!("/v1/functions/{}", name(number));
-                        let answer = connection
-                            .send("PUT", &path, "application/wasm", &wasm)
-                            .await?;
-                        answer.expect(&[201])?;
-                        number += connections;
-                    }
-                    anyhow::Ok(())
-                });
-            }
-            while let Some(deployed) = deployers.join_next().await {
-                deployed.context("a deployer panicked")??;
-            }
-            anyhow::Ok(())
-        })
-        .await?;
-    // What was answered can be called.
-    let last = numbers.end.saturating_sub(1);
-    let call = json!({"input": last});
-    Client::new(address).await?.invoke(&name(last), &call).await
 }
 
-fn name(number: u32) -> String {
+impl Deploy {
+    async fn run(self, address: SocketAddr, wasm: &[u8]) -> Result<()> {
+        let last = self.numbers.end.saturating_sub(1);
+        LocalSet::new()
+            .run_until(async {
+                let mut deployers = JoinSet::new();
+                let numbers = self.numbers.clone();
+                for number in numbers.take(usize::try_from(self.connections)?) {
+                    let wasm = wasm.to_vec();
+                    let (end, different) = (self.numbers.end, self.different);
+                    let step = usize::try_from(self.connections)?;
+                    deployers.spawn_local(async move {
+                        let mut connection = Connection::open(address).await?;
+                        for number in (number..end).step_by(step) {
+                            let wasm = with_mark(&wasm, number % different);
+                            let path = format!("/v1/functions/{}", name(number));
+                            let answer = connection
+                                .send("PUT", &path, "application/wasm", &wasm)
+                                .await?;
+                            answer.expect(&[201])?;
+                        }
+                        anyhow::Ok(())
+                    });
+                }
+                while let Some(deployed) = deployers.join_next().await {
+                    deployed.context("a deployer panicked")??;
+                }
+                anyhow::Ok(())
+            })
+            .await?;
+        // What was answered can be called.
+        let call = json!({"input": last});
+        Client::new(address).await?.invoke(&name(last), &call).await
+    }
+}
+
+pub(crate) fn name(number: u32) -> String {
     format!("function-{number}")
 }

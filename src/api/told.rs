@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::extract::Request;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use futures_util::future::{FutureExt as _, Join, Map, join};
 use tower::{Layer, Service};
@@ -49,7 +49,8 @@ pub(super) struct Telling<S> {
 /// What is remembered of a request until its answer is there.
 pub(super) struct Asked {
     method: Method,
-    uri: Uri,
+    /// A copy: the request's own is a piece of the buffer that it was read into, which would be kept for as long.
+    path: Box<str>,
     metrics: Metrics,
 }
 
@@ -73,7 +74,7 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         let asked = Asked {
             method: request.method().clone(),
-            uri: request.uri().clone(),
+            path: request.uri().path().into(),
             metrics: self.metrics.clone(),
         };
         join(self.inner.call(request), ready(asked)).map(tell)
@@ -92,10 +93,38 @@ fn tell<B, E>((answer, asked): Answered<B, E>) -> Result<Response<B>, E> {
                 error.code = told.code,
                 error.inside = told.inside.as_deref(),
                 http.method = %asked.method,
-                http.path = asked.uri.path(),
+                http.path = &*asked.path,
                 "a request failed through a fault of ours"
             );
         }
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::future::pending;
+
+    use axum::body::Body;
+    use axum::http::Uri;
+    use bytes::Bytes;
+    use futures_util::poll;
+    use tower::service_fn;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_waits_for_its_answer_does_not_keep_what_it_was_read_into() {
+        let buffer = Bytes::from(b"/v1/functions/echo:invoke".to_vec());
+        let uri = Uri::from_maybe_shared(buffer.clone()).unwrap();
+        let request = Request::builder().uri(uri).body(Body::empty()).unwrap();
+        let waiting = service_fn(|request: Request| {
+            drop(request);
+            pending::<Result<Response, Infallible>>()
+        });
+        let mut answer = ToldLayer(Metrics::default()).layer(waiting).call(request);
+        assert!(poll!(&mut answer).is_pending());
+        assert!(buffer.is_unique());
+    }
 }

@@ -119,7 +119,7 @@ limits! {
     warm_instances_max: u32 = 128, 0..=4096, "PELTON_WARM_INSTANCES_MAX";
     /// Memory of the instances that wait, in bytes
     warm_memory_bytes_max: u64 = 1_073_741_824, 0..=1_099_511_627_776, "PELTON_WARM_MEMORY_BYTES_MAX";
-    /// Inputs of waiting executions kept in memory, in bytes; the rest is read back at its turn
+    /// Inputs of waiting executions kept in memory, with their metadata, in bytes; the rest is read back at its turn
     queued_input_bytes_max: u64 = 268_435_456, 0..=1_099_511_627_776, "PELTON_QUEUED_INPUT_BYTES_MAX";
     /// Bytes of results on their way to disk; beyond it nothing new is started until some have arrived
     uncommitted_result_bytes_max: u64 = 268_435_456, 65_536..=68_719_476_736, "PELTON_UNCOMMITTED_RESULT_BYTES_MAX";

@@ -38,7 +38,7 @@ figures! {
     Gauge {
         Functions = "pelton_functions", "Functions that exist";
         LiveExecutions = "pelton_live_executions", "Executions that have not ended";
-        QueuedInputBytes = "pelton_queued_input_bytes", "Bytes of queued inputs kept in memory";
+        QueuedInputBytes = "pelton_queued_input_bytes", "Bytes of queued inputs kept in memory, with their metadata";
         UncommittedResultBytes = "pelton_uncommitted_result_bytes", "Bytes of results on their way to disk";
         GuestsRunning = "pelton_guests_running", "Wasm attempts that run in this process";
         GuestsMax = "pelton_guests_max", "Wasm attempts that may run at once";

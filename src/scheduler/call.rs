@@ -25,7 +25,7 @@ pub struct Options {
     pub faults_max: u32,
     /// How long an idempotency key is remembered, in ms.
     pub idempotency_ttl_ms: u64,
-    /// Bytes of queued inputs kept in memory; beyond it they are read back from the store at their turn.
+    /// Bytes of queued inputs kept in memory, with their metadata; beyond it they are read back from the store at their turn.
     pub queued_input_bytes_max: u64,
     /// Bytes of results that are not on disk yet, beyond which nothing new is claimed.
     pub uncommitted_result_bytes_max: u64,

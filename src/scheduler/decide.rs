@@ -283,7 +283,7 @@ impl Scheduler {
                 Ok(Applied::Stale) => {
                     // The row is not what memory says: the store is the truth, memory lets go.
                     tracing::error!(execution.id = %id, "the stored row has moved on: forgetting the execution");
-                    if let Some(Live { run: Some(run), .. }) = state.remove(id) {
+                    if let Some(run) = state.remove(id).and_then(|live| live.run) {
                         run.stop.cancel();
                     }
                     Ok(None)

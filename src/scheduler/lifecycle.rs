@@ -345,8 +345,9 @@ impl Scheduler {
     /// Ends the waits for executions that will not run any more. Those that live in memory are let go.
     fn end_waits(&self, which: Waiting) {
         let mut state = self.lock();
-        let ends =
-            |live: &&mut Live| which == Waiting::All || live.execution.status() == Status::Queued;
+        let ends = |live: &&mut Box<Live>| {
+            which == Waiting::All || live.execution.status() == Status::Queued
+        };
         let mut ending: Vec<_> = state.live.values_mut().filter(ends).collect();
         ending.sort_unstable_by_key(|live| live.id);
         let mut forgotten = Vec::new();

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use super::queue::Class;
 use super::state::Home;
 use super::{CallError, Scheduler};
-use crate::execution::Status;
 use crate::model::{ExecutionId, FunctionName, Timestamp};
 use crate::store::{AttemptRecord, ExecutionRecord, Filter, Order};
 
@@ -19,13 +18,13 @@ use crate::store::{AttemptRecord, ExecutionRecord, Filter, Order};
 pub struct Load {
     /// Executions that have not ended, those among them whose end is on its way to disk.
     pub live: usize,
-    /// Executions that wait.
+    /// Executions that wait in their queues.
     pub queued: usize,
     /// Attempts that run.
     pub running: usize,
     /// How many of them run at services behind a URL.
     pub endpoint_calls: usize,
-    /// Bytes of the inputs that are kept in memory for executions that are on disk too.
+    /// Bytes of the inputs, with their metadata, that are kept in memory for executions that are on disk too.
     pub queued_input_bytes: u64,
     /// Bytes of results on their way to disk.
     pub uncommitted_result_bytes: u64,
@@ -129,7 +128,7 @@ impl Scheduler {
         let state = self.lock();
         Load {
             live: state.live.len(),
-            queued: state.count(Status::Queued),
+            queued: state.queues.waiting_all(),
             running: state.queues.running_all(),
             endpoint_calls: state.queues.running_in(Class::Endpoint),
             queued_input_bytes: state.queued_input_bytes(),

@@ -17,9 +17,7 @@ use super::history::History;
 use super::queue::{Class, Company, Item, Lane, Place, Queues};
 use super::rate::Limiter;
 use super::runner::class_of;
-use crate::execution::{
-    Execution, Policy, Requeued, State as ExecutionState, Status, Stepped, Streamed,
-};
+use crate::execution::{Execution, Policy, Requeued, State as ExecutionState, Stepped, Streamed};
 use crate::model::{
     ExecutionId, Fence, FunctionId, FunctionName, IdMap, IdSet, Output, Timestamp, Version,
 };
@@ -279,7 +277,8 @@ pub(super) struct FunctionState {
 /// The structure.
 #[derive(Debug)]
 pub(super) struct State {
-    pub(super) live: IdMap<ExecutionId, Live>,
+    /// Each in a place of its own: the table grows under the lock, and has to move as little as possible.
+    pub(super) live: IdMap<ExecutionId, Box<Live>>,
     /// Which of them no store has: lists look for these, behind however many others.
     pub(super) in_memory: IdSet<ExecutionId>,
     pub(super) queues: Queues,
@@ -325,28 +324,29 @@ impl State {
         Fence::new(self.boot, self.claims)
     }
 
-    /// Bytes of the inputs that are kept in memory for executions that are durable.
+    /// Bytes of the inputs, with their metadata, that are kept in memory for executions that are durable.
     pub(super) fn queued_input_bytes(&self) -> u64 {
         self.queued_input_bytes
     }
 
     /// Adds an execution that is not in its queue yet.
     pub(super) fn insert(&mut self, mut live: Live) {
-        if live.home == Home::Durable && live.request.is_some() {
-            if self.queued_input_bytes + live.input_bytes > self.queued_input_bytes_max {
+        if let (Home::Durable, Some(request)) = (live.home, &live.request) {
+            let bytes = self.queued_input_bytes.saturating_add(request.bytes());
+            if bytes > self.queued_input_bytes_max {
                 live.request = None;
             } else {
-                self.queued_input_bytes += live.input_bytes;
+                self.queued_input_bytes = bytes;
             }
         }
         if live.home == Home::Memory {
             self.in_memory.insert(live.id);
         }
-        self.live.insert(live.id, live);
+        self.live.insert(live.id, Box::new(live));
     }
 
     /// Takes one out for good.
-    pub(super) fn remove(&mut self, id: ExecutionId) -> Option<Live> {
+    pub(super) fn remove(&mut self, id: ExecutionId) -> Option<Box<Live>> {
         let mut live = self.live.remove(&id)?;
         if live.home == Home::Memory {
             self.in_memory.remove(&id);
@@ -354,8 +354,8 @@ impl State {
         if let Some(place) = live.place.take() {
             self.queues.remove(live.function_id, place);
         }
-        if live.home == Home::Durable && live.request.is_some() {
-            self.queued_input_bytes = self.queued_input_bytes.saturating_sub(live.input_bytes);
+        if let (Home::Durable, Some(request)) = (live.home, &live.request) {
+            self.queued_input_bytes = self.queued_input_bytes.saturating_sub(request.bytes());
         }
         self.committed(std::mem::take(&mut live.uncommitted_bytes));
         Some(live)
@@ -488,11 +488,5 @@ impl State {
     pub(super) fn is_calm(&self) -> bool {
         let mut all = self.live.values();
         self.queues.running_all() == 0 && all.all(|live| matches!(live.settling, Settling::No))
-    }
-
-    /// How many executions are live, by status; for tests and metrics.
-    pub(super) fn count(&self, status: Status) -> usize {
-        let all = self.live.values();
-        all.filter(|live| live.execution.status() == status).count()
     }
 }

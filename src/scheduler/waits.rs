@@ -106,8 +106,8 @@ impl Scheduler {
         if let Ok(ended) = tokio::time::timeout_at(until, &mut *result).await {
             return Some(ended);
         }
-        let live_run = |live: &Live| live.run.is_some();
-        if !self.lock().live.get(&id).is_some_and(live_run) {
+        let runs = |live: &Live| live.run.is_some();
+        if !self.lock().live.get(&id).is_some_and(|live| runs(live)) {
             return None;
         }
         tokio::time::timeout(CUT_RUN_ENDS_WITHIN, result).await.ok()

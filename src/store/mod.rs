@@ -99,6 +99,16 @@ pub struct Request {
     pub parent: Option<ExecutionId>,
 }
 
+impl Request {
+    /// What its caller chose the size of takes in memory: the input and the metadata.
+    pub fn bytes(&self) -> u64 {
+        let entry = |(name, value): &(String, String)| {
+            (size_of::<(String, String)>() + name.len() + value.len()) as u64
+        };
+        self.input.body.len() as u64 + self.metadata.iter().map(entry).sum::<u64>()
+    }
+}
+
 /// A claim on an idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyClaim {

@@ -73,7 +73,7 @@ impl Tools {
         let lock = File::create(home.join("lock")).map_err(told)?;
         lock.lock_exclusive().map_err(told)?;
         std::thread::scope(|scope| {
-            let js = scope.spawn(|| fill(&tools.js, &NPM, fetch_npm));
+            let js = scope.spawn(|| npm(&tools.js, &NPM));
             let python = scope.spawn(|| fill(&tools.venv, &PYPI, fetch_pypi));
             let join = |fetching: std::thread::ScopedJoinHandle<'_, Result<(), String>>| {
                 fetching.join().expect("a fetch does not panic")
@@ -248,14 +248,19 @@ pub(crate) struct World<'a> {
     pub(crate) name: &'a str,
 }
 
-fn fetch_npm(folder: &Path) -> Result<(), String> {
+/// Packages of npm in a folder of their own, fetched on first use.
+pub(crate) fn npm(folder: &Path, packages: &[&str]) -> Result<(), String> {
+    fill(folder, packages, |folder| fetch_npm(folder, packages))
+}
+
+fn fetch_npm(folder: &Path, packages: &[&str]) -> Result<(), String> {
     fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     let mut npm = Command::new("npm");
     npm.current_dir(folder)
         // A module for another processor than this one is only read. Nothing is run that a package brings along.
         .args(["install", "--force", "--ignore-scripts", "--no-save"])
         .args(["--no-audit", "--no-fund", "--loglevel", "error"])
-        .args(NPM);
+        .args(packages);
     run(&mut npm)
 }
 

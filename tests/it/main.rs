@@ -34,6 +34,7 @@ mod logs;
 mod metrics;
 mod nanofaas;
 mod nanofaas_clients;
+mod neighbours;
 mod outcomes;
 mod plane;
 mod reach;

@@ -145,12 +145,13 @@ impl<'a> Members<'a> {
 }
 
 /// Inputs up to this size are copied out of the body they came in, in bytes. A slice would keep alive the
-/// connection's whole read buffer (8 KiB and more) for as long as the call waits in its queue.
+/// connection's whole read buffer (8 KiB and more) for as long as the call waits in its queue. So are larger ones that
+/// are the lesser part of their body: what waits is counted by its input, and the rest may be blanks.
 const COPIED_BYTES_MAX: usize = 64 * 1024;
 
 /// `input`, which was parsed out of `body` and so lies within it.
 fn taken_out(body: &Bytes, input: &[u8]) -> Bytes {
-    if input.len() <= COPIED_BYTES_MAX {
+    if input.len() <= COPIED_BYTES_MAX || input.len() < body.len() / 2 {
         Bytes::copy_from_slice(input)
     } else {
         body.slice_ref(input)
@@ -280,6 +281,11 @@ mod tests {
         let body = Bytes::from(large);
         let call = CallBody::parse(&body, &Options::default()).unwrap();
         assert!(body.as_ptr_range().contains(&call.input.as_ptr()));
+        let blanks = " ".repeat(body.len());
+        let body = Bytes::from([blanks.as_bytes(), &body, blanks.as_bytes()].concat());
+        let call = CallBody::parse(&body, &Options::default()).unwrap();
+        assert!(!body.as_ptr_range().contains(&call.input.as_ptr()));
+        assert_eq!(call.input.len(), COPIED_BYTES_MAX + 2);
         for input in ["0", "false", "\"\"", "[]", "\"\\u0000\""] {
             assert_eq!(
                 parse(&format!("{{\"input\":{input}}}")).unwrap().input,

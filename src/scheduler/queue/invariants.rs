@@ -113,6 +113,11 @@ impl Queues {
         let callers = sum(|lanes| lanes.waiting_in(Lane::Caller));
         assert_eq!(self.callers_waiting, callers, "the sum of waiting callers");
         assert_eq!(self.ready, sum(Lanes::ready), "the sum of ready work");
+        assert_eq!(
+            self.waiting_all(),
+            self.entries().len(),
+            "the sum of what waits"
+        );
         self.gate.check();
     }
 

@@ -228,6 +228,12 @@ impl Suspects {
 }
 
 impl Queues {
+    /// Everything that waits in queues, suspects or not, without promised places. A sum that is kept: there may be
+    /// millions, and others wait while they are counted.
+    pub(in crate::scheduler) fn waiting_all(&self) -> usize {
+        self.ready + self.due.len() + self.gate.suspects.waiting.len()
+    }
+
     /// Whether there is nothing to take, now and as time passes.
     pub(in crate::scheduler) fn is_idle(&self) -> bool {
         self.functions_waiting() == 0 && self.gate.suspects.is_at_rest()

@@ -1,5 +1,6 @@
 //! Callers: what they get, what their limits do, what is left of them.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -453,6 +454,25 @@ async fn inputs_beyond_the_bound_of_memory_are_read_back() {
             .iter()
             .all(|item| item.status == Status::Success)
     );
+    assert_eq!(world.scheduler.lock().queued_input_bytes, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_counts_with_the_inputs_that_memory_holds() {
+    let mut options = by_hand();
+    options.queued_input_bytes_max = 4_000;
+    let world = World::new(options).await;
+    world.function("f", |_| {}).await;
+    for _ in 0..3 {
+        let mut tagged = call("f", "ok");
+        tagged.metadata = Arc::new([("tag".to_owned(), "x".repeat(1_500))]);
+        world.scheduler.enqueue(tagged).await.unwrap();
+    }
+    world.scheduler.check_at_rest();
+    let held = world.scheduler.lock().queued_input_bytes;
+    assert!((3_000..4_000).contains(&held), "{held}");
+    let drained = world.drain_all("f").await;
+    assert_eq!(drained.items.len(), 3);
     assert_eq!(world.scheduler.lock().queued_input_bytes, 0);
 }
 

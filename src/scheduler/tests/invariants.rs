@@ -51,8 +51,8 @@ impl Scheduler {
             // One that is being redriven shows its old end until it is back.
             let has_ended = live.execution.status().is_terminal();
             assert!(!has_ended || !live.is_visible(), "{live:?}");
-            if live.home == Home::Durable && live.request.is_some() {
-                bytes += live.input_bytes;
+            if let (Home::Durable, Some(request)) = (live.home, &live.request) {
+                bytes += request.bytes();
             }
         }
         assert_eq!(placed, entries.len(), "a queue holds what is not live");

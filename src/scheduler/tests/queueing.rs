@@ -8,6 +8,7 @@ use super::support::*;
 use crate::execution::Status;
 use crate::model::Backoff;
 use crate::scheduler::DrainOptions;
+use crate::scheduler::state::Live;
 
 fn recursive() -> DrainOptions {
     DrainOptions {
@@ -344,4 +345,24 @@ async fn a_raised_concurrency_acts_at_once_and_old_calls_do_not_take_it_back() {
     world.runs(4).await;
     world.scheduler.check_invariants();
     assert_eq!(world.scheduler.load().running, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_not_moved_when_much_more_comes() {
+    let world = World::new(by_hand()).await;
+    world
+        .function("f", |spec| spec.settings.queue_size = 1_000)
+        .await;
+    let first = world.enqueue("f", "ok").await;
+    let place = || {
+        let state = world.scheduler.lock();
+        let live: &Live = state.live.get(&first).unwrap();
+        std::ptr::from_ref(live).addr()
+    };
+    let before = place();
+    for _ in 1..1_000 {
+        world.enqueue("f", "ok").await;
+    }
+    // A table that holds the executions themselves copies all of them when it grows, and everybody waits.
+    assert_eq!(place(), before);
 }

@@ -3,15 +3,19 @@
 //! A call that lived in memory is written behind, in batches, and hardly ever read. A row of its own for
 //! its input, its output and its run would cost more than the call did; so the calls of a batch share one,
 //! and each keeps only a small state row for itself. The row of a bundle is keyed by the number (`seq`) of
-//! its first call; the others follow without gaps.
+//! its first call; the others follow without gaps. The calls' parts are packed where that makes them smaller.
 //!
 //! **Invariant:** what is read back is not trusted: anything that is not a bundle is [`Unreadable`], never a
 //! panic.
 
+mod packing;
+
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::packing::Packer;
 use super::read::content_type;
 use crate::model::{
     ContentType, ExecutionId, Failure, Fence, IdempotencyKey, Input, JSON, Output, Timestamp,
@@ -19,8 +23,10 @@ use crate::model::{
 use crate::store::record::{self, Unreadable};
 use crate::store::{AttemptRecord, Request};
 
-/// The first byte of every bundle.
-const FORMAT: u8 = 1;
+/// The first byte of a bundle whose parts stand there as they are.
+const FORMAT_PLAIN: u8 = 1;
+/// The first byte of one whose parts are packed.
+const FORMAT_PACKED: u8 = 2;
 /// A bundle is closed once it is as large as this, in bytes: to read one call is to read its whole bundle.
 const BYTES_ENOUGH: usize = 64 * 1024;
 /// Calls in one bundle, at most.
@@ -37,7 +43,6 @@ const fn head_bytes(calls: usize) -> usize {
 }
 
 /// A bundle that is being filled, and its memory, which serves one after another.
-#[derive(Debug)]
 pub(super) struct Bundle {
     first_seq: i64,
     newest_end: Timestamp,
@@ -46,6 +51,16 @@ pub(super) struct Bundle {
     ends: Vec<u32>,
     /// Room for what stands before the parts, and the parts.
     bytes: Vec<u8>,
+    packer: Packer,
+}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bundle")
+            .field("first_seq", &self.first_seq)
+            .field("calls", &self.ends.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Bundle {
@@ -56,6 +71,7 @@ impl Default for Bundle {
             ids: Vec::new(),
             ends: Vec::new(),
             bytes: Vec::new(),
+            packer: Packer::default(),
         }
     }
 }
@@ -120,9 +136,12 @@ impl Bundle {
     }
 
     /// The row's payload: format, number of the first call, count, ends, parts.
+    ///
+    /// # Errors
+    /// It has more calls than there may be.
     pub(super) fn body(&mut self) -> Result<&[u8], Unreadable> {
         let mut head = Vec::with_capacity(head_bytes(self.ends.len()));
-        head.push(FORMAT);
+        head.push(FORMAT_PACKED);
         head.extend_from_slice(&self.first_seq.to_le_bytes());
         head.extend_from_slice(&length(self.ends.len())?.to_le_bytes());
         for end in &self.ends {
@@ -132,7 +151,13 @@ impl Bundle {
         let begin = HEAD_BYTES_MAX.checked_sub(head.len());
         let room = begin.and_then(|begin| self.bytes.get_mut(begin..));
         let body = room.ok_or_else(|| Unreadable("a bundle has too many calls".to_owned()))?;
-        let (room, _parts) = body.split_at_mut(head.len());
+        let (room, parts) = body.split_at_mut(head.len());
+        if let Some(packed) = self.packer.pack(&head, parts) {
+            return Ok(packed);
+        }
+        if let Some(format) = head.first_mut() {
+            *format = FORMAT_PLAIN;
+        }
         room.copy_from_slice(&head);
         Ok(body)
     }
@@ -175,9 +200,7 @@ pub(super) fn find(body: Vec<u8>, seq: i64) -> Result<Kept, Unreadable> {
     let mut reader = Reader {
         bytes: Bytes::from(body),
     };
-    if reader.byte()? != FORMAT {
-        return Err(damaged());
-    }
+    let format = reader.byte()?;
     let first_seq = i64::from_le_bytes(reader.array()?);
     let count = reader.length()?;
     let index = seq.checked_sub(first_seq).ok_or_else(damaged)?;
@@ -186,7 +209,6 @@ pub(super) fn find(body: Vec<u8>, seq: i64) -> Result<Kept, Unreadable> {
         return Err(damaged());
     }
     let ends = reader.take(count.checked_mul(4).ok_or_else(damaged)?)?;
-    let parts = reader.bytes;
     let end_of = |index: usize| {
         let end = ends
             .get(index * 4..)
@@ -199,6 +221,12 @@ pub(super) fn find(body: Vec<u8>, seq: i64) -> Result<Kept, Unreadable> {
         None => 0,
     };
     let end = end_of(index)?;
+    let parts = match format {
+        FORMAT_PLAIN => reader.bytes,
+        // A count of none is beyond its last call already.
+        FORMAT_PACKED => packing::unpack(&reader.bytes, end_of(count.saturating_sub(1))?)?.into(),
+        _ => return Err(damaged()),
+    };
     if begin > end || end > parts.len() {
         return Err(damaged());
     }

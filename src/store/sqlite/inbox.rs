@@ -21,6 +21,11 @@ use crate::store::{ClaimRecord, Error, Result};
 
 /// How long fire-and-forget work may wait for company.
 const LAZY_MAX: Duration = Duration::from_millis(10);
+/// Clients at most whose batch passes over what runs ended with: more of them share the pages that it costs.
+const FEW_CLIENTS: usize = 2;
+/// Ends of runs at most that are passed over, and how many times.
+const PASSED_OVER_MAX: usize = 3;
+const PASSES_MAX: u32 = 2;
 
 pub(super) enum Entry {
     Job(Box<dyn Job>),
@@ -56,6 +61,8 @@ struct State {
     jobs: usize,
     /// Jobs that are worth one unless clients were just answered.
     short_jobs: usize,
+    /// How many batches have passed over the oldest of those.
+    passes: u32,
     /// Jobs that may wait for company.
     patient_jobs: usize,
     claims: u32,
@@ -116,6 +123,7 @@ impl Inbox {
             queue: VecDeque::new(),
             jobs: 0,
             short_jobs: 0,
+            passes: 0,
             patient_jobs: 0,
             claims: 0,
             claims_lost: 0,
@@ -332,7 +340,32 @@ impl Inbox {
         state
     }
 
+    /// Takes out of the way what the next batch passes over: claims and a few ends of runs, if all else there is are
+    /// requests of one or two clients. What runs ended with touches as many pages again as those do, and several of
+    /// them no more than one.
+    fn pass_over(state: &mut State) -> VecDeque<Entry> {
+        let may_pass = state.jobs <= FEW_CLIENTS
+            && (1..=PASSED_OVER_MAX).contains(&state.short_jobs)
+            && state.patient_jobs == 0
+            && state.passes < PASSES_MAX
+            && state.hurry == Hurry::No
+            && matches!(state.door, Door::Open);
+        let is_asked =
+            |entry: &Entry| matches!(entry, Entry::Job(job) if job.haste() == Haste::Asked);
+        if !may_pass || state.queue.iter().filter(|entry| is_asked(entry)).count() != state.jobs {
+            state.passes = 0;
+            return VecDeque::new();
+        }
+        state.passes += 1;
+        let (asked, passed) = std::mem::take(&mut state.queue)
+            .into_iter()
+            .partition(is_asked);
+        state.queue = asked;
+        passed
+    }
+
     fn drain(&self, state: &mut State) -> Batch {
+        let passed = Self::pass_over(state);
         let mut batch = Batch::default();
         let (mut ops, mut bytes) = (0_usize, 0_usize);
         state.answering = false;
@@ -368,6 +401,7 @@ impl Inbox {
             }
             batch.entries.extend(state.queue.pop_front());
         }
+        state.queue.extend(passed);
         // What is written behind is taken whole with every batch; of the rest some may be left.
         state.hurry = Hurry::No;
         let left = state.claims > 0 || state.patient_jobs > 0;

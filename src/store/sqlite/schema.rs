@@ -6,7 +6,9 @@
 use rusqlite::{Connection, TransactionBehavior};
 
 /// The steps; step `n` (from 1) takes a database from version `n - 1` to `n`.
-pub(super) const STEPS: &[&str] = &[STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6, STEP_7];
+pub(super) const STEPS: &[&str] = &[
+    STEP_1, STEP_2, STEP_3, STEP_4, STEP_5, STEP_6, STEP_7, STEP_8,
+];
 
 /// Version 1.
 ///
@@ -194,6 +196,10 @@ INSERT INTO success_spans (first, last)
 const STEP_7: &str = "
 ALTER TABLE executions ADD COLUMN deaths INTEGER NOT NULL DEFAULT 0;
 ";
+
+/// Version 8: bundles may be packed. Nothing that is there changes; a program that could not read such a bundle is
+/// kept from trying.
+const STEP_8: &str = "";
 
 /// Where an execution's input is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -92,10 +92,9 @@ impl Writer {
             let behind = self.shared.buffer.take();
             let outcome = self.write(&statements, &mut batch, &behind);
             self.shared.inbox.release(&batch);
-            let poisoned = outcome.is_err();
             answer(batch, &outcome);
             self.shared.buffer.spend(behind);
-            if poisoned {
+            if outcome.is_err() || self.checkpoint().is_err() {
                 break;
             }
         }
@@ -131,17 +130,22 @@ impl Writer {
         let reason = match written {
             Ok(()) => {
                 self.shared.buffer.committed(behind);
-                let checkpointed = self.checkpointer.after_commit(&self.connection);
-                // The batch is durable whatever became of the checkpoint.
-                if let Err(error) = checkpointed {
-                    self.shared.poison(&format!("a checkpoint failed: {error}"));
-                }
                 return Ok(());
             }
             Err(Failure::OneOperation) => "a failed operation could not be undone".to_owned(),
             Err(Failure::Fatal(reason)) => reason,
         };
         Err(Error::Poisoned(self.shared.poison(&reason)))
+    }
+
+    /// Sees to the log, once those are answered who waited for a batch: it is durable whatever becomes of this. An
+    /// error is the store's end.
+    fn checkpoint(&self) -> Result<()> {
+        let checkpointed = self.checkpointer.after_commit(&self.connection);
+        checkpointed.map_err(|error| {
+            let reason = format!("a checkpoint failed: {error}");
+            Error::Poisoned(self.shared.poison(&reason))
+        })
     }
 
     fn transact(

@@ -215,7 +215,10 @@ impl<'a> Life<'a> {
         let state = self.world.scheduler.lock();
         self.abandoned.retain(|(id, since)| {
             let had_time = now > *since;
-            let goes_on = state.live.get(id).is_some_and(is_a_callers_own);
+            let goes_on = state
+                .live
+                .get(id)
+                .is_some_and(|live| is_a_callers_own(live));
             assert!(!(had_time && goes_on), "{id} goes on, and nobody waits");
             goes_on
         });

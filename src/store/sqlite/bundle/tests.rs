@@ -139,9 +139,93 @@ fn what_is_cut_short_or_longer_is_refused() {
         assert!(find(body[..end].to_vec(), 42).is_err(), "{end}");
     }
     let mut of_the_future = body;
-    of_the_future[0] = FORMAT + 1;
+    of_the_future[0] = FORMAT_PACKED + 1;
     assert!(find(of_the_future, 40).is_err());
     assert!(ids(&[0; 17]).is_err());
+}
+
+/// A bundle of as many calls with this body each as it takes.
+fn full_of(body: impl Fn(usize) -> String) -> (Vec<u8>, Vec<Request>) {
+    let mut bundle = Bundle::default();
+    bundle.start_at(7);
+    let mut requests = Vec::new();
+    while !bundle.is_full() {
+        let request = request(&body(requests.len()));
+        let call = Call {
+            request: Some(&request),
+            output: None,
+            attempts: &[attempt(Fence(7))],
+        };
+        let part = call.part(0).unwrap();
+        bundle.add(id(1), Timestamp(0), &part).unwrap();
+        requests.push(request);
+    }
+    (bundle.body().unwrap().to_vec(), requests)
+}
+
+#[test]
+fn calls_that_resemble_each_other_are_packed_and_found() {
+    let order =
+        |number| format!(r#"{{"order":{number},"article":"nozzle, bronze, 12 mm"}}"#).repeat(12);
+    let (body, requests) = full_of(order);
+    assert_eq!(body[0], FORMAT_PACKED);
+    assert!(body.len() < BYTES_ENOUGH / 8, "{}", body.len());
+    for (seq, request) in (7..).zip(&requests) {
+        let kept = find(body.clone(), seq).unwrap();
+        assert_eq!(kept.request.as_ref(), Some(request));
+        assert_eq!(kept.attempts, [attempt(Fence(7))]);
+    }
+}
+
+#[test]
+fn what_does_not_become_smaller_stays_as_it_is() {
+    let noise = |number: usize| {
+        let mut dice = blake3::Hasher::new()
+            .update(&number.to_le_bytes())
+            .finalize_xof();
+        let mut bytes = [0; 1500];
+        dice.fill(&mut bytes);
+        base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes)
+    };
+    let (body, requests) = full_of(noise);
+    assert_eq!(body[0], FORMAT_PLAIN);
+    let kept = find(body, 8).unwrap();
+    assert_eq!(kept.request.as_ref(), Some(&requests[1]));
+}
+
+#[test]
+fn a_large_bundle_between_small_ones_takes_nothing_of_them() {
+    let mut bundle = Bundle::default();
+    for size in [2000, 40 * BYTES_ENOUGH, 2000] {
+        bundle.start_at(7);
+        let request = request(&"ab".repeat(size));
+        let call = Call {
+            request: Some(&request),
+            output: None,
+            attempts: &[],
+        };
+        bundle
+            .add(id(1), Timestamp(0), &call.part(0).unwrap())
+            .unwrap();
+        let body = bundle.body().unwrap().to_vec();
+        assert_eq!(body[0], FORMAT_PACKED);
+        assert_eq!(find(body, 7).unwrap().request, Some(request));
+    }
+}
+
+#[test]
+fn packed_bytes_that_are_damaged_are_refused() {
+    let (body, requests) = full_of(|number| format!("{number}, and the same for all").repeat(9));
+    let last = i64::try_from(requests.len()).unwrap() + 6;
+    for end in (0..body.len()).step_by(7) {
+        assert!(find(body[..end].to_vec(), last).is_err(), "{end}");
+    }
+    // It claims to have been longer by far: no memory is taken for that.
+    let ends = 1 + 8 + 4;
+    let mut bloated = body;
+    let end_of_last = ends + 4 * (requests.len() - 1);
+    bloated[end_of_last..end_of_last + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(find(bloated, last).is_err());
 }
 
 proptest! {
@@ -154,6 +238,8 @@ proptest! {
         let at = good.len() - body.len();
         let mut damaged = good;
         damaged[at..].copy_from_slice(&body);
+        let _ = find(damaged.clone(), seq);
+        damaged[0] = FORMAT_PACKED;
         let _ = find(damaged, seq);
     }
 }

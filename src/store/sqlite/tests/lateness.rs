@@ -57,7 +57,7 @@ async fn a_late_run_travels_with_others_and_is_answered_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_run_ended_with_shares_the_commit_of_the_next_request() {
+async fn what_a_run_ended_with_shares_the_commit_of_a_later_request() {
     let dir = tempfile::tempdir().unwrap();
     let (world, store) = world_of(Options {
         company_wait: Duration::from_secs(3600),
@@ -71,29 +71,94 @@ async fn what_a_run_ended_with_shares_the_commit_of_the_next_request() {
     // Long enough for a writer that does not wait.
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(poll!(&mut end).is_pending());
-    let second = new_execution(&function, 1);
-    let id = second.id;
-    assert_eq!(store.accept(second).await.unwrap(), Accepted::New);
+    // Two requests of a lone client are answered without it; more it does not wait for.
+    for number in 1..=2 {
+        let next = new_execution(&function, number);
+        assert_eq!(store.accept(next).await.unwrap(), Accepted::New);
+        assert!(poll!(&mut end).is_pending(), "{number}");
+    }
+    let last = new_execution(&function, 3);
+    let id = last.id;
+    assert_eq!(store.accept(last).await.unwrap(), Accepted::New);
     assert_eq!(end.await.unwrap(), Applied::Done);
-    assert_eq!(store.stats().commits, commits + 1);
+    assert_eq!(store.stats().commits, commits + 3);
 
     // What a person asks for waits for nobody.
-    let mut cancel = success(&new_execution(&function, 1), world.next_fence(), 100);
+    let mut cancel = success(&new_execution(&function, 3), world.next_fence(), 100);
     cancel.id = id;
     cancel.guard = Guard::Live;
     assert_eq!(store.transition(cancel).await.unwrap(), Applied::Done);
 
     // Nor does the end of a run whose caller waits for it: that one cannot ask for more.
-    let mut keyed = new_execution(&function, 3);
+    let mut keyed = new_execution(&function, 4);
     keyed.deadline = Some(Timestamp(60_000));
     assert_eq!(store.accept(keyed.clone()).await.unwrap(), Accepted::New);
     let end = store.transition(success(&keyed, world.next_fence(), 100));
     assert_eq!(end.await.unwrap(), Applied::Done);
 
     // Nor does what is there when the store closes.
-    let third = world.accepted(&function, 2).await;
+    let third = world.accepted(&function, 5).await;
     let mut end = store.transition(success(&third, world.next_fence(), 100));
     assert!(poll!(&mut end).is_pending());
     store.close().await.unwrap();
     assert_eq!(end.await.unwrap(), Applied::Done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_passes_over_a_few_ends_of_runs_and_no_more() {
+    for (ends, passes) in [(3, true), (4, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (world, store) = world_of(Options {
+            company_wait: Duration::from_secs(3600),
+            ..Options::new(dir.path())
+        });
+        let function = world.function("alpha").await;
+        let mut accepted = Vec::new();
+        for number in 0..ends {
+            accepted.push(world.accepted(&function, number).await);
+        }
+        let mut ended: Vec<_> = accepted
+            .iter()
+            .map(|new| store.transition(success(new, world.next_fence(), 100)))
+            .collect();
+        for end in &mut ended {
+            assert!(poll!(end).is_pending());
+        }
+        world.accepted(&function, 10).await;
+        for end in &mut ended {
+            assert_eq!(poll!(end).is_pending(), passes, "{ends}");
+        }
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_passed_over_where_many_clients_share_a_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let (options, gate) = Gate::options(dir.path());
+    let (world, store) = world_of(options);
+    let function = world.function("alpha").await;
+    let first = world.accepted(&function, 0).await;
+    world.flush().await.unwrap();
+    gate.shut();
+    // The first of these is on its way to the disk while the others gather behind it.
+    let mut alone = store.accept(new_execution(&function, 1));
+    assert!(poll!(&mut alone).is_pending());
+    gate.wait_for_arrival();
+    let mut end = store.transition(success(&first, world.next_fence(), 100));
+    assert!(poll!(&mut end).is_pending());
+    let mut others = Vec::new();
+    for number in 2..5 {
+        let mut accept = store.accept(new_execution(&function, number));
+        assert!(poll!(&mut accept).is_pending());
+        others.push(accept);
+    }
+    let commits = store.stats().commits;
+    gate.open();
+    assert_eq!(alone.await.unwrap(), Accepted::New);
+    for accept in others {
+        assert_eq!(accept.await.unwrap(), Accepted::New);
+    }
+    assert_eq!(end.await.unwrap(), Applied::Done);
+    assert_eq!(store.stats().commits, commits + 2);
 }
