@@ -184,7 +184,7 @@ async fn in_turns(mut connection: Connection, shared: Rc<Shared>) -> Result<Vec<
         let answer = connection.call(request).await?;
         let latency = due.elapsed();
         answer.expect(&[load.status])?;
-        if all.len() % CHECK_EVERY == 0 {
+        if all.len().is_multiple_of(CHECK_EVERY) {
             (load.check)(&answer)?;
         }
         all.push(Times {
