@@ -72,6 +72,8 @@ pub(crate) enum Metric {
     Late999,
     /// Calls of the open loop that were due while no connection was free, in percent
     Waited,
+    /// What the open loop's generator took of a core, in percent
+    Busy,
 }
 
 /// One figure.
@@ -135,6 +137,7 @@ impl report::Figure for Figure {
             (_, Metric::P999) => "p99.9, ms",
             (_, Metric::Late99) => "how late the generator sent, p99, ms",
             (_, Metric::Late999) => "how late the generator sent, p99.9, ms",
+            (_, Metric::Busy) => "the generator's thread, % of a core",
             (_, Metric::Waited) => "due while no connection was free, %",
         };
         format!("{}: {metric}", subject.words())
