@@ -25,6 +25,8 @@ pub(crate) enum Subject {
     Hello,
     /// The same component through `wasmtime serve`
     Serve(Serve),
+    /// At a set rate
+    Tail(Tail),
     /// The first call after a deploy
     FirstCall,
     /// A function in another language through Pelton
@@ -39,8 +41,6 @@ pub(crate) enum Subject {
     CommitsAlone,
     /// Enqueued, one connection
     EnqueueAlone,
-    /// At a set rate
-    Tail(Tail),
 }
 
 /// How `wasmtime serve` is set up.
@@ -104,6 +104,7 @@ impl Subject {
             Self::Serve(Serve::Default) => "`wasmtime serve`, HTTP hello".to_owned(),
             Self::Serve(Serve::Tuned) => "`wasmtime serve`, tuned".to_owned(),
             Self::Serve(Serve::Reuse) => "`wasmtime serve`, reuse 128".to_owned(),
+            Self::Tail(whose) => whose.words().to_owned(),
             Self::FirstCall => "Pelton, first call after a deploy".to_owned(),
             Self::Foreign(which) => format!("Pelton, {}", which.words()),
             Self::ForeignLoop(which) => format!("bare wasmtime, {}", which.words()),
@@ -111,7 +112,6 @@ impl Subject {
             Self::Durable => "Pelton, enqueue to success".to_owned(),
             Self::CommitsAlone => "bare SQLite, one execution a commit".to_owned(),
             Self::EnqueueAlone => "Pelton, `:enqueue`, one connection".to_owned(),
-            Self::Tail(whose) => whose.words().to_owned(),
         }
     }
 }
@@ -149,8 +149,8 @@ pub(crate) fn bounds(readings: &Readings<Figure>) -> Vec<Bound> {
     let mut bounds = Vec::new();
     web(readings, &mut bounds);
     typed(readings, &mut bounds);
-    durable(readings, &mut bounds);
     tails::bounds(readings, &mut bounds);
+    durable(readings, &mut bounds);
     bounds
 }
 

@@ -18,12 +18,12 @@ pub(crate) enum Only {
     First,
     /// JavaScript and Python, beside a bare loop
     Foreign,
+    /// At a set rate, beside a bare server and `wasmtime serve`
+    Tails,
     /// A typed function, beside a bare server and a bare loop
     Typed,
     /// Enqueued until succeeded, beside bare commits
     Durable,
-    /// At a set rate, beside a bare server and `wasmtime serve`
-    Tails,
 }
 
 /// One measurement.
@@ -33,6 +33,8 @@ pub(crate) enum Measurement {
     Echo,
     ReusedEcho,
     Loop(Settings, u32),
+    Tails,
+    WebTails,
     Hello,
     Serve(Serve),
     FirstCall,
@@ -40,8 +42,6 @@ pub(crate) enum Measurement {
     ForeignLoop(Foreign),
     Commits,
     Durable,
-    Tails,
-    WebTails,
 }
 
 impl Measurement {
@@ -91,6 +91,8 @@ impl rounds::Measurement for Measurement {
             Self::Echo => bench.echo().await,
             Self::ReusedEcho => bench.reused_echo().await,
             Self::Loop(settings, threads) => bench.bare_loop(settings, threads),
+            Self::Tails => bench.tails().await,
+            Self::WebTails => bench.web_tails().await,
             Self::Hello => bench.hello().await,
             Self::Serve(serve) => bench.wasmtime_serve(serve).await,
             Self::FirstCall => bench.first_calls().await,
@@ -98,8 +100,6 @@ impl rounds::Measurement for Measurement {
             Self::ForeignLoop(which) => bench.foreign_loop(which),
             Self::Commits => bench.commits(),
             Self::Durable => bench.durable().await,
-            Self::Tails => bench.tails().await,
-            Self::WebTails => bench.web_tails().await,
         }
     }
 }
