@@ -24,7 +24,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Mutex;
@@ -80,6 +82,8 @@ pub(crate) struct Open {
     pub(crate) late: Served,
     /// Share of the calls that were due while no connection was free.
     pub(crate) waited: f64,
+    /// What the generator's thread took of a core: near 1 it is the generator that is slow, whatever else is said.
+    pub(crate) busy: f64,
 }
 
 /// What the connections share.
@@ -129,6 +133,7 @@ pub(crate) async fn run(open: OpenLoad) -> Result<Open> {
         }),
     });
     let mut times = Vec::with_capacity(calls);
+    let cpu_before = thread_cpu();
     let tasks = LocalSet::new();
     let all_answered = tasks.run_until(async {
         let mut clients = JoinSet::new();
@@ -145,6 +150,7 @@ pub(crate) async fn run(open: OpenLoad) -> Result<Open> {
         .context(
             "the server does not keep up: calls wait for answers long after the last was due",
         )??;
+    let busy = (thread_cpu() - cpu_before).div_duration_f64(shared.began.elapsed());
     ensure!(
         times.len() == calls,
         "{} of {calls} calls were made",
@@ -155,7 +161,13 @@ pub(crate) async fn run(open: OpenLoad) -> Result<Open> {
         served: times.iter().map(|times| times.latency_us).collect(),
         late: times.iter().map(|times| times.late_us).collect(),
         waited: share(waited, calls),
+        busy,
     })
+}
+
+/// CPU time of this thread.
+fn thread_cpu() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no run makes 2^52 calls")]

@@ -100,8 +100,9 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// As many of the hot function at once as it gets unless it says otherwise, and as many as are plenty.
-    const AT_ONCE: [u32; 2] = [4, 64];
+    /// As many of the hot function at once as it gets unless it says otherwise, as are plenty, and as the whole plane
+    /// runs.
+    const AT_ONCE: [u32; 3] = [4, 64, 256];
 
     fn all() -> Vec<Self> {
         let mut all = vec![Self {

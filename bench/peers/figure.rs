@@ -26,6 +26,8 @@ pub(crate) enum Subject {
     Hello,
     /// The same component through `wasmtime serve`
     Serve(Serve),
+    /// At a set rate
+    Tail(Tail),
     /// The first call after a deploy
     FirstCall,
     /// A function in another language through Pelton
@@ -40,8 +42,6 @@ pub(crate) enum Subject {
     CommitsAlone,
     /// Enqueued, one connection
     EnqueueAlone,
-    /// At a set rate
-    Tail(Tail),
     /// Sent to Restate until succeeded: its server, with this many partitions
     Restate(u32),
     /// The same: what its server calls
@@ -79,6 +79,8 @@ pub(crate) enum Metric {
     Late999,
     /// Calls of the open loop that were due while no connection was free, in percent
     Waited,
+    /// What the open loop's generator took of a core, in percent
+    Busy,
 }
 
 /// One figure.
@@ -122,6 +124,7 @@ impl Subject {
             Self::Serve(Serve::Default) => "`wasmtime serve`, HTTP hello".to_owned(),
             Self::Serve(Serve::Tuned) => "`wasmtime serve`, tuned".to_owned(),
             Self::Serve(Serve::Reuse) => "`wasmtime serve`, reuse 128".to_owned(),
+            Self::Tail(whose) => whose.words().to_owned(),
             Self::FirstCall => "Pelton, first call after a deploy".to_owned(),
             Self::Foreign(which) => format!("Pelton, {}", which.words()),
             Self::ForeignLoop(which) => format!("bare wasmtime, {}", which.words()),
@@ -129,7 +132,6 @@ impl Subject {
             Self::Durable => "Pelton, enqueue to success".to_owned(),
             Self::CommitsAlone => "bare SQLite, one execution a commit".to_owned(),
             Self::EnqueueAlone => "Pelton, `:enqueue`, one connection".to_owned(),
-            Self::Tail(whose) => whose.words().to_owned(),
             Self::Restate(count) => format!("Restate's server, {count} partitions"),
             Self::RestateHandler(count) => format!("Restate's handler, {count} partitions"),
             Self::Obelisk => "Obelisk, wasm activity".to_owned(),
@@ -154,6 +156,7 @@ impl report::Figure for Figure {
             (_, Metric::P999) => "p99.9, ms",
             (_, Metric::Late99) => "how late the generator sent, p99, ms",
             (_, Metric::Late999) => "how late the generator sent, p99.9, ms",
+            (_, Metric::Busy) => "the generator's thread, % of a core",
             (_, Metric::Waited) => "due while no connection was free, %",
         };
         format!("{}: {metric}", subject.words())
@@ -165,8 +168,8 @@ pub(crate) fn bounds(readings: &Readings<Figure>) -> Vec<Bound> {
     let mut bounds = Vec::new();
     web(readings, &mut bounds);
     typed(readings, &mut bounds);
-    durable(readings, &mut bounds);
     tails::bounds(readings, &mut bounds);
+    durable(readings, &mut bounds);
     engines::bounds(readings, &mut bounds);
     bounds
 }

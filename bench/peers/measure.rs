@@ -228,6 +228,29 @@ impl Bench {
         Ok(served(Subject::Hello, &measured))
     }
 
+    fn start_wasmtime(&self, serve: Serve) -> Result<Server> {
+        let binary = self.wasmtime.as_deref().context("there is none")?;
+        // What a component of Rust's standard library imports beside HTTP.
+        let mut flags = vec!["-S", "cli"];
+        match serve {
+            Serve::Default => {}
+            Serve::Tuned => flags.extend([
+                "-O",
+                "pooling-memory-keep-resident=65536",
+                "-O",
+                "pooling-table-keep-resident=65536",
+                "-O",
+                "pooling-async-stack-keep-resident=65536",
+                "-O",
+                "pooling-decommit-batch-size=16",
+                "-O",
+                "pooling-pagemap-scan=auto",
+            ]),
+            Serve::Reuse => flags.extend(["--max-instance-reuse-count", "128"]),
+        }
+        Server::wasmtime(binary, &self.hello_file, &flags)
+    }
+
     /// The same component through `wasmtime serve`.
     pub(crate) async fn wasmtime_serve(&self, serve: Serve) -> Result<Found<Figure>> {
         let server = self.start_wasmtime(serve)?;
@@ -371,29 +394,6 @@ impl Bench {
             ],
             other_cores: durable.used.other_cores,
         })
-    }
-
-    fn start_wasmtime(&self, serve: Serve) -> Result<Server> {
-        let binary = self.wasmtime.as_deref().context("there is none")?;
-        // What a component of Rust's standard library imports beside HTTP.
-        let mut flags = vec!["-S", "cli"];
-        match serve {
-            Serve::Default => {}
-            Serve::Tuned => flags.extend([
-                "-O",
-                "pooling-memory-keep-resident=65536",
-                "-O",
-                "pooling-table-keep-resident=65536",
-                "-O",
-                "pooling-async-stack-keep-resident=65536",
-                "-O",
-                "pooling-decommit-batch-size=16",
-                "-O",
-                "pooling-pagemap-scan=auto",
-            ]),
-            Serve::Reuse => flags.extend(["--max-instance-reuse-count", "128"]),
-        }
-        Server::wasmtime(binary, &self.hello_file, &flags)
     }
 
     /// The same through an engine of others.

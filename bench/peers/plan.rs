@@ -19,12 +19,12 @@ pub(crate) enum Only {
     First,
     /// JavaScript and Python, beside a bare loop
     Foreign,
+    /// At a set rate, beside a bare server and `wasmtime serve`
+    Tails,
     /// A typed function, beside a bare server and a bare loop
     Typed,
     /// Enqueued until succeeded, beside bare commits
     Durable,
-    /// At a set rate, beside a bare server and `wasmtime serve`
-    Tails,
     /// The same beside durable engines of others
     Engines,
 }
@@ -36,6 +36,8 @@ pub(crate) enum Measurement {
     Echo,
     ReusedEcho,
     Loop(Settings, u32),
+    Tails,
+    WebTails,
     Hello,
     Serve(Serve),
     FirstCall,
@@ -43,8 +45,6 @@ pub(crate) enum Measurement {
     ForeignLoop(Foreign),
     Commits,
     Durable,
-    Tails,
-    WebTails,
     Engine(Engine),
 }
 
@@ -102,6 +102,8 @@ impl rounds::Measurement for Measurement {
             Self::Echo => bench.echo().await,
             Self::ReusedEcho => bench.reused_echo().await,
             Self::Loop(settings, threads) => bench.bare_loop(settings, threads),
+            Self::Tails => bench.tails().await,
+            Self::WebTails => bench.web_tails().await,
             Self::Hello => bench.hello().await,
             Self::Serve(serve) => bench.wasmtime_serve(serve).await,
             Self::FirstCall => bench.first_calls().await,
@@ -109,8 +111,6 @@ impl rounds::Measurement for Measurement {
             Self::ForeignLoop(which) => bench.foreign_loop(which),
             Self::Commits => bench.commits(),
             Self::Durable => bench.durable().await,
-            Self::Tails => bench.tails().await,
-            Self::WebTails => bench.web_tails().await,
             Self::Engine(engine) => bench.engine(engine).await,
         }
     }

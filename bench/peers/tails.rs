@@ -68,6 +68,7 @@ impl Tail {
         figures.push((figure(Metric::Late99), open.late.within_ms(0.99)));
         figures.push((figure(Metric::Late999), open.late.within_ms(0.999)));
         figures.push((figure(Metric::Waited), open.waited * 100.0));
+        figures.push((figure(Metric::Busy), open.busy * 100.0));
         figures
     }
 }

@@ -25,15 +25,14 @@ const CALLS: usize = 20;
 /// Callers that are slow themselves, of each of two kinds.
 const SLOW_CALLERS: usize = 6;
 /// Executions of the hot function, and functions beside it.
-const QUEUED: usize = 200;
+const QUEUED: usize = 400;
 const COLD: usize = 20;
 
-async fn plane() -> Arc<Harness> {
-    let plane = Harness::with(Setup {
+fn setup() -> Setup {
+    Setup {
         movement: Movement::Background,
         ..Setup::default()
-    });
-    Arc::new(plane.await.unwrap())
+    }
 }
 
 fn code(text: &str) -> Vec<u8> {
@@ -42,7 +41,7 @@ fn code(text: &str) -> Vec<u8> {
 
 /// Calls a neighbour by several callers, again and again, for as long as the small function is called beside it.
 async fn beside(text: &str, spec: fn(&mut Spec), check: fn(&Execution)) {
-    let plane = plane().await;
+    let plane = Arc::new(Harness::with(setup()).await.unwrap());
     let small = crate::support::guests::wasm("echo");
     plane.deploy("small", small).await.unwrap();
     plane
@@ -134,11 +133,14 @@ async fn a_small_function_is_called_beside_guests_that_compute_for_a_moment() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cold_function_does_not_wait_for_a_hot_ones_backlog() {
-    let plane = plane().await;
-    // All of them would take half a minute.
+    // The hot one takes every slot of the plane, and all of its backlog would take twenty seconds.
+    let mut setup = setup();
+    setup.scheduler.guests_max = 4;
+    let plane = Harness::with(setup).await.unwrap();
     let spec = |spec: &mut Spec| {
         spec.settings.queue_size = u32::try_from(QUEUED).unwrap();
-        spec.version.timeout_ms = 600;
+        spec.settings.concurrency = 64;
+        spec.version.timeout_ms = 200;
         spec.version.max_retries = 1;
     };
     let hot = plane.deploy_with("hot", code(guests::SPINS), spec);
@@ -164,7 +166,6 @@ async fn a_cold_function_does_not_wait_for_a_hot_ones_backlog() {
     assert!(queued > 0, "the cold ones waited for all of the backlog");
     let first = ended(&plane, first.unwrap()).await;
     first.assert_status(Status::Timeout);
-    let plane = Arc::into_inner(plane).unwrap();
     plane.stop(Duration::ZERO).await.unwrap();
 }
 
