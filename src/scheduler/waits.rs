@@ -14,7 +14,6 @@ use tokio::time::Instant;
 
 use super::admission::QueueLimit;
 use super::decide::{Change, Decided};
-use super::state::Live;
 use super::{CallError, Scheduler};
 use crate::execution::{Event, Status};
 use crate::model::ExecutionId;
@@ -106,8 +105,11 @@ impl Scheduler {
         if let Ok(ended) = tokio::time::timeout_at(until, &mut *result).await {
             return Some(ended);
         }
-        let runs = |live: &Live| live.run.is_some();
-        if !self.lock().live.get(&id).is_some_and(|live| runs(live)) {
+        let runs = {
+            let state = self.lock();
+            state.live.get(&id).is_some_and(|live| live.run.is_some())
+        };
+        if !runs {
             return None;
         }
         tokio::time::timeout(CUT_RUN_ENDS_WITHIN, result).await.ok()
