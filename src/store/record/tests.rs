@@ -45,7 +45,7 @@ fn a_version_is_written_in_format_3_and_read_in_all() {
     assert_eq!(decode(&text).unwrap(), reused);
     for (field, wrong) in [
         (r#""max_calls":128"#, r#""max_calls":0"#),
-        (r#""max_concurrent":1"#, r#""max_concurrent":2"#),
+        (r#""max_concurrent":1"#, r#""max_concurrent":65"#),
         (r#""idle_ms":10000"#, r#""idle_ms":1"#),
     ] {
         refused(decode(&text.replace(field, wrong)), "not within");
