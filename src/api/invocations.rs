@@ -28,22 +28,98 @@ pub(super) async fn verb(
 ) -> Result<Response, Error> {
     let (name, verb) = segment.function_verb()?;
     match verb {
-        FunctionVerb::Invoke => invoke(&state, name, request).await,
-        FunctionVerb::Enqueue => enqueue(&state, name, request).await,
+        FunctionVerb::Invoke => {
+            let unread = Unread::waited(&state, name, request)?;
+            invoke(&state, unread).await
+        }
+        FunctionVerb::Enqueue => {
+            let unread = Unread::queued(&state, name, request)?;
+            enqueue(&state, unread).await
+        }
         FunctionVerb::Rollback => functions::rollback(&state, &name, request).await,
         FunctionVerb::Redrive => executions::redrive_many(&state, name, request).await,
     }
 }
 
+/// A call whose body has not been read.
+#[derive(Debug)]
+pub(super) struct Unread {
+    function: FunctionName,
+    headers: CallHeaders,
+    body: guard::Unread,
+}
+
+impl Unread {
+    /// A call that is waited for.
+    ///
+    /// # Errors
+    /// Its headers say something that is not so, or it is not JSON, or too large.
+    pub(super) fn waited(
+        state: &State,
+        function: FunctionName,
+        request: Request,
+    ) -> Result<Self, Error> {
+        let headers = CallHeaders::parse(request.headers())?;
+        Self::of(state, function, headers, request)
+    }
+
+    /// A call that is queued.
+    ///
+    /// # Errors
+    /// The same.
+    pub(super) fn queued(
+        state: &State,
+        function: FunctionName,
+        request: Request,
+    ) -> Result<Self, Error> {
+        let headers = CallHeaders::parse_unwaited(request.headers())?;
+        Self::of(state, function, headers, request)
+    }
+
+    fn of(
+        state: &State,
+        function: FunctionName,
+        headers: CallHeaders,
+        request: Request,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            function,
+            headers,
+            body: guard::Unread::json(request, &state.options, &state.bodies)?,
+        })
+    }
+
+    /// The call, and the room that its body takes.
+    async fn read(self, state: &State) -> Result<(Call, guard::Room), Error> {
+        let Self {
+            function,
+            headers,
+            body,
+        } = self;
+        let received = body.read(&state.options, &state.bodies).await?;
+        let body = CallBody::parse(&received, &state.options)?;
+        let key = headers.key.map(|key| (key, body.hash()));
+        let call = Call {
+            function,
+            input: Input {
+                content_type: JSON,
+                body: body.input,
+            },
+            metadata: body.metadata,
+            trace_id: headers.trace_id,
+            traceparent: headers.traceparent,
+            key,
+            wait: headers.wait,
+            parent: None,
+        };
+        Ok((call, received.into_room()))
+    }
+}
+
 /// `:invoke`, whichever way it came.
-pub(super) async fn invoke(
-    state: &State,
-    name: FunctionName,
-    request: Request,
-) -> Result<Response, Error> {
-    let headers = CallHeaders::parse(request.headers())?;
+pub(super) async fn invoke(state: &State, call: Unread) -> Result<Response, Error> {
     // The body counts as long as its call waits.
-    let (call, _room) = read_call(state, name, headers, request).await?;
+    let (call, _room) = call.read(state).await?;
     let invoked = state.scheduler.invoke(call).await?;
     let record = &invoked.execution;
     Ok(json_response(
@@ -54,13 +130,8 @@ pub(super) async fn invoke(
 }
 
 /// `:enqueue`, likewise.
-pub(super) async fn enqueue(
-    state: &State,
-    name: FunctionName,
-    request: Request,
-) -> Result<Response, Error> {
-    let headers = CallHeaders::parse_unwaited(request.headers())?;
-    let (call, _room) = read_call(state, name, headers, request).await?;
+pub(super) async fn enqueue(state: &State, call: Unread) -> Result<Response, Error> {
+    let (call, _room) = call.read(state).await?;
     let enqueued = state.scheduler.enqueue(call).await?;
     let record = &enqueued.execution;
     Ok(json_response(
@@ -68,31 +139,6 @@ pub(super) async fn enqueue(
         wire::call_answer(record),
         Some(record.id),
     ))
-}
-
-async fn read_call(
-    state: &State,
-    function: FunctionName,
-    headers: CallHeaders,
-    request: Request,
-) -> Result<(Call, guard::Room), Error> {
-    let received = guard::json(request, &state.options, &state.bodies).await?;
-    let body = CallBody::parse(&received, &state.options)?;
-    let key = headers.key.map(|key| (key, body.hash()));
-    let call = Call {
-        function,
-        input: Input {
-            content_type: JSON,
-            body: body.input,
-        },
-        metadata: body.metadata,
-        trace_id: headers.trace_id,
-        traceparent: headers.traceparent,
-        key,
-        wait: headers.wait,
-        parent: None,
-    };
-    Ok((call, received.into_room()))
 }
 
 /// A JSON answer, about an execution or not.

@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Either};
 use tower::Service;
 
+use super::error::Error;
 use super::{State, invocations, segment};
 use crate::model::FunctionName;
 
@@ -36,6 +37,7 @@ impl<S> Shortcut<S> {
 impl<S> Service<Request> for Shortcut<S>
 where
     S: Service<Request, Response = Response>,
+    S::Error: Send + 'static,
 {
     type Response = Response;
     type Error = S::Error;
@@ -50,20 +52,29 @@ where
             return Either::Right(self.routes.call(request));
         };
         let state = Arc::clone(&self.state);
-        Either::Left(
-            async move {
-                let answered = match verb {
-                    Verb::Invoke => invocations::invoke(&state, name, request).await,
-                    Verb::Enqueue => invocations::enqueue(&state, name, request).await,
-                };
-                Ok(answered.unwrap_or_else(IntoResponse::into_response))
+        let answering = match verb {
+            Verb::Invoke => {
+                let call = invocations::Unread::waited(&state, name, request);
+                answered(async move { invocations::invoke(&state, call?).await })
             }
-            .boxed(),
-        )
+            Verb::Enqueue => {
+                let call = invocations::Unread::queued(&state, name, request);
+                answered(async move { invocations::enqueue(&state, call?).await })
+            }
+        };
+        Either::Left(answering)
     }
 }
 
 /// What is to be done with a function.
+fn answered<E: Send + 'static>(
+    answering: impl Future<Output = Result<Response, Error>> + Send + 'static,
+) -> BoxFuture<'static, Result<Response, E>> {
+    answering
+        .map(|answer| Ok(answer.unwrap_or_else(IntoResponse::into_response)))
+        .boxed()
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Invoke,

@@ -69,7 +69,7 @@ mod failing {
         async fn serve(
             &self,
             attempt: &Attempt,
-            exchange: Exchange,
+            exchange: Box<Exchange>,
             stop: &CancellationToken,
         ) -> Ran {
             self.runner.serve(attempt, exchange, stop).await

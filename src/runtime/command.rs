@@ -28,16 +28,18 @@ pub(super) async fn run_02(
     reins: &Reins<'_>,
 ) -> Ran {
     let mut life = begin(code.engine(), attempt, reins);
-    let guest = async {
-        let command = code.instantiate_async(&mut life.store).await?;
-        life.store.data_mut().instantiated = true;
-        let run = command.wasi_cli_run();
-        match run.call_run(&mut life.store).await? {
-            Ok(()) => Ok(0),
-            Err(()) => Ok(1),
-        }
+    let lived = {
+        let guest = pin!(async {
+            let command = code.instantiate_async(&mut life.store).await?;
+            life.store.data_mut().instantiated = true;
+            let run = command.wasi_cli_run();
+            match run.call_run(&mut life.store).await? {
+                Ok(()) => Ok(0),
+                Err(()) => Ok(1),
+            }
+        });
+        life.watch.live(guest).await
     };
-    let lived = life.watch.live(guest).await;
     life.end(lived).judge(attempt, judge)
 }
 
@@ -49,24 +51,26 @@ pub(super) async fn run_03(
 ) -> Ran {
     let mut life = begin(code.engine(), attempt, reins);
     let capture = life.capture.clone();
-    let guest = async {
-        let command = code.instantiate_async(&mut life.store).await?;
-        life.store.data_mut().instantiated = true;
-        let ran = life.store.run_concurrent(async |accessor| {
-            let run = async {
-                let result = command.wasi_cli_run().call_run(accessor).await?;
-                // What it wrote may still be on its way out of a task of its own.
-                poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
-                Ok(result)
-            };
-            until_overflow(&capture, run).await
+    let lived = {
+        let guest = pin!(async {
+            let command = code.instantiate_async(&mut life.store).await?;
+            life.store.data_mut().instantiated = true;
+            let ran = life.store.run_concurrent(async |accessor| {
+                let run = async {
+                    let result = command.wasi_cli_run().call_run(accessor).await?;
+                    // What it wrote may still be on its way out of a task of its own.
+                    poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+                    Ok(result)
+                };
+                until_overflow(&capture, run).await
+            });
+            match ran.await?? {
+                Ok(()) => Ok(0),
+                Err(()) => Ok(1),
+            }
         });
-        match ran.await?? {
-            Ok(()) => Ok(0),
-            Err(()) => Ok(1),
-        }
+        life.watch.live(guest).await
     };
-    let lived = life.watch.live(guest).await;
     life.end(lived).judge(attempt, judge)
 }
 
@@ -93,14 +97,16 @@ pub(super) async fn run_core(code: &InstancePre<Ctx>, attempt: &Attempt, reins: 
     // nothing, and one that is larger than the output may be shall end as that, not as "out of memory".
     let memory = attempt.version.spec.memory_mb.saturating_mul(1 << 20);
     life.store.set_hostcall_fuel(usize_of(memory));
-    let guest = async {
-        let instance = code.instantiate_async(&mut life.store).await?;
-        life.store.data_mut().instantiated = true;
-        let start = instance.get_typed_func::<(), ()>(&mut life.store, START)?;
-        start.call_async(&mut life.store, ()).await?;
-        Ok(0)
+    let lived = {
+        let guest = pin!(async {
+            let instance = code.instantiate_async(&mut life.store).await?;
+            life.store.data_mut().instantiated = true;
+            let start = instance.get_typed_func::<(), ()>(&mut life.store, START)?;
+            start.call_async(&mut life.store, ()).await?;
+            Ok(0)
+        });
+        life.watch.live(guest).await
     };
-    let lived = life.watch.live(guest).await;
     life.end(lived).judge(attempt, judge)
 }
 

@@ -149,13 +149,14 @@ impl Exchange {
     }
 
     /// What the runtime runs. `None`: it is for a function that knows nothing of HTTP.
-    pub(super) fn open(self) -> Option<Opened> {
+    /// In a box, since every future that it goes through on its way has room for it.
+    pub(super) fn open(self) -> Option<Box<Opened>> {
         let request = self.request.into_inner();
-        Some(Opened {
+        Some(Box::new(Opened {
             request: request.unwrap_or_else(PoisonError::into_inner)?,
             received: self.received,
             desk: self.desk,
-        })
+        }))
     }
 }
 

@@ -4,6 +4,7 @@
 //! that guests choose for codes, messages and media types are bounded and cleaned.
 
 use std::borrow::Cow;
+use std::pin::pin;
 
 use bytes::Bytes;
 
@@ -24,12 +25,14 @@ pub(super) async fn run(code: &FunctionPre<Ctx>, attempt: &Attempt, reins: &Rein
     let spec = &attempt.version.spec;
     let capture = Capture::logs_only(usize_of(spec.log_bytes_max));
     let mut life = Life::begin(code.engine(), attempt, reins, Bytes::new(), capture);
-    let guest = async {
-        let function = code.instantiate_async(&mut life.store).await?;
-        life.store.data_mut().instantiated = true;
-        call(&function, &mut life.store, attempt).await
+    let lived = {
+        let guest = pin!(async {
+            let function = code.instantiate_async(&mut life.store).await?;
+            life.store.data_mut().instantiated = true;
+            call(&function, &mut life.store, attempt).await
+        });
+        life.watch.live(guest).await
     };
-    let lived = life.watch.live(guest).await;
     judge(life.end(lived), attempt)
 }
 

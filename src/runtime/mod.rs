@@ -55,12 +55,14 @@ pub use wire::Needs;
 pub use worker::{WORKER_COMMAND, worker_main};
 
 use std::collections::HashSet;
+use std::future::ready;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -353,35 +355,51 @@ impl Runtime {
     /// Runs one attempt in a fresh instance and returns when its store is dropped. `stop` ends it early
     /// (outcome `Interrupted`), within two epoch ticks, in a host call too. The attempt's time counts from
     /// the call, so waiting for code or for a free slot is part of it.
-    pub async fn run(&self, attempt: &Attempt, stop: &CancellationToken) -> Ran {
-        self.run_for(attempt, None, stop).await
+    pub fn run<'a>(
+        &'a self,
+        attempt: &'a Attempt,
+        stop: &'a CancellationToken,
+    ) -> BoxFuture<'a, Ran> {
+        self.run_for(attempt, None, stop)
     }
 
     /// [`Runtime::run`] for a caller who speaks HTTP with the function, where the function does.
-    pub async fn serve(
-        &self,
-        attempt: &Attempt,
+    pub fn serve<'a>(
+        &'a self,
+        attempt: &'a Attempt,
         exchange: Exchange,
-        stop: &CancellationToken,
-    ) -> Ran {
-        self.run_for(attempt, exchange.open(), stop).await
+        stop: &'a CancellationToken,
+    ) -> BoxFuture<'a, Ran> {
+        self.run_for(attempt, exchange.open(), stop)
     }
 
-    async fn run_for(
+    /// One allocation of the size that the kind of run needs; whoever awaits it has room for a pointer.
+    fn run_for<'a>(
+        &'a self,
+        attempt: &'a Attempt,
+        exchange: Option<Box<Opened>>,
+        stop: &'a CancellationToken,
+    ) -> BoxFuture<'a, Ran> {
+        let Code::Wasm { digest, .. } = &attempt.version.code else {
+            let fault = Outcome::Fault("this version has no wasm to run".to_owned());
+            return Box::pin(ready(Ran::bare(fault)));
+        };
+        match attempt.version.spec.reuse {
+            None => Box::pin(self.run_fresh(digest, attempt, exchange, stop)),
+            Some(reuse) if self.may_share(reuse, attempt) => {
+                Box::pin(self.run_shared(reuse, *digest, attempt, exchange, stop))
+            }
+            Some(reuse) => Box::pin(self.run_reused(reuse, *digest, attempt, exchange, stop)),
+        }
+    }
+
+    async fn run_fresh(
         &self,
+        digest: &Digest,
         attempt: &Attempt,
-        exchange: Option<Opened>,
+        exchange: Option<Box<Opened>>,
         stop: &CancellationToken,
     ) -> Ran {
-        let Code::Wasm { digest, .. } = &attempt.version.code else {
-            return Ran::bare(Outcome::Fault("this version has no wasm to run".to_owned()));
-        };
-        if let Some(reuse) = attempt.version.spec.reuse {
-            if self.may_share(reuse, attempt) {
-                return Box::pin(self.run_shared(reuse, *digest, attempt, exchange, stop)).await;
-            }
-            return Box::pin(self.run_reused(reuse, *digest, attempt, exchange, stop)).await;
-        }
         // Nearly always there is nothing to wait for, and then nothing that waiting needs is made.
         let (ready, shortened) = match self.ready_at_once(digest) {
             Some(ready) => (Ok(ready), None),

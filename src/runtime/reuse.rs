@@ -11,6 +11,7 @@
 
 use std::future::poll_fn;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -186,20 +187,22 @@ async fn reuse_handler(
     reins: &Reins<'_>,
 ) -> (Ran, Option<Kept<Function>>) {
     let (mut life, function) = take_up(code.engine(), kept, attempt, reins);
-    let guest = async {
-        let function = match function {
-            Some(function) => function,
-            None => {
-                let function = code.instantiate_async(&mut life.store).await?;
-                life.store.data_mut().instantiated = true;
-                function
-            }
-        };
-        let answer = handler::call(&function, &mut life.store, attempt).await?;
-        settle(&mut life.store, flavor).await?;
-        Ok((answer, function))
+    let lived: Result<wasmtime::Result<_>, Cut> = {
+        let guest = pin!(async {
+            let function = match function {
+                Some(function) => function,
+                None => {
+                    let function = code.instantiate_async(&mut life.store).await?;
+                    life.store.data_mut().instantiated = true;
+                    function
+                }
+            };
+            let answer = handler::call(&function, &mut life.store, attempt).await?;
+            settle(&mut life.store, flavor).await?;
+            Ok((answer, function))
+        });
+        life.watch.live(guest).await
     };
-    let lived: Result<wasmtime::Result<_>, Cut> = life.watch.live(guest).await;
     let (ending, kept) = match lived {
         Ok(Ok((answer, function))) => {
             let (ending, kept) = life.pause(answer);
@@ -240,7 +243,7 @@ impl Runner {
         loaded: &Loaded,
         kept: Option<Guest>,
         attempt: &Attempt,
-        exchange: Option<Opened>,
+        exchange: Option<Box<Opened>>,
         stop: &CancellationToken,
     ) -> (Ran, Option<Guest>) {
         if stop.is_cancelled() {
@@ -267,7 +270,8 @@ impl Runner {
                     Some(Guest::Http02(kept)) => Some(kept),
                     _ => None,
                 };
-                let (ran, kept) = web::reuse_02(code, flavor, kept, attempt, exchange, reins).await;
+                let call = web::reuse_02(code, flavor, kept, attempt, exchange, reins);
+                let (ran, kept) = Box::pin(call).await;
                 (ran, kept.map(Guest::Http02))
             }
             (Runnable::Http03(code), kept) => {
@@ -275,13 +279,15 @@ impl Runner {
                     Some(Guest::Http03(kept)) => Some(kept),
                     _ => None,
                 };
-                let (ran, kept) = web::reuse_03(code, kept, attempt, exchange, reins).await;
+                let call = web::reuse_03(code, kept, attempt, exchange, reins);
+                let (ran, kept) = Box::pin(call).await;
                 (ran, kept.map(Guest::Http03))
             }
             // No version like this is deployed; one that a store had all the same is run as if it did not ask.
-            (Runnable::Command02(_) | Runnable::Command03(_) | Runnable::Core(_), _) => {
-                (self.serve(runnable, attempt, exchange, stop).await, None)
-            }
+            (Runnable::Command02(_) | Runnable::Command03(_) | Runnable::Core(_), _) => (
+                Box::pin(self.serve(runnable, attempt, exchange, stop)).await,
+                None,
+            ),
         }
     }
 }
@@ -293,7 +299,7 @@ impl Runtime {
         reuse: Reuse,
         digest: Digest,
         attempt: &Attempt,
-        exchange: Option<Opened>,
+        exchange: Option<Box<Opened>>,
         stop: &CancellationToken,
     ) -> Ran {
         let inner = &*self.inner;
@@ -318,8 +324,8 @@ impl Runtime {
                 (place, Some(guest))
             }
             None => {
-                let (ready, late) =
-                    in_time(self.ready(digest), Instant::now(), attempt, stop).await;
+                let waiting = in_time(self.ready(digest), Instant::now(), attempt, stop);
+                let (ready, late) = Box::pin(waiting).await;
                 shortened = Some(late);
                 match ready {
                     Ok(ready) => (self.place(ready, reuse), None),

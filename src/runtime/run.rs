@@ -64,7 +64,7 @@ impl Runner {
         &self,
         runnable: &Runnable,
         attempt: &Attempt,
-        exchange: Option<Opened>,
+        exchange: Option<Box<Opened>>,
         stop: &CancellationToken,
     ) -> Ran {
         if stop.is_cancelled() {
@@ -76,10 +76,10 @@ impl Runner {
             lane: &self.lane,
             client: &self.client,
         };
-        // Whoever awaits this holds room for the largest of these futures, and copies all of it to the heap: those
-        // of the dearer shapes are put there by themselves.
+        // Whoever awaits this would hold room for the largest of these futures, whichever it is, and copy all of it to
+        // the heap: each is put there by itself.
         match runnable {
-            Runnable::Handler(code) => handler::run(code, attempt, reins).await,
+            Runnable::Handler(code) => Box::pin(handler::run(code, attempt, reins)).await,
             Runnable::Http02(code) => Box::pin(web::run_02(code, attempt, exchange, reins)).await,
             Runnable::Http03(code) => Box::pin(web::run_03(code, attempt, exchange, reins)).await,
             Runnable::Command02(code) => Box::pin(command::run_02(code, attempt, reins)).await,

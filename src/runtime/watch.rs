@@ -134,12 +134,12 @@ impl Watch {
         }
     }
 
-    /// Runs the guest to its end or to a cut, counting its time.
+    /// Runs the guest to its end or to a cut, counting its time. The guest is pinned where it is made: each call of an
+    /// async function that takes a future by value would hold room for it twice.
     ///
     /// # Errors
-    /// [`Cut`] says why the guest was ended; its future is dropped.
-    pub(super) async fn live<G: Future>(&self, guest: G) -> Result<G::Output, Cut> {
-        let mut guest = pin!(guest);
+    /// [`Cut`] says why the guest was ended; its future is to be dropped.
+    pub(super) async fn live<G: Future>(&self, mut guest: Pin<&mut G>) -> Result<G::Output, Cut> {
         let mut in_line = pin!(None);
         // Unconstrained: a guest that has used up its task's budget must not silence its alarm.
         let mut alarm = pin!(unconstrained(self.alarm()));

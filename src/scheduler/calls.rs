@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use super::admission::{Entry, QueueLimit, RunTimes};
 use super::decide::store_panicked;
-use super::dispatch::Claimed;
+use super::dispatch::Dispatching;
 use super::queue::{Bounds, Lane};
 use super::rate::Limiter;
-use super::state::{FunctionState, Home, Live, Settling, State};
+use super::state::{Direct, FunctionState, Home, Live, Settling, State};
 use super::waits::{CallerGuard, Coming};
 use super::{Call, CallError, Enqueued, Invoked, Scheduler};
 use crate::execution::Execution;
@@ -43,6 +43,18 @@ struct Caller {
     wait: Duration,
     until: Instant,
     deadline: Timestamp,
+}
+
+/// A synchronous call that was let in.
+pub(super) struct Started {
+    pub(super) id: ExecutionId,
+    /// Its dispatch, if it was claimed at once: for its caller to run.
+    pub(super) own: Option<Dispatching>,
+    pub(super) result: Coming,
+    /// When its caller's time is over.
+    pub(super) until: Instant,
+    /// Until when it may wait in its queue, if that comes first.
+    pub(super) queue_limit: Option<QueueLimit>,
 }
 
 impl Scheduler {
@@ -76,43 +88,46 @@ impl Scheduler {
     ///
     /// # Errors
     /// See [`CallError`]. A function's failure and a timeout are results, not errors.
-    pub async fn invoke(&self, call: Call) -> Result<Invoked, CallError> {
-        let function = self.look_up(&call)?;
-        let spec = &function.active.spec;
-        let wait = call.wait.unwrap_or(Duration::from_millis(spec.timeout_ms));
-        if call.key.is_some() {
-            self.admit(&mut self.lock(), &function)?;
-            // What is rare is made when it comes to it: the future of every call is as large as its largest part.
-            return Box::pin(self.invoke_with_key(function, call, wait)).await;
-        }
-        let now = self.inner.clock.now();
-        let id = self.inner.dice.execution_id(now);
-        let (waiter, mut result) = oneshot::channel();
-        let mut live = new_live(&function, call, id, now, Home::Memory);
-        let until = live.accepted + wait;
-        live.waiters = vec![waiter];
-        live.caller_until = Some(until);
-        let (own, queue_limit) = self.start_in_memory(&function, live, (wait, until))?;
-        let mut gone = CallerGuard {
-            scheduler: self,
-            id: Some(id),
-        };
-        if let Some(claimed) = own {
-            self.dispatch_here(claimed).await;
-        }
-        // There already, nearly always: this very task has dispatched it.
-        let execution = match poll_immediate(&mut result).await {
-            Some(ended) => ended.map_err(|_| CallError::Stopping),
-            None => {
-                let waiting = self.own_result(&function, id, &mut result, until, queue_limit);
-                Box::pin(waiting).await
+    pub fn invoke(&self, call: Call) -> impl Future<Output = Result<Invoked, CallError>> + Send {
+        let found = self.look_up(&call);
+        // What this block captures is there once; an async function would hold what it is given twice.
+        async move {
+            let function = found?;
+            let spec = &function.active.spec;
+            let wait = call.wait.unwrap_or(Duration::from_millis(spec.timeout_ms));
+            if call.key.is_some() {
+                self.admit(&mut self.lock(), &function)?;
+                // What is rare is made when it comes to it: the future of every call is as large as its largest part.
+                return Box::pin(self.invoke_with_key(function, call, wait)).await;
             }
-        };
-        gone.id = None;
-        Ok(Invoked {
-            execution: execution?,
-            replayed: false,
-        })
+            let Started {
+                id,
+                own,
+                mut result,
+                until,
+                queue_limit,
+            } = self.start_in_memory(&function, call, wait, None)?;
+            let mut gone = CallerGuard {
+                scheduler: self,
+                id: Some(id),
+            };
+            if let Some(dispatch) = own {
+                self.dispatch_here(dispatch).await;
+            }
+            // There already, nearly always: this very task has dispatched it.
+            let execution = match poll_immediate(&mut result).await {
+                Some(ended) => ended.map_err(|_| CallError::Stopping),
+                None => {
+                    let waiting = self.own_result(&function, id, &mut result, until, queue_limit);
+                    Box::pin(waiting).await
+                }
+            };
+            gone.id = None;
+            Ok(Invoked {
+                execution: execution?,
+                replayed: false,
+            })
+        }
     }
 
     async fn own_result(
@@ -132,15 +147,22 @@ impl Scheduler {
         }
     }
 
-    /// Admits an execution that lives in memory and queues it. Hands its claim back if it is claimed at once, for
-    /// its caller to dispatch.
+    /// Admits a call whose execution lives in memory, and queues it.
     pub(super) fn start_in_memory(
         &self,
         function: &Arc<Function>,
-        live: Live,
-        (wait, until): (Duration, Instant),
-    ) -> Result<(Option<Claimed>, Option<QueueLimit>), CallError> {
-        let (id, now, accepted) = (live.id, live.execution.created_at, live.accepted);
+        call: Call,
+        wait: Duration,
+        direct: Option<Direct>,
+    ) -> Result<Started, CallError> {
+        let now = self.inner.clock.now();
+        let id = self.inner.dice.execution_id(now);
+        let (waiter, result) = oneshot::channel();
+        let mut live = new_live(function, call, id, now, Home::Memory);
+        let (accepted, until) = (live.accepted, live.accepted + wait);
+        live.waiters = vec![waiter];
+        live.caller_until = Some(until);
+        live.direct = direct;
         let (queue_limit, mut claims) = {
             let mut state = self.lock();
             self.admit(&mut state, function)?;
@@ -155,9 +177,15 @@ impl Scheduler {
             (self.queue_limit(&state, accepted, until), claims)
         };
         let own = claims.iter().position(|claimed| claimed.is_guest_of(id));
-        let own = own.map(|at| claims.swap_remove(at));
+        let own = own.map(|at| self.dispatching(claims.swap_remove(at)));
         self.spawn_dispatches(claims);
-        Ok((own, queue_limit))
+        Ok(Started {
+            id,
+            own,
+            result,
+            until,
+            queue_limit,
+        })
     }
 
     async fn invoke_with_key(

@@ -76,10 +76,17 @@ pub(super) enum Decided {
 }
 
 enum Judged {
-    Wait(oneshot::Receiver<()>),
     Answer(Decided),
     Applied(Delivery),
-    Settle(Box<Transition>, Stepped),
+    Unsettled(Unsettled),
+}
+
+/// What has to be waited for before an event is applied.
+enum Unsettled {
+    /// Another decision about the same execution.
+    Wait(oneshot::Receiver<()>),
+    /// The disk.
+    Settle(Box<Transition>, Box<Stepped>),
 }
 
 impl Scheduler {
@@ -99,30 +106,56 @@ impl Scheduler {
         id: ExecutionId,
         change: &mut Change,
     ) -> Result<Decided, CallError> {
+        let settling = match self.decide_at_once(id, change) {
+            Ok(decided) => return Ok(decided),
+            // Apart, for the future of every call has room for what only these need.
+            Err(unsettled) => Box::pin(self.decide_in_time(id, change, unsettled)),
+        };
+        settling.await
+    }
+
+    /// Decides, unless there is something to wait for.
+    fn decide_at_once(&self, id: ExecutionId, change: &mut Change) -> Result<Decided, Unsettled> {
+        let (judged, claims) = {
+            let mut state = self.lock();
+            if let Some(release) = change.release.take() {
+                self.release_locked(&mut state, release);
+            }
+            let judged = self.judge(&mut state, id, change);
+            (judged, self.claim_ready(&mut state))
+        };
+        self.spawn_dispatches(claims);
+        match judged {
+            Judged::Answer(decided) => Ok(decided),
+            Judged::Applied(delivery) => {
+                let record = delivery.deliver();
+                self.inner.store.tidy();
+                Ok(Decided::Done(record))
+            }
+            Judged::Unsettled(unsettled) => Err(unsettled),
+        }
+    }
+
+    /// Waits for what is to be waited for, and decides again if that was another's decision.
+    async fn decide_in_time(
+        &self,
+        id: ExecutionId,
+        change: &mut Change,
+        mut unsettled: Unsettled,
+    ) -> Result<Decided, CallError> {
         loop {
-            let (judged, claims) = {
-                let mut state = self.lock();
-                if let Some(release) = change.release.take() {
-                    self.release_locked(&mut state, release);
-                }
-                let judged = self.judge(&mut state, id, change);
-                (judged, self.claim_ready(&mut state))
-            };
-            self.spawn_dispatches(claims);
-            match judged {
-                Judged::Wait(settled) => {
+            match unsettled {
+                Unsettled::Wait(settled) => {
                     // An error means that the execution is gone: the next look says so.
                     let _ = settled.await;
                 }
-                Judged::Answer(decided) => return Ok(decided),
-                Judged::Applied(delivery) => {
-                    let record = delivery.deliver();
-                    self.inner.store.tidy();
-                    return Ok(Decided::Done(record));
+                Unsettled::Settle(transition, stepped) => {
+                    return self.settle(*transition, *stepped).await;
                 }
-                Judged::Settle(transition, stepped) => {
-                    return Box::pin(self.settle(*transition, stepped)).await;
-                }
+            }
+            match self.decide_at_once(id, change) {
+                Ok(decided) => return Ok(decided),
+                Err(again) => unsettled = again,
             }
         }
     }
@@ -139,7 +172,7 @@ impl Scheduler {
             Settling::Accepting(waiting) | Settling::Deciding(waiting) => {
                 let (sender, receiver) = oneshot::channel();
                 waiting.push(sender);
-                return Judged::Wait(receiver);
+                return Judged::Unsettled(Unsettled::Wait(receiver));
             }
         }
         let removed = if state.queues.knows(live.function_id) {
@@ -190,7 +223,7 @@ impl Scheduler {
                     output,
                     attempt,
                 };
-                Judged::Settle(Box::new(transition), stepped)
+                Judged::Unsettled(Unsettled::Settle(Box::new(transition), Box::new(stepped)))
             }
         }
     }

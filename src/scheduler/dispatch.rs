@@ -240,41 +240,38 @@ impl Scheduler {
     /// Dispatches as far as it goes without waiting, in the task of the caller that waits for it: most guests
     /// wait for nothing, and then no task has to be made and woken. What does wait goes on in a task of its
     /// own, so that it never depends on whether its caller asks again.
-    pub(super) async fn dispatch_here(&self, claimed: Claimed) {
-        let mut dispatch = self.dispatching(claimed);
+    pub(super) async fn dispatch_here(&self, mut dispatch: Dispatching) {
         if poll_immediate(&mut dispatch).await.is_none() {
             drop(self.inner.tasks.spawn(dispatch));
         }
     }
 
-    /// One allocation now: a task is copied several times while it is made, and this future is large.
-    fn dispatching(&self, claimed: Claimed) -> Dispatching {
+    /// A claim's dispatch, from the run to the record of its outcome.
+    ///
+    /// One allocation now: a task is copied several times while it is made, and this future is large. What the block
+    /// captures is there once; an async function would hold what it is given twice.
+    pub(super) fn dispatching(&self, mut claimed: Claimed) -> Dispatching {
         let scheduler = self.clone();
-        Box::pin(async move { scheduler.dispatch(claimed).await })
-    }
-
-    async fn dispatch(&self, mut claimed: Claimed) -> Finalized {
-        if claimed.kind == ClaimKind::AgeOut {
-            return Box::pin(self.age_out(claimed.id)).await;
-        }
-        let mut guard = DispatchGuard {
-            scheduler: self.clone(),
-            id: claimed.id,
-            claim: Some((claimed.fence, claimed.began)),
-        };
-        let ran = match AssertUnwindSafe(self.run(&mut claimed))
-            .catch_unwind()
-            .await
-        {
-            Ok(ran) => ran,
-            Err(panic) => Ran::bare(Outcome::Fault(format!(
-                "the dispatch panicked: {}",
-                panic_text(&*panic)
-            ))),
-        };
-        let finalized = self.finalize_dispatch(&claimed, ran).await;
-        guard.claim = None;
-        finalized
+        Box::pin(async move {
+            if claimed.kind == ClaimKind::AgeOut {
+                return Box::pin(scheduler.age_out(claimed.id)).await;
+            }
+            let mut guard = DispatchGuard {
+                scheduler: scheduler.clone(),
+                id: claimed.id,
+                claim: Some((claimed.fence, claimed.began)),
+            };
+            let running = AssertUnwindSafe(scheduler.run(&mut claimed)).catch_unwind();
+            let ran = running.await.unwrap_or_else(|panic| {
+                Ran::bare(Outcome::Fault(format!(
+                    "the dispatch panicked: {}",
+                    panic_text(&*panic)
+                )))
+            });
+            let finalized = scheduler.finalize_dispatch(&claimed, ran).await;
+            guard.claim = None;
+            finalized
+        })
     }
 
     async fn run(&self, claimed: &mut Claimed) -> Ran {
@@ -328,14 +325,45 @@ impl Scheduler {
         match &mut claimed.caller {
             Speaks::No => runner.run(&attempt, &claimed.stop).await,
             Speaks::Directly(exchange) => match exchange.take() {
-                Some(exchange) => runner.serve(&attempt, *exchange, &claimed.stop).await,
+                Some(exchange) => runner.serve(&attempt, exchange, &claimed.stop).await,
                 None => Ran::bare(Outcome::Fault("its caller was answered before".to_owned())),
             },
         }
     }
 
     /// Turns what a run came to into the execution's next state, durably. The only writer of results.
-    async fn finalize_dispatch(&self, claimed: &Claimed, ran: Ran) -> Finalized {
+    fn finalize_dispatch<'a>(
+        &'a self,
+        claimed: &'a Claimed,
+        ran: Ran,
+    ) -> impl Future<Output = Finalized> + Send + 'a {
+        let mut change = self.change_by(claimed, ran);
+        async move {
+            let mut decided = self.decide_with(claimed.id, &mut change).await;
+            if let Some(unused) = change.attempt.take() {
+                Box::pin(self.record_late(claimed.id, unused)).await;
+            }
+            if let Err(CallError::Store(store::Error::Failed(why))) = &decided {
+                // Perhaps it is just this output that the store cannot take: that we failed it can be said.
+                let event = Event::Fault {
+                    fence: claimed.fence,
+                    cause: format!("its outcome could not be recorded: {why}"),
+                };
+                decided = Box::pin(self.insist(claimed.id, Change::of(event))).await;
+            }
+            let status = match status_of(claimed.id, decided) {
+                Some(status) => status,
+                None => Box::pin(self.status_otherwise(claimed.id)).await,
+            };
+            Finalized {
+                execution_id: claimed.id,
+                status,
+            }
+        }
+    }
+
+    /// What the end of a run changes.
+    fn change_by(&self, claimed: &Claimed, ran: Ran) -> Change {
         let run_time = claimed.began.elapsed();
         if let Some(metrics) = &claimed.metrics {
             let cold = ran
@@ -370,7 +398,7 @@ impl Scheduler {
             | Outcome::Interrupted
             | Outcome::Fault(_) => None,
         };
-        let mut change = Change {
+        Change {
             event,
             output,
             attempt: Some(attempt),
@@ -381,20 +409,7 @@ impl Scheduler {
                 // Loading code is no part of what the next run takes.
                 held: Some(run_time.saturating_sub(ran.init_duration.unwrap_or_default())),
             }),
-        };
-        let mut decided = self.decide_with(claimed.id, &mut change).await;
-        if let Some(unused) = change.attempt {
-            Box::pin(self.record_late(claimed.id, unused)).await;
         }
-        if let Err(CallError::Store(store::Error::Failed(why))) = &decided {
-            // Perhaps it is just this output that the store cannot take: that we failed it can be said.
-            let event = Event::Fault {
-                fence: claimed.fence,
-                cause: format!("its outcome could not be recorded: {why}"),
-            };
-            decided = Box::pin(self.insist(claimed.id, Change::of(event))).await;
-        }
-        self.finalized(claimed.id, decided).await
     }
 
     /// A run that was cut because its synchronous caller's time is over ends the execution, retries or not.
@@ -435,37 +450,44 @@ impl Scheduler {
         id: ExecutionId,
         decided: Result<Decided, CallError>,
     ) -> Finalized {
-        let status = match decided {
-            Ok(Decided::Done(record)) => Some(record.execution.status()),
-            Ok(Decided::Rejected(reason)) => {
-                tracing::debug!(execution.id = %id, %reason, "an outcome came too late");
-                None
-            }
-            Ok(Decided::NotLive) => None,
-            Err(error) => {
-                tracing::error!(execution.id = %id, %error, "an outcome could not be recorded");
-                None
-            }
-        };
-        let status = match status {
+        let status = match status_of(id, decided) {
             Some(status) => status,
-            // It ended another way meanwhile: say how.
-            None => match Box::pin(self.execution(id)).await {
-                Ok(Some(record)) => record.execution.status(),
-                // Nobody knows it any more: it lived in memory, and a stop has let it go.
-                Ok(None) => Status::Cancelled,
-                Err(_) => Status::Running,
-            },
+            None => self.status_otherwise(id).await,
         };
         Finalized {
             execution_id: id,
             status,
         }
     }
+
+    /// How an execution stands whose outcome was not taken: it ended another way meanwhile.
+    async fn status_otherwise(&self, id: ExecutionId) -> Status {
+        match self.execution(id).await {
+            Ok(Some(record)) => record.execution.status(),
+            // Nobody knows it any more: it lived in memory, and a stop has let it go.
+            Ok(None) => Status::Cancelled,
+            Err(_) => Status::Running,
+        }
+    }
+}
+
+/// How an execution stands after a decision, if it was taken.
+fn status_of(id: ExecutionId, decided: Result<Decided, CallError>) -> Option<Status> {
+    match decided {
+        Ok(Decided::Done(record)) => return Some(record.execution.status()),
+        Ok(Decided::Rejected(reason)) => {
+            tracing::debug!(execution.id = %id, %reason, "an outcome came too late");
+        }
+        Ok(Decided::NotLive) => {}
+        Err(error) => {
+            tracing::error!(execution.id = %id, %error, "an outcome could not be recorded");
+        }
+    }
+    None
 }
 
 /// A dispatch on its way.
-type Dispatching = Pin<Box<dyn Future<Output = Finalized> + Send>>;
+pub(super) type Dispatching = Pin<Box<dyn Future<Output = Finalized> + Send>>;
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

@@ -2,8 +2,6 @@
 //!
 //! **Invariant:** the scheduler sees one trait; what it gets back is an outcome, whoever ran it.
 
-use std::borrow::Cow;
-
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +20,12 @@ pub trait Runner: Send + Sync + 'static {
 
     /// Runs it for a caller who speaks with the function through `exchange`. Unless the runner knows better,
     /// the function is run as always, and the caller told how it ended.
-    async fn serve(&self, attempt: &Attempt, exchange: Exchange, stop: &CancellationToken) -> Ran {
+    async fn serve(
+        &self,
+        attempt: &Attempt,
+        exchange: Box<Exchange>,
+        stop: &CancellationToken,
+    ) -> Ran {
         let teller = exchange.teller();
         let ran = self.run(attempt, stop).await;
         teller.tell(&ran.outcome);
@@ -45,6 +48,9 @@ pub struct PlaneRunner {
 impl Runner for PlaneRunner {
     async fn run(&self, attempt: &Attempt, stop: &CancellationToken) -> Ran {
         match attempt.version.code {
+            Code::Wasm { .. } if attempt.version.spec.secrets.is_empty() => {
+                self.runtime.run(attempt, stop).await
+            }
             Code::Wasm { .. } => match self.opened(attempt) {
                 Ok(attempt) => self.runtime.run(&attempt, stop).await,
                 Err(ran) => *ran,
@@ -58,11 +64,19 @@ impl Runner for PlaneRunner {
         }
     }
 
-    async fn serve(&self, attempt: &Attempt, exchange: Exchange, stop: &CancellationToken) -> Ran {
+    async fn serve(
+        &self,
+        attempt: &Attempt,
+        exchange: Box<Exchange>,
+        stop: &CancellationToken,
+    ) -> Ran {
         let teller = exchange.teller();
         let ran = match attempt.version.code {
+            Code::Wasm { .. } if attempt.version.spec.secrets.is_empty() => {
+                self.runtime.serve(attempt, *exchange, stop).await
+            }
             Code::Wasm { .. } => match self.opened(attempt) {
-                Ok(attempt) => self.runtime.serve(&attempt, exchange, stop).await,
+                Ok(attempt) => self.runtime.serve(&attempt, *exchange, stop).await,
                 Err(ran) => *ran,
             },
             Code::Endpoint { .. } | Code::Echo => self.run(attempt, stop).await,
@@ -74,15 +88,11 @@ impl Runner for PlaneRunner {
 
 impl PlaneRunner {
     /// The attempt with its secrets, or what it came to without them.
-    fn opened<'a>(&self, attempt: &'a Attempt) -> Result<Cow<'a, Attempt>, Box<Ran>> {
-        let uses = &attempt.version.spec.secrets;
-        if uses.is_empty() {
-            return Ok(Cow::Borrowed(attempt));
-        }
-        match self.vault.open_for(uses) {
+    fn opened(&self, attempt: &Attempt) -> Result<Box<Attempt>, Box<Ran>> {
+        match self.vault.open_for(&attempt.version.spec.secrets) {
             // Another try would not find them either; whoever sets them right can redrive.
             Err(failure) => Err(Box::new(Ran::bare(Outcome::Error(failure)))),
-            Ok(secrets) => Ok(Cow::Owned(Attempt {
+            Ok(secrets) => Ok(Box::new(Attempt {
                 secrets,
                 ..attempt.clone()
             })),

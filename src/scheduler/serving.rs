@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::admission::QueueLimit;
+use super::calls::Started;
 use super::decide::Change;
-use super::state::{Direct, Home};
+use super::state::Direct;
 use super::waits::{CUT_RUN_ENDS_WITHIN, Coming};
 use super::{Call, CallError, Scheduler};
 use crate::execution::Event;
@@ -41,39 +41,41 @@ impl Scheduler {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn serve(
-        &self,
-        function: &Arc<Function>,
+    pub fn serve<'a>(
+        &'a self,
+        function: &'a Arc<Function>,
         call: Call,
         exchange: Exchange,
-    ) -> Result<Serving, CallError> {
-        let timeout = Duration::from_millis(function.active.spec.timeout_ms);
-        let wait = call.wait.unwrap_or(timeout);
-        let now = self.inner.clock.now();
-        let id = self.inner.dice.execution_id(now);
-        let (waiter, result) = oneshot::channel();
-        let mut live = super::calls::new_live(function, call, id, now, Home::Memory);
-        let until = live.accepted + wait;
-        live.waiters = vec![waiter];
-        live.caller_until = Some(until);
-        live.direct = Some(Direct {
+    ) -> impl Future<Output = Result<Serving, CallError>> + Send + 'a {
+        let direct = Direct {
             exchange: Some(Box::new(exchange)),
             is_gone: false,
             output_bytes: None,
-        });
-        let (own, queue_limit) = self.start_in_memory(function, live, (wait, until))?;
-        if let Some(claimed) = own {
-            // One that answers without waiting for anything needs no task and wakes nobody.
-            self.dispatch_here(claimed).await;
+        };
+        // What this block captures is there once; an async function would hold what it is given twice.
+        async move {
+            let timeout = Duration::from_millis(function.active.spec.timeout_ms);
+            let wait = call.wait.unwrap_or(timeout);
+            let Started {
+                id,
+                own,
+                result,
+                until,
+                queue_limit,
+            } = self.start_in_memory(function, call, wait, Some(direct))?;
+            if let Some(dispatch) = own {
+                // One that answers without waiting for anything needs no task and wakes nobody.
+                self.dispatch_here(dispatch).await;
+            }
+            Ok(Serving {
+                scheduler: self.clone(),
+                function: Arc::clone(function),
+                id,
+                until,
+                queue_limit,
+                result: Some(result),
+            })
         }
-        Ok(Serving {
-            scheduler: self.clone(),
-            function: Arc::clone(function),
-            id,
-            until,
-            queue_limit,
-            result: Some(result),
-        })
     }
 }
 

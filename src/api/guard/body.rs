@@ -9,7 +9,7 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use bytes::Bytes;
 
 use super::budget::{Budget, Room};
-use super::reading::{Bounds, read};
+use super::reading::{Bounds, read, read_on, unread};
 use crate::api::error::Error;
 use crate::api::options::Options;
 
@@ -79,8 +79,40 @@ pub(in crate::api) async fn json(
     options: &Options,
     bodies: &Budget,
 ) -> Result<Received, Error> {
-    require_json(request.headers(), &[])?;
-    body(request, options, bodies).await
+    let unread = Unread::json(request, options, bodies)?;
+    unread.read(options, bodies).await
+}
+
+/// A body that may be read: it does not say that it is too large.
+#[derive(Debug)]
+pub(in crate::api) struct Unread(Body);
+
+impl Unread {
+    /// The body of a request, which says that it is JSON.
+    ///
+    /// # Errors
+    /// 415, 413, and 503 where there is no room.
+    pub(in crate::api) fn json(
+        request: Request,
+        options: &Options,
+        bodies: &Budget,
+    ) -> Result<Self, Error> {
+        require_json(request.headers(), &[])?;
+        unread(request, &bounds(options, bodies)).map(Self)
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// 413, 408, 503 where there is no room, and 400 where it broke off.
+    pub(in crate::api) async fn read(
+        self,
+        options: &Options,
+        bodies: &Budget,
+    ) -> Result<Received, Error> {
+        let (bytes, room) = read_on(self.0, bounds(options, bodies)).await?;
+        Ok(Received { bytes, room })
+    }
 }
 
 /// The bytes of a body that is JSON or nothing.
@@ -109,15 +141,18 @@ pub(in crate::api) async fn body(
     options: &Options,
     bodies: &Budget,
 ) -> Result<Received, Error> {
-    let bounds = Bounds {
+    let (bytes, room) = read(request, bounds(options, bodies)).await?;
+    Ok(Received { bytes, room })
+}
+
+fn bounds<'a>(options: &Options, bodies: &'a Budget) -> Bounds<'a> {
+    Bounds {
         what: "the body",
         limit: options.body_bytes_max,
         timeout: options.body_timeout,
         budget: bodies,
         busy: Error::bodies_busy,
-    };
-    let (bytes, room) = read(request, bounds).await?;
-    Ok(Received { bytes, room })
+    }
 }
 
 /// The length that a body says it has, in bytes.

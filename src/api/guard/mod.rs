@@ -12,7 +12,9 @@ mod host;
 mod reading;
 
 pub(super) use answers::hold;
-pub(super) use body::{body, content_type, json, optional_json, require_json, stated_length};
+pub(super) use body::{
+    Unread, body, content_type, json, optional_json, require_json, stated_length,
+};
 pub(super) use budget::{Budget, NoRoom, Room};
 pub(super) use host::Hosts;
 pub(super) use reading::{Bounds, read, within};

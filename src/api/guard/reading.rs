@@ -45,10 +45,27 @@ pub(in crate::api) async fn read(
     request: Request,
     bounds: Bounds<'_>,
 ) -> Result<(Bytes, Room), Error> {
+    let body = unread(request, &bounds)?;
+    read_on(body, bounds).await
+}
+
+/// The body of a request, if it does not say that it is too large. Futures have less room to keep for it than for
+/// all of the request.
+///
+/// # Errors
+/// 413, and 503 where there is no room.
+pub(super) fn unread(request: Request, bounds: &Bounds<'_>) -> Result<Body, Error> {
     let stated = stated_length(request.headers(), request.body(), bounds.what, bounds.limit)?;
     let free = bounds.budget.check(stated.unwrap_or(0));
     free.map_err(|NoRoom| (bounds.busy)())?;
-    let mut body = request.into_body();
+    Ok(request.into_body())
+}
+
+/// Reads what [`unread`] gave.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_on(mut body: Body, bounds: Bounds<'_>) -> Result<(Bytes, Room), Error> {
     let mut pace = Pace::new(&bounds);
     let mut arrived = Arrived::default();
     let mut room = Room::default();

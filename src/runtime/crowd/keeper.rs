@@ -49,7 +49,7 @@ impl Runtime {
         reuse: Reuse,
         digest: Digest,
         attempt: &Attempt,
-        exchange: Option<Opened>,
+        exchange: Option<Box<Opened>>,
         stop: &CancellationToken,
     ) -> Ran {
         if stop.is_cancelled() {

@@ -30,7 +30,7 @@ async fn a_host_call_that_is_always_ready_is_cut_too() {
         }
     };
     assert_eq!(
-        watch.live::<_>(never_ends).await,
+        watch.live(pin!(never_ends)).await,
         Err::<(), _>(Cut::TimedOut)
     );
 }
@@ -42,7 +42,7 @@ async fn a_result_that_comes_with_the_cut_is_kept() {
         guest.stop.cancel();
         7
     };
-    assert_eq!(guest.watch.live(done).await, Ok(7));
+    assert_eq!(guest.watch.live(pin!(done)).await, Ok(7));
 }
 
 /// A guest under watch, and how many turns it had.
@@ -87,7 +87,7 @@ impl Guest {
     /// Computes for ever, in a task of its own.
     fn spin(&self) -> JoinHandle<Result<(), Cut>> {
         let guest = self.clone();
-        tokio::spawn(async move { guest.watch.live(guest.compute(u64::MAX)).await })
+        tokio::spawn(async move { guest.watch.live(pin!(guest.compute(u64::MAX))).await })
     }
 
     /// Waits until it stands in line.
@@ -135,7 +135,7 @@ async fn small_work_waits_for_a_few_turns_of_a_crowd_that_computes() {
     let small = Guest::new(&lane, LONG);
     let before = turns_of(&crowd);
     let epochs = u64::from(LIGHT_TICKS) - 1;
-    assert_eq!(small.watch.live(small.compute(epochs)).await, Ok(()));
+    assert_eq!(small.watch.live(pin!(small.compute(epochs))).await, Ok(()));
     let waited = turns_of(&crowd) - before;
     assert!(waited <= FEW * (epochs + 1), "waited for {waited} turns");
 }
@@ -203,7 +203,7 @@ async fn a_turn_is_free_again_once_its_guest_is_gone_or_waits_for_something_else
             guest.compute(u64::from(LIGHT_TICKS) + 1).await;
             host.notified().await;
         };
-        guest.watch.live(body).await
+        guest.watch.live(pin!(body)).await
     });
     next.is_in_line().await;
     dropped.abort();
@@ -225,9 +225,11 @@ async fn a_turn_is_free_again_once_its_guest_is_gone_or_waits_for_something_else
 #[tokio::test]
 async fn a_guest_that_meets_one_epoch_keeps_its_thread() {
     let guest = Guest::new(&Arc::default(), LONG);
-    let mut short = pin!(guest.watch.live(guest.compute(1)));
+    let computing = pin!(guest.compute(1));
+    let mut short = pin!(guest.watch.live(computing));
     assert!(matches!(poll!(&mut short), Poll::Ready(Ok(()))));
     let guest = Guest::new(&Arc::default(), LONG);
-    let mut longer = pin!(guest.watch.live(guest.compute(2)));
+    let computing = pin!(guest.compute(2));
+    let mut longer = pin!(guest.watch.live(computing));
     assert!(poll!(&mut longer).is_pending());
 }

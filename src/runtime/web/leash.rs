@@ -34,7 +34,9 @@ fn lock(held: &Held) -> MutexGuard<'_, Option<WasiBody>> {
 }
 
 /// Ties the body of a caller's request, if there is one.
-pub(in crate::runtime) fn tie(exchange: Option<Opened>) -> (Option<Leash>, Option<Opened>) {
+pub(in crate::runtime) fn tie(
+    exchange: Option<Box<Opened>>,
+) -> (Option<Leash>, Option<Box<Opened>>) {
     let Some(opened) = exchange else {
         return (None, None);
     };
@@ -44,7 +46,8 @@ pub(in crate::runtime) fn tie(exchange: Option<Opened>) -> (Option<Leash>, Optio
         held = Some(Leash(Arc::clone(&tied)));
         Leashed(tied).boxed_unsync()
     });
-    (held, Some(Opened { request, ..opened }))
+    let opened = Opened { request, ..*opened };
+    (held, Some(Box::new(opened)))
 }
 
 impl Body for Leashed {

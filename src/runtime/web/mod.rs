@@ -24,7 +24,7 @@ pub(super) use together::attend;
 
 pub use outflow::{BrokenOff, Outflow};
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -97,7 +97,7 @@ const YIELDS_MAX: u32 = 8;
 pub(super) async fn run_02(
     code: &ProxyPre<Ctx>,
     attempt: &Attempt,
-    exchange: Option<Opened>,
+    exchange: Option<Box<Opened>>,
     reins: &Reins<'_>,
 ) -> Ran {
     let (request, conversation) = match Conversation::begin(attempt, exchange) {
@@ -105,11 +105,16 @@ pub(super) async fn run_02(
         Err(ran) => return *ran,
     };
     let mut life = begin(code.engine(), attempt, reins);
-    let guest = http02::call(code, &mut life.store, request, &conversation.reply);
-    let lived = life
-        .watch
-        .live(conversation.drive(guest, &life.watch, None))
-        .await;
+    let lived = {
+        let guest = pin!(http02::call(
+            code,
+            &mut life.store,
+            request,
+            &conversation.reply
+        ));
+        let driven = pin!(conversation.drive(guest, &life.watch, None));
+        life.watch.live(driven).await
+    };
     conversation.conclude(attempt, life, lived)
 }
 
@@ -117,7 +122,7 @@ pub(super) async fn run_02(
 pub(super) async fn run_03(
     code: &ServicePre<Ctx>,
     attempt: &Attempt,
-    exchange: Option<Opened>,
+    exchange: Option<Box<Opened>>,
     reins: &Reins<'_>,
 ) -> Ran {
     let (request, conversation) = match Conversation::begin(attempt, exchange) {
@@ -125,9 +130,16 @@ pub(super) async fn run_03(
         Err(ran) => return *ran,
     };
     let mut life = begin(code.engine(), attempt, reins);
-    let guest = http03::call(code, &mut life.store, request, &conversation.reply);
-    let driven = conversation.drive(guest, &life.watch, Some(Nudge::new()));
-    let lived = life.watch.live(driven).await;
+    let lived = {
+        let guest = pin!(http03::call(
+            code,
+            &mut life.store,
+            request,
+            &conversation.reply
+        ));
+        let driven = pin!(conversation.drive(guest, &life.watch, Some(Nudge::new())));
+        life.watch.live(driven).await
+    };
     conversation.conclude(attempt, life, lived)
 }
 
@@ -138,7 +150,7 @@ pub(super) async fn reuse_02(
     flavor: Flavor,
     kept: Option<Kept<Proxy>>,
     attempt: &Attempt,
-    exchange: Option<Opened>,
+    exchange: Option<Box<Opened>>,
     reins: &Reins<'_>,
 ) -> (Ran, Option<Kept<Proxy>>) {
     let (leash, exchange) = leash::tie(exchange);
@@ -148,18 +160,20 @@ pub(super) async fn reuse_02(
     };
     let (mut life, proxy) = take_up(code.engine(), kept, attempt, reins);
     let mut done = None;
-    let guest = async {
-        let proxy = match proxy {
-            Some(proxy) => proxy,
-            None => http02::instantiate(code, &mut life.store).await?,
-        };
-        http02::call_in(&proxy, &mut life.store, request, &conversation.reply).await?;
-        settle(&mut life.store, flavor).await?;
-        done = Some(proxy);
-        Ok(())
+    let lived = {
+        let guest = pin!(async {
+            let proxy = match proxy {
+                Some(proxy) => proxy,
+                None => http02::instantiate(code, &mut life.store).await?,
+            };
+            http02::call_in(&proxy, &mut life.store, request, &conversation.reply).await?;
+            settle(&mut life.store, flavor).await?;
+            done = Some(proxy);
+            Ok(())
+        });
+        let driven = pin!(conversation.drive(guest, &life.watch, None));
+        life.watch.live(driven).await
     };
-    let driven = conversation.drive(guest, &life.watch, None);
-    let lived = life.watch.live(driven).await;
     conversation.conclude_and_keep(attempt, life, lived, done, leash)
 }
 
@@ -168,7 +182,7 @@ pub(super) async fn reuse_03(
     code: &ServicePre<Ctx>,
     kept: Option<Kept<Service>>,
     attempt: &Attempt,
-    exchange: Option<Opened>,
+    exchange: Option<Box<Opened>>,
     reins: &Reins<'_>,
 ) -> (Ran, Option<Kept<Service>>) {
     let (leash, exchange) = leash::tie(exchange);
@@ -178,17 +192,19 @@ pub(super) async fn reuse_03(
     };
     let (mut life, service) = take_up(code.engine(), kept, attempt, reins);
     let mut done = None;
-    let guest = async {
-        let service = match service {
-            Some(service) => service,
-            None => http03::instantiate(code, &mut life.store).await?,
-        };
-        http03::call_in(&service, &mut life.store, request, &conversation.reply).await?;
-        done = Some(service);
-        Ok(())
+    let lived = {
+        let guest = pin!(async {
+            let service = match service {
+                Some(service) => service,
+                None => http03::instantiate(code, &mut life.store).await?,
+            };
+            http03::call_in(&service, &mut life.store, request, &conversation.reply).await?;
+            done = Some(service);
+            Ok(())
+        });
+        let driven = pin!(conversation.drive(guest, &life.watch, Some(Nudge::new())));
+        life.watch.live(driven).await
     };
-    let driven = conversation.drive(guest, &life.watch, Some(Nudge::new()));
-    let lived = life.watch.live(driven).await;
     conversation.conclude_and_keep(attempt, life, lived, done, leash)
 }
 
@@ -215,7 +231,7 @@ impl Conversation {
     /// The request, and what its answer goes to.
     pub(super) fn begin(
         attempt: &Attempt,
-        exchange: Option<Opened>,
+        exchange: Option<Box<Opened>>,
     ) -> Result<(Request, Self), Box<Ran>> {
         let (request, wanted, caller) = match exchange {
             None => {
@@ -224,11 +240,12 @@ impl Conversation {
                 let bytes_max = usize_of(attempt.version.spec.output_bytes_max);
                 (request, Wanted::All(bytes_max), None)
             }
-            Some(Opened {
-                mut request,
-                received,
-                desk,
-            }) => {
+            Some(opened) => {
+                let Opened {
+                    mut request,
+                    received,
+                    desk,
+                } = *opened;
                 request::label(request.headers_mut(), attempt);
                 let wanted = match *request.method() == http::Method::HEAD {
                     true => Wanted::Head,
@@ -245,11 +262,10 @@ impl Conversation {
     /// Ends early when nobody wants more. With a `nudge` a guest that only has to be asked again is.
     async fn drive(
         &self,
-        guest: impl Future<Output = wasmtime::Result<()>>,
+        mut guest: Pin<&mut impl Future<Output = wasmtime::Result<()>>>,
         watch: &Watch,
         nudge: Option<Arc<Nudge>>,
     ) -> wasmtime::Result<()> {
-        let mut guest = pin!(guest);
         let nudged = nudge.as_ref().map(|nudge| Waker::from(Arc::clone(nudge)));
         let mut yields = 0;
         std::future::poll_fn(|cx| {

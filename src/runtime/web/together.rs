@@ -3,7 +3,7 @@
 //! **Invariant:** the store is driven only while somebody is in it; what each caller gets is as if it had been alone.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -65,19 +65,22 @@ pub(in crate::runtime) async fn attend(
     look_up_at_epochs(&mut life.store);
     crowd.begin(life.capture.clone());
     let mut done = None;
-    let guest = async {
-        let service = match service {
-            Some(service) => service,
-            None => http03::instantiate(code, &mut life.store).await?,
-        };
-        let answering = life
-            .store
-            .run_concurrent(async |accessor| answer_all(accessor, &service, crowd).await);
-        answering.await??;
-        done = Some(service);
-        Ok(())
+    let lived = {
+        let guest = pin!(async {
+            let service = match service {
+                Some(service) => service,
+                None => http03::instantiate(code, &mut life.store).await?,
+            };
+            let answering = life
+                .store
+                .run_concurrent(async |accessor| answer_all(accessor, &service, crowd).await);
+            answering.await??;
+            done = Some(service);
+            Ok(())
+        });
+        let driven = pin!(drive(guest, crowd, &life.watch));
+        life.watch.live(driven).await
     };
-    let lived = life.watch.live(drive(guest, crowd, &life.watch)).await;
     let blame = crowd.blame(task_of(&mut life.store));
     life.store.data_mut().crowd = None;
     life.capture.tell(Vec::new());
@@ -218,11 +221,10 @@ async fn answer(
 
 /// Runs the guest, and takes what it answers for each call as it comes. Ends early when nobody is left.
 async fn drive(
-    guest: impl Future<Output = wasmtime::Result<()>>,
+    mut guest: Pin<&mut impl Future<Output = wasmtime::Result<()>>>,
     crowd: &Crowd,
     watch: &Watch,
 ) -> wasmtime::Result<()> {
-    let mut guest = pin!(guest);
     let nudge = Nudge::new();
     let nudged = Waker::from(Arc::clone(&nudge));
     let mut yields = 0;
