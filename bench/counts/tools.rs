@@ -24,6 +24,9 @@ const WATCHED: [(&str, &[&str]); 7] = [
     ("other", &[]),
 ];
 
+/// Beside them: commits of the store, of each call.
+const COMMITS: &str = "commits";
+
 /// System calls that are not counted, because how many there are is a matter of time: the epochs' ticker, threads
 /// that wait for others and wake them, the store's writing to its files.
 const UNWATCHED: [&str; 6] = [
@@ -211,6 +214,12 @@ fn count_calls(trace: &str) -> Result<Counts> {
 }
 
 fn add(counts: &mut Counts, mark: &Mark, counted: &[u32]) -> Result<()> {
+    ensure!(mark.calls > 0.0, "{mark:?}");
+    // What a commit takes stays small however few calls share it.
+    counts.insert(
+        Name::system_call(&mark.phase, COMMITS),
+        mark.commits / mark.calls,
+    );
     for ((call, _), count) in WATCHED.iter().zip(counted) {
         let (call, per) = match *call {
             "fsync" => ("fsync_per_commit", mark.commits),

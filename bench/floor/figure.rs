@@ -4,9 +4,9 @@ use crate::report::{self, Bound, Readings};
 
 /// The bounds of the floor.
 const SYNC_CPU_RATIO_MAX: f64 = 4.0;
-const DURABLE_RATE_MIN: f64 = 5_000.0;
-const FIRST_ANSWER_MS_MAX: f64 = 100.0;
-const IDLE_MB_MAX: f64 = 60.0;
+const DURABLE_RATE_MIN: f64 = 14_000.0;
+const FIRST_ANSWER_MS_MAX: f64 = 30.0;
+const IDLE_MB_MAX: f64 = 30.0;
 
 /// What is measured; in the order of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,21 +74,21 @@ pub(crate) fn floors(readings: &Readings<Figure>) -> Vec<Bound> {
     }
     if let Some(rate) = median(Figure::DurableRate) {
         floors.push(Bound::at_least(
-            "durable executions/s, at least 5000",
+            "durable executions/s, at least 14000",
             rate,
             DURABLE_RATE_MIN,
         ));
     }
     if let Some(first_ms) = median(Figure::FirstAnswer) {
         floors.push(Bound::at_most(
-            "first answer, at most 100 ms",
+            "first answer, at most 30 ms",
             first_ms,
             FIRST_ANSWER_MS_MAX,
         ));
     }
     if let Some(idle_mb) = median(Figure::MemoryIdle) {
         floors.push(Bound::at_most(
-            "resident at rest, at most 60 MB",
+            "resident at rest, at most 30 MB",
             idle_mb,
             IDLE_MB_MAX,
         ));

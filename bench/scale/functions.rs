@@ -20,6 +20,10 @@ use crate::{Row, Setup, machine, megabytes, payload, row, say, seconds, zipf};
 const DEPLOYERS: u32 = 32;
 /// Starts; the middle one counts.
 const STARTS: usize = 5;
+/// What the start until the first answer may take, for any number of functions up to 10,000.
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(1);
+/// What may be resident once 10,000 functions of 500 different codes are there.
+const RESIDENT_MB_MAX: f64 = 150.0;
 /// Time that a server is left alone before its memory is read.
 const REST: Duration = Duration::from_secs(3);
 
@@ -82,9 +86,13 @@ pub(crate) async fn measure(
     rows.push(row(
         format!("start to listening / to the first answer, {functions} functions"),
         format!(
-            "{:.2} s / {:.2} s",
+            "{:.2} s / {:.2} s: {}",
             middle(&mut listening),
-            middle(&mut answered)
+            middle(&mut answered),
+            verdict(
+                middle(&mut answered) <= FIRST_ANSWER_MAX.as_secs_f64(),
+                "at most 1 s"
+            )
         ),
     ));
     let server = serve(folder.path())?;
@@ -99,7 +107,7 @@ async fn at_work(server: &Server, functions: u32, different: u32) -> Result<Vec<
     tokio::time::sleep(REST).await;
     let mut rows = vec![row(
         format!("resident at rest, {functions} functions"),
-        megabytes(machine::resident_mb(server.pid())?),
+        resident(server)?,
     )];
     let mut client = Client::new(server.address).await?;
     let call = payload::call();
@@ -108,7 +116,7 @@ async fn at_work(server: &Server, functions: u32, different: u32) -> Result<Vec<
     }
     rows.push(row(
         format!("resident once each of the {different} different ones was called"),
-        megabytes(machine::resident_mb(server.pid())?),
+        resident(server)?,
     ));
     for number in different..functions {
         client.invoke(&name(number), &call).await?;
@@ -131,6 +139,17 @@ async fn at_work(server: &Server, functions: u32, different: u32) -> Result<Vec<
     );
     rows.push(row("listing all functions", seconds(began)));
     Ok(rows)
+}
+
+fn resident(server: &Server) -> Result<String> {
+    let resident_mb = machine::resident_mb(server.pid())?;
+    let verdict = verdict(resident_mb <= RESIDENT_MB_MAX, "at most 150 MB");
+    Ok(format!("{}: {verdict}", megabytes(resident_mb)))
+}
+
+fn verdict(is_met: bool, bound: &str) -> String {
+    let word = if is_met { "meets" } else { "**misses**" };
+    format!("{word} ({bound})")
 }
 
 /// Functions to deploy over several connections.

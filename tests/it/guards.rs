@@ -202,6 +202,7 @@ fn every_phase_has_its_bounds() {
     }
     for phase in ["accept", "execution", "http_call", "typed_call"] {
         for call in [
+            "commits",
             "fsync_per_commit",
             "futex",
             "madvise",
