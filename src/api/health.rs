@@ -35,7 +35,7 @@ pub(super) async fn readiness(state: Shared) -> Response {
     up()
 }
 
-/// `GET /actuator/prometheus`
+/// `GET /actuator/prometheus`, `GET /metrics`
 pub(super) async fn prometheus(state: Shared) -> Response {
     (
         [(CONTENT_TYPE, observe::CONTENT_TYPE)],

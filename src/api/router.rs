@@ -135,6 +135,8 @@ fn observed() -> Router<Arc<State>> {
         .route("/actuator/health/liveness", get(health::liveness))
         .route("/actuator/health/readiness", get(health::readiness))
         .route("/actuator/prometheus", get(health::prometheus))
+        // Where scrapers look that were told nothing else.
+        .route("/metrics", get(health::prometheus))
 }
 
 /// The routes with their state, and with an answer for what none of them takes.

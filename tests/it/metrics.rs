@@ -346,8 +346,11 @@ async fn every_outcome_and_refusal_is_counted_by_what_it_was() {
         ],
     )
     .await;
-    let text = api.get("/actuator/prometheus").await;
-    check(&read(text.text()));
+    // Both paths have the same.
+    for path in ["/actuator/prometheus", "/metrics"] {
+        let text = api.get(path).await;
+        check(&read(text.text()));
+    }
 }
 
 async fn has_lines(api: &Api, lines: &[&str]) {
