@@ -124,18 +124,6 @@ impl Surroundings {
     }
 
     fn environment(&self) -> Vec<(String, String)> {
-        let mut ours = vec![
-            (EXECUTION_ID, self.execution_id.to_string()),
-            (ATTEMPT, self.attempt.to_string()),
-            (FUNCTION_NAME, self.function.to_string()),
-        ];
-        if let Some(trace_id) = &self.trace_id {
-            ours.push((TRACE_ID, trace_id.to_string()));
-        }
-        if self.version.spec.reuse.is_some() {
-            // Programs read their environment once: they would take the first call's for that of all.
-            ours.retain(|(name, _)| *name == FUNCTION_NAME);
-        }
         let is_ours =
             |name: &str| matches!(name, EXECUTION_ID | TRACE_ID | ATTEMPT | FUNCTION_NAME);
         let specified = self.version.spec.env.iter();
@@ -144,9 +132,20 @@ impl Surroundings {
             .chain(self.given.env())
             .filter(|(name, _)| !is_ours(name))
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let ours = ours
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value));
-        specified.chain(ours).collect()
+        let mut environment = Vec::with_capacity(self.version.spec.env.len() + 4);
+        environment.extend(specified);
+        let mut ours = |name: &str, value: String| environment.push((name.to_owned(), value));
+        // Programs read their environment once: where instances are reused, they would take the first call's for
+        // that of all.
+        let is_reused = self.version.spec.reuse.is_some();
+        if !is_reused {
+            ours(EXECUTION_ID, self.execution_id.to_string());
+            ours(ATTEMPT, self.attempt.to_string());
+        }
+        ours(FUNCTION_NAME, self.function.to_string());
+        if !is_reused && let Some(trace_id) = &self.trace_id {
+            ours(TRACE_ID, trace_id.to_string());
+        }
+        environment
     }
 }

@@ -20,7 +20,7 @@ use crate::api::options::Options;
 pub struct Peer(pub SocketAddr);
 
 /// What concerns one connection only, beside what `Connection` lists.
-pub(super) const HOP_BY_HOP: [HeaderName; 9] = [
+pub(super) static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -38,6 +38,17 @@ const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pref
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// What only a proxy that is trusted may say.
+static FORWARDING: [HeaderName; 7] = [
+    FORWARDED,
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PORT,
+    X_FORWARDED_PREFIX,
+    X_FORWARDED_PROTO,
+    X_REAL_IP,
+];
 
 /// The authority of a request that names none, which HTTP/1.0 allows.
 const NAMELESS: Authority = Authority::from_static("localhost");
@@ -61,17 +72,7 @@ pub(super) fn request(
     remove_hop_by_hop(&mut parts.headers);
     parts.headers.remove(EXPECT);
     if !trusted {
-        for name in [
-            FORWARDED,
-            X_FORWARDED_FOR,
-            X_FORWARDED_HOST,
-            X_FORWARDED_PORT,
-            X_FORWARDED_PREFIX,
-            X_FORWARDED_PROTO,
-            X_REAL_IP,
-        ] {
-            parts.headers.remove(name);
-        }
+        remove(&mut parts.headers, &FORWARDING);
     }
     let scheme = forward(&mut parts.headers, &authority, target, peer);
     parts.uri = uri(scheme, authority, &target.path)?;
@@ -186,7 +187,17 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::try_from(name.trim()).ok())
         .collect();
-    for name in listed.iter().chain(&HOP_BY_HOP) {
+    for name in &listed {
         headers.remove(name);
+    }
+    remove(headers, &HOP_BY_HOP);
+}
+
+/// Removes all of these. Most messages have none, and to look at what a message has costs less than to look up each.
+pub(super) fn remove(headers: &mut HeaderMap, names: &[HeaderName]) {
+    if headers.keys().any(|name| names.contains(name)) {
+        for name in names {
+            headers.remove(name);
+        }
     }
 }

@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 
 use super::flow::Flow;
-use super::inbound::remove_hop_by_hop;
+use super::inbound::{remove, remove_hop_by_hop};
 use super::target::Target;
 use crate::api::invocations::id_header;
 use crate::api::wire::X_EXECUTION_ID;
@@ -24,7 +24,7 @@ use crate::model::ExecutionId;
 const SANDBOX: HeaderValue = HeaderValue::from_static("sandbox allow-scripts allow-forms");
 
 /// What a browser keeps for a whole origin or host, and not for a path.
-const ORIGIN_WIDE: [HeaderName; 10] = [
+static ORIGIN_WIDE: [HeaderName; 10] = [
     STRICT_TRANSPORT_SECURITY,
     ALT_SVC,
     HeaderName::from_static("accept-ch"),
@@ -64,9 +64,7 @@ pub(super) fn finish(headers: &mut HeaderMap, target: &Target, id: ExecutionId) 
 
 /// Keeps a response from reaching beyond its prefix on the origin that it shares with others.
 fn contain(headers: &mut HeaderMap, prefix: &str) {
-    for name in &ORIGIN_WIDE {
-        headers.remove(name);
-    }
+    remove(headers, &ORIGIN_WIDE);
     if headers.contains_key(SET_COOKIE) {
         let cookies: Vec<_> = headers
             .get_all(SET_COOKIE)
