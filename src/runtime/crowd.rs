@@ -373,6 +373,8 @@ impl Crowd {
                 "a call that had used up its CPU time went on computing",
             );
             state.tell_listeners();
+            // It may have been the last one: then nobody else would look.
+            state.wake_keeper();
             in_it.tell(Err(Failed::Cut(Cut::CpuSpent)), Remains::FINE);
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** no guest runs here.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::model::{
     Code, Digest, ExecutionId, Exposure, Fence, Input, JSON, SecretValue, Shape, Timestamp,
     VersionNumber, VersionSpec,
 };
+use crate::net::Client;
+use crate::runtime::watch::{Reins, Watch};
+use crate::runtime::web;
 
 fn version() -> Arc<Version> {
     Arc::new(Version {
@@ -164,4 +168,40 @@ async fn cpu_time_is_the_call_s_that_is_alone_and_divided_among_several() {
         (ran.outcome, ran.cpu),
         (Outcome::Interrupted, Some(Duration::from_millis(45)))
     );
+}
+
+/// One that computes for long between two epochs, and waits from then on.
+#[tokio::test]
+async fn an_instance_ends_whose_last_call_had_used_up_its_cpu_time_when_it_began_to_wait() {
+    let spec = VersionSpec {
+        cpu_ms: Some(1),
+        ..VersionSpec::default()
+    };
+    let mine = Arc::new(Version {
+        spec,
+        ..Version::clone(&version())
+    });
+    let stop = tokio_util::sync::CancellationToken::new();
+    let crowds = Crowds::default();
+    let (_, seat, crowd) = seated(&crowds, attempt(&mine, None), false);
+    let crowd = crowd.unwrap();
+    crowd.begin(Capture::logs_only(1));
+    assert_eq!(crowd.arrived().len(), 1);
+    let reins = Reins {
+        stop: &stop,
+        lane: &Arc::default(),
+        client: &Client::new(Default::default()),
+    };
+    let watch = Watch::endless(true, &reins);
+    let guest = pin!(std::future::poll_fn(|_| {
+        while watch.cpu() < Duration::from_millis(1) {
+            std::hint::spin_loop();
+        }
+        std::task::Poll::Pending
+    }));
+    let driven = pin!(web::drive(guest, &crowd, &watch));
+    let lived = tokio::time::timeout(Duration::from_secs(60), watch.live(driven));
+    assert!(matches!(lived.await, Ok(Ok(Ok(())))), "nobody is in it");
+    let ran = seat.outcome(&stop).await;
+    assert!(matches!(&ran.outcome, Outcome::Limit(failure) if failure.code == "CPU_LIMIT"));
 }

@@ -220,7 +220,7 @@ async fn answer(
 }
 
 /// Runs the guest, and takes what it answers for each call as it comes. Ends early when nobody is left.
-async fn drive(
+pub(in crate::runtime) async fn drive(
     mut guest: Pin<&mut impl Future<Output = wasmtime::Result<()>>>,
     crowd: &Crowd,
     watch: &Watch,
