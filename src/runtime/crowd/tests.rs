@@ -14,6 +14,7 @@ use crate::model::{
     VersionNumber, VersionSpec,
 };
 use crate::net::Client;
+use crate::runtime::limits::Denial;
 use crate::runtime::watch::{Reins, Watch};
 use crate::runtime::web;
 
@@ -204,4 +205,50 @@ async fn an_instance_ends_whose_last_call_had_used_up_its_cpu_time_when_it_began
     assert!(matches!(lived.await, Ok(Ok(Ok(())))), "nobody is in it");
     let ran = seat.outcome(&stop).await;
     assert!(matches!(&ran.outcome, Outcome::Limit(failure) if failure.code == "CPU_LIMIT"));
+}
+
+#[test]
+fn a_refused_growth_of_memory_is_no_matter_of_who_begins_later_or_outlasts_others() {
+    let denied_at = std::time::Instant::now();
+    let remains = Remains {
+        instantiated: true,
+        denial: Some(Denial::Table { wanted: 1 }),
+        denied_at: Some(denied_at),
+    };
+    let earlier = denied_at.checked_sub(Duration::from_nanos(1));
+    let later = denied_at.checked_add(Duration::from_nanos(1));
+    let concerns = |began, last_left| remains.since(began, last_left).denial.is_some();
+    assert!(concerns(None, None) && concerns(earlier, None) && concerns(earlier, earlier));
+    assert!(!concerns(later, None), "it was not there yet");
+    assert!(!concerns(None, later), "whoever left may have had it");
+}
+
+#[tokio::test]
+async fn who_begins_after_a_refused_growth_of_memory_traps_by_itself() {
+    let crowds = Crowds::default();
+    let mine = version();
+    let (_, first, crowd) = seated(&crowds, attempt(&mine, None), false);
+    let crowd = crowd.unwrap();
+    crowd.begin(Capture::logs_only(1));
+    assert_eq!(crowd.arrived().len(), 1);
+    let denied_at = std::time::Instant::now();
+    let (_, second, _) = seated(&crowds, attempt(&mine, None), false);
+    assert_eq!(crowd.arrived().len(), 1);
+    let remains = Remains {
+        instantiated: true,
+        denial: Some(Denial::Table { wanted: 1 }),
+        denied_at: Some(denied_at),
+    };
+    crowd.end(
+        Err((
+            wasmtime::Trap::UnreachableCodeReached.into(),
+            Blame::Unknown,
+        )),
+        remains,
+    );
+    let stop = tokio_util::sync::CancellationToken::new();
+    let ran = first.outcome(&stop).await;
+    assert!(matches!(&ran.outcome, Outcome::Limit(failure) if failure.code == "HOST_LIMIT"));
+    let ran = second.outcome(&stop).await;
+    assert!(matches!(&ran.outcome, Outcome::Retry(failure) if failure.code == "TRAP"));
 }
