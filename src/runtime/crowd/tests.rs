@@ -10,8 +10,8 @@ use super::list::Joined;
 use super::*;
 use crate::execution::Outcome;
 use crate::model::{
-    Code, Digest, ExecutionId, Exposure, Fence, Input, JSON, SecretValue, Shape, Timestamp,
-    VersionNumber, VersionSpec,
+    Code, Digest, ExecutionId, Exposure, Fence, Input, JSON, LogStream, SecretValue, Shape,
+    Timestamp, VersionNumber, VersionSpec,
 };
 use crate::net::Client;
 use crate::runtime::limits::Denial;
@@ -205,6 +205,26 @@ async fn an_instance_ends_whose_last_call_had_used_up_its_cpu_time_when_it_began
     assert!(matches!(lived.await, Ok(Ok(Ok(())))), "nobody is in it");
     let ran = seat.outcome(&stop).await;
     assert!(matches!(&ran.outcome, Outcome::Limit(failure) if failure.code == "CPU_LIMIT"));
+}
+
+#[test]
+fn a_message_quotes_nothing_that_another_call_may_have_written() {
+    let instance = Capture::logs_only(1000);
+    let calls = [Capture::logs_only(1000), Capture::logs_only(1000)];
+    let write = |line: &str| {
+        let mut stream = instance.stream(LogStream::Stderr);
+        let bytes = line.to_owned().into();
+        wasmtime_wasi::p2::OutputStream::write(&mut stream, bytes).unwrap();
+    };
+    let quoted = |of: &Capture| of.written().last_words(100);
+    instance.tell(vec![calls[0].clone()]);
+    write("its own\n");
+    assert_eq!(quoted(&calls[0]), "its own");
+    instance.tell(calls.to_vec());
+    write("anybody's\n");
+    instance.tell(vec![calls[0].clone()]);
+    write("its own again\n");
+    assert_eq!(calls.each_ref().map(quoted), ["", ""]);
 }
 
 #[test]
