@@ -118,6 +118,7 @@ impl Crowd {
             id,
             call: Arc::clone(&call),
             stage: Stage::Waiting(Box::new(request)),
+            began: None,
             task: None,
             cpu: Duration::ZERO,
             init_duration: None,
@@ -211,6 +212,7 @@ impl Crowd {
             let stage = std::mem::replace(&mut in_it.stage, Stage::Begun);
             match stage {
                 Stage::Waiting(request) => {
+                    in_it.began = (in_guest > 0).then(Instant::now);
                     arrived.push((in_it.id, Arc::clone(&in_it.call), *request, in_guest == 0));
                 }
                 stage @ (Stage::Begun | Stage::Answering | Stage::Answered) => in_it.stage = stage,
@@ -373,6 +375,8 @@ impl Crowd {
                 "a call that had used up its CPU time went on computing",
             );
             state.tell_listeners();
+            // It may have been the last one: then nobody else would look.
+            state.wake_keeper();
             in_it.tell(Err(Failed::Cut(Cut::CpuSpent)), Remains::FINE);
         }
     }

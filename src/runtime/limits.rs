@@ -3,6 +3,8 @@
 //! **Invariant:** the sum never passes the limit, and a denial is remembered: a guest that dies of it looks
 //! like any other trap, so the memory of the denial is what names the cause.
 
+use std::time::Instant;
+
 use wasmtime::ResourceLimiter;
 
 use super::engine::{
@@ -34,7 +36,7 @@ pub(super) enum Denial {
 pub(super) struct MemoryLimit {
     limit: usize,
     used: usize,
-    denial: Option<Denial>,
+    denial: Option<(Denial, Instant)>,
 }
 
 impl MemoryLimit {
@@ -49,7 +51,16 @@ impl MemoryLimit {
 
     /// The last growth that was refused, if one was.
     pub(super) fn denial(&self) -> Option<Denial> {
-        self.denial
+        self.denial.map(|(denial, _)| denial)
+    }
+
+    /// When that was.
+    pub(super) fn denied_at(&self) -> Option<Instant> {
+        self.denial.map(|(_, at)| at)
+    }
+
+    fn deny(&mut self, denial: Denial) {
+        self.denial = Some((denial, Instant::now()));
     }
 
     /// Bytes that are in use.
@@ -86,7 +97,7 @@ impl MemoryLimit {
                 true
             }
             Some(_) | None => {
-                self.denial = Some(Denial::Memory {
+                self.deny(Denial::Memory {
                     used: self.used,
                     wanted: more,
                 });
@@ -114,7 +125,7 @@ impl ResourceLimiter for MemoryLimit {
     ) -> wasmtime::Result<bool> {
         // The pool's bound arrives as the table's own maximum; what is beyond it fails without us.
         if desired > TABLE_ELEMENTS_MAX && maximum.is_none_or(|own| own >= TABLE_ELEMENTS_MAX) {
-            self.denial = Some(Denial::Table { wanted: desired });
+            self.deny(Denial::Table { wanted: desired });
             return Ok(false);
         }
         Ok(self.grow_to(current, desired, maximum, TABLE_ELEMENT_BYTES))

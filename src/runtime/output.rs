@@ -44,6 +44,8 @@ pub(super) struct Written {
     listeners: Vec<Capture>,
     /// Whether what comes may be another call's that is in the same instance.
     is_shared: bool,
+    /// Whether some of it may be another call's.
+    was_shared: bool,
 }
 
 /// The output of a command as far as it was written.
@@ -134,6 +136,7 @@ impl Written {
             output,
             listeners: Vec::new(),
             is_shared: false,
+            was_shared: false,
         }
     }
 
@@ -155,6 +158,7 @@ impl Written {
             return;
         }
         self.is_shared = is_shared;
+        self.was_shared |= is_shared;
         self.finish_lines();
         let mark = match is_shared {
             true => SHARED,
@@ -263,8 +267,12 @@ impl Written {
         output.overflowed.then_some(OutputTooLarge(output.max))
     }
 
-    /// The last lines of stderr that say something, joined, at most `bytes_max`; empty if there are none.
+    /// The last lines of stderr that say something, joined, at most `bytes_max`; empty if there are none, or if they may
+    /// be another call's: a message reaches whoever called.
     pub(super) fn last_words(&self, bytes_max: usize) -> String {
+        if self.was_shared {
+            return String::new();
+        }
         let tail = String::from_utf8_lossy(&self.stderr_tail);
         let mut words = String::new();
         let telling = tail.lines().rev().map(str::trim).filter(|line| {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Instant;
 
 use wasmtime::component::GuestTaskId;
 
@@ -28,6 +29,8 @@ pub(in crate::runtime) enum Blame {
 pub(in crate::runtime) struct Remains {
     pub(in crate::runtime) instantiated: bool,
     pub(in crate::runtime) denial: Option<Denial>,
+    /// When the denial was.
+    pub(in crate::runtime) denied_at: Option<Instant>,
 }
 
 impl Crowd {
@@ -63,6 +66,7 @@ impl Crowd {
     /// Tells all who are still in it how it ended.
     pub(super) fn end(&self, result: Result<(), (wasmtime::Error, Blame)>, remains: Remains) {
         let calls = self.take_all();
+        let last_left = self.lock().last_left;
         let (error, blame) = match result {
             Ok(()) => {
                 for in_it in calls {
@@ -91,6 +95,7 @@ impl Crowd {
                 if remains.instantiated && matches!(in_it.stage, Stage::Waiting(_)) {
                     in_it.stand_by("another call in it failed", remains);
                 } else {
+                    let remains = remains.since(in_it.began, last_left);
                     in_it.tell(Err(Failed::Shared(Arc::clone(&error))), remains);
                 }
             }
@@ -99,7 +104,10 @@ impl Crowd {
         let mut error = Some(error);
         for in_it in calls {
             match error.take_if(|_| in_it.id == culprit) {
-                Some(error) => in_it.tell(Err(Failed::Error(error)), remains),
+                Some(error) => {
+                    let remains = remains.since(in_it.began, last_left);
+                    in_it.tell(Err(Failed::Error(error)), remains);
+                }
                 None => in_it.stand_by("another call in it failed", remains),
             }
         }
@@ -120,5 +128,23 @@ impl Remains {
     pub(super) const FINE: Self = Self {
         instantiated: true,
         denial: None,
+        denied_at: None,
     };
+
+    /// What of it concerns a call that began then, if others had. A refusal from before is not its; nor is one that
+    /// somebody has seen who has left since, for a guest that does not get over one mostly traps at once.
+    pub(super) fn since(self, began: Option<Instant>, last_left: Option<Instant>) -> Self {
+        let is_before = |at| {
+            let is_later = |it: Option<Instant>| it.is_some_and(|it| it >= at);
+            is_later(began) || is_later(last_left)
+        };
+        match self.denied_at.is_some_and(is_before) {
+            true => Self {
+                denial: None,
+                denied_at: None,
+                ..self
+            },
+            false => self,
+        }
+    }
 }

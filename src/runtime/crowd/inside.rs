@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use wasmtime::component::GuestTaskId;
@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) calls: Vec<InIt>,
     pub(super) calls_left: u32,
     pub(super) next_id: u64,
+    /// When one that the guest had was last taken out.
+    pub(super) last_left: Option<Instant>,
     /// The tasks of calls that are not in it any more.
     pub(super) left: HashMap<GuestTaskId, Left>,
     /// Why what was left behind had to be ended.
@@ -44,6 +46,8 @@ pub(super) struct InIt {
     pub(super) id: u64,
     pub(super) call: Arc<Call>,
     pub(super) stage: Stage,
+    /// When it was given to the guest, if that had others then.
+    pub(super) began: Option<Instant>,
     pub(super) task: Option<GuestTaskId>,
     pub(super) cpu: Duration,
     pub(super) init_duration: Option<Duration>,
@@ -117,6 +121,7 @@ impl State {
             calls: Vec::new(),
             calls_left,
             next_id: 0,
+            last_left: None,
             left: HashMap::new(),
             cut_for: None,
             accused: None,
@@ -153,7 +158,9 @@ impl State {
         self.is_closed = true;
     }
 
+    /// A call that the guest had is taken out.
     pub(super) fn remember(&mut self, in_it: &InIt, ticks_max: u32, why: &'static str) {
+        self.last_left = Some(Instant::now());
         if let Some(task) = in_it.task {
             let left = Left {
                 ticks: 0,

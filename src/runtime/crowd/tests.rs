@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** no guest runs here.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,13 @@ use super::list::Joined;
 use super::*;
 use crate::execution::Outcome;
 use crate::model::{
-    Code, Digest, ExecutionId, Exposure, Fence, Input, JSON, SecretValue, Shape, Timestamp,
-    VersionNumber, VersionSpec,
+    Code, Digest, ExecutionId, Exposure, Fence, Input, JSON, LogStream, SecretValue, Shape,
+    Timestamp, VersionNumber, VersionSpec,
 };
+use crate::net::Client;
+use crate::runtime::limits::Denial;
+use crate::runtime::watch::{Reins, Watch};
+use crate::runtime::web;
 
 fn version() -> Arc<Version> {
     Arc::new(Version {
@@ -164,4 +169,106 @@ async fn cpu_time_is_the_call_s_that_is_alone_and_divided_among_several() {
         (ran.outcome, ran.cpu),
         (Outcome::Interrupted, Some(Duration::from_millis(45)))
     );
+}
+
+/// One that computes for long between two epochs, and waits from then on.
+#[tokio::test]
+async fn an_instance_ends_whose_last_call_had_used_up_its_cpu_time_when_it_began_to_wait() {
+    let spec = VersionSpec {
+        cpu_ms: Some(1),
+        ..VersionSpec::default()
+    };
+    let mine = Arc::new(Version {
+        spec,
+        ..Version::clone(&version())
+    });
+    let stop = tokio_util::sync::CancellationToken::new();
+    let crowds = Crowds::default();
+    let (_, seat, crowd) = seated(&crowds, attempt(&mine, None), false);
+    let crowd = crowd.unwrap();
+    crowd.begin(Capture::logs_only(1));
+    assert_eq!(crowd.arrived().len(), 1);
+    let reins = Reins {
+        stop: &stop,
+        lane: &Arc::default(),
+        client: &Client::new(Default::default()),
+    };
+    let watch = Watch::endless(true, &reins);
+    let guest = pin!(std::future::poll_fn(|_| {
+        while watch.cpu() < Duration::from_millis(1) {
+            std::hint::spin_loop();
+        }
+        std::task::Poll::Pending
+    }));
+    let driven = pin!(web::drive(guest, &crowd, &watch));
+    let lived = tokio::time::timeout(Duration::from_secs(60), watch.live(driven));
+    assert!(matches!(lived.await, Ok(Ok(Ok(())))), "nobody is in it");
+    let ran = seat.outcome(&stop).await;
+    assert!(matches!(&ran.outcome, Outcome::Limit(failure) if failure.code == "CPU_LIMIT"));
+}
+
+#[test]
+fn a_message_quotes_nothing_that_another_call_may_have_written() {
+    let instance = Capture::logs_only(1000);
+    let calls = [Capture::logs_only(1000), Capture::logs_only(1000)];
+    let write = |line: &str| {
+        let mut stream = instance.stream(LogStream::Stderr);
+        let bytes = line.to_owned().into();
+        wasmtime_wasi::p2::OutputStream::write(&mut stream, bytes).unwrap();
+    };
+    let quoted = |of: &Capture| of.written().last_words(100);
+    instance.tell(vec![calls[0].clone()]);
+    write("its own\n");
+    assert_eq!(quoted(&calls[0]), "its own");
+    instance.tell(calls.to_vec());
+    write("anybody's\n");
+    instance.tell(vec![calls[0].clone()]);
+    write("its own again\n");
+    assert_eq!(calls.each_ref().map(quoted), ["", ""]);
+}
+
+#[test]
+fn a_refused_growth_of_memory_is_no_matter_of_who_begins_later_or_outlasts_others() {
+    let denied_at = std::time::Instant::now();
+    let remains = Remains {
+        instantiated: true,
+        denial: Some(Denial::Table { wanted: 1 }),
+        denied_at: Some(denied_at),
+    };
+    let earlier = denied_at.checked_sub(Duration::from_nanos(1));
+    let later = denied_at.checked_add(Duration::from_nanos(1));
+    let concerns = |began, last_left| remains.since(began, last_left).denial.is_some();
+    assert!(concerns(None, None) && concerns(earlier, None) && concerns(earlier, earlier));
+    assert!(!concerns(later, None), "it was not there yet");
+    assert!(!concerns(None, later), "whoever left may have had it");
+}
+
+#[tokio::test]
+async fn who_begins_after_a_refused_growth_of_memory_traps_by_itself() {
+    let crowds = Crowds::default();
+    let mine = version();
+    let (_, first, crowd) = seated(&crowds, attempt(&mine, None), false);
+    let crowd = crowd.unwrap();
+    crowd.begin(Capture::logs_only(1));
+    assert_eq!(crowd.arrived().len(), 1);
+    let denied_at = std::time::Instant::now();
+    let (_, second, _) = seated(&crowds, attempt(&mine, None), false);
+    assert_eq!(crowd.arrived().len(), 1);
+    let remains = Remains {
+        instantiated: true,
+        denial: Some(Denial::Table { wanted: 1 }),
+        denied_at: Some(denied_at),
+    };
+    crowd.end(
+        Err((
+            wasmtime::Trap::UnreachableCodeReached.into(),
+            Blame::Unknown,
+        )),
+        remains,
+    );
+    let stop = tokio_util::sync::CancellationToken::new();
+    let ran = first.outcome(&stop).await;
+    assert!(matches!(&ran.outcome, Outcome::Limit(failure) if failure.code == "HOST_LIMIT"));
+    let ran = second.outcome(&stop).await;
+    assert!(matches!(&ran.outcome, Outcome::Retry(failure) if failure.code == "TRAP"));
 }

@@ -1,10 +1,11 @@
 //! Holds the body of a caller's request so that it can be taken away from a guest that outlives the call.
 //!
-//! **Invariant:** once the [`Leash`] is dropped nothing of the caller's body is left, whoever still has the reading end.
+//! **Invariant:** once the [`Leash`] is dropped nothing of the caller's body is left, whoever still has the reading end;
+//! and who waits there for more of it is told.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -13,23 +14,35 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use crate::runtime::exchange::Opened;
 
-/// The body; none once it was taken away.
-type Held = Arc<Mutex<Option<WasiBody>>>;
+/// What both ends have.
+type Held = Arc<Mutex<Tied>>;
+
+struct Tied {
+    /// None once it was taken away.
+    body: Option<WasiBody>,
+    /// Who waits for more of it. The body would take it along.
+    reader: Option<Waker>,
+}
 
 /// Takes the body away when it is dropped.
 pub(in crate::runtime) struct Leash(Held);
 
 impl Drop for Leash {
     fn drop(&mut self) {
-        let body = lock(&self.0).take();
+        let mut tied = lock(&self.0);
+        let (body, reader) = (tied.body.take(), tied.reader.take());
+        drop(tied);
         drop(body);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
     }
 }
 
 /// The reading end.
 struct Leashed(Held);
 
-fn lock(held: &Held) -> MutexGuard<'_, Option<WasiBody>> {
+fn lock(held: &Held) -> MutexGuard<'_, Tied> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -42,7 +55,10 @@ pub(in crate::runtime) fn tie(
     };
     let mut held = None;
     let request = opened.request.map(|body| {
-        let tied = Held::new(Mutex::new(Some(body)));
+        let tied = Held::new(Mutex::new(Tied {
+            body: Some(body),
+            reader: None,
+        }));
         held = Some(Leash(Arc::clone(&tied)));
         Leashed(tied).boxed_unsync()
     });
@@ -58,18 +74,28 @@ impl Body for Leashed {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        match &mut *lock(&self.0) {
-            Some(body) => Pin::new(body).poll_frame(cx),
-            None => Poll::Ready(Some(Err(Error::ConnectionTerminated))),
+        let Tied { body, reader } = &mut *lock(&self.0);
+        let Some(body) = body else {
+            return Poll::Ready(Some(Err(Error::ConnectionTerminated)));
+        };
+        let polled = Pin::new(body).poll_frame(cx);
+        if polled.is_pending() {
+            match reader {
+                Some(reader) => reader.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        lock(&self.0).as_ref().is_some_and(Body::is_end_stream)
+        let tied = lock(&self.0);
+        tied.body.as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        lock(&self.0)
+        let tied = lock(&self.0);
+        tied.body
             .as_ref()
             .map_or_else(SizeHint::new, Body::size_hint)
     }
@@ -79,6 +105,7 @@ impl Body for Leashed {
 mod tests {
     use super::*;
     use crate::runtime::Exchange;
+    use crate::runtime::web::nudge::Nudge;
     use http::Request;
     use http_body_util::Full;
 
@@ -100,5 +127,21 @@ mod tests {
         drop(leash);
         assert!(body.collect().await.is_err());
         assert!(tie(None).0.is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_more_of_it_is_told_that_it_was_taken_away() {
+        let never = futures_util::stream::pending::<Result<Frame<Bytes>, Error>>();
+        let body = http_body_util::StreamBody::new(never);
+        let (exchange, _answer) = Exchange::new(Request::new(body));
+        let (leash, tied) = tie(exchange.open());
+        let mut body = tied.unwrap().request.into_body();
+        let nudge = Nudge::new();
+        let waker = Waker::from(Arc::clone(&nudge));
+        let mut read = || Pin::new(&mut body).poll_frame(&mut Context::from_waker(&waker));
+        assert!(read().is_pending() && !nudge.was_woken());
+        drop(leash);
+        assert!(nudge.was_woken());
+        assert!(matches!(read(), Poll::Ready(Some(Err(_)))));
     }
 }

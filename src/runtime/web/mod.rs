@@ -21,6 +21,8 @@ mod together;
 pub(super) use leash::{Leash, tie};
 pub(super) use reply::Gathered;
 pub(super) use together::attend;
+#[cfg(test)]
+pub(super) use together::drive;
 
 pub use outflow::{BrokenOff, Outflow};
 

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, Stream as _};
@@ -82,6 +83,7 @@ pub(in crate::runtime) async fn attend(
         life.watch.live(driven).await
     };
     let blame = crowd.blame(task_of(&mut life.store));
+    let denied_at = life.store.data().memory.denied_at();
     life.store.data_mut().crowd = None;
     life.capture.tell(Vec::new());
     let (ending, kept) = match (lived, done) {
@@ -91,13 +93,19 @@ pub(in crate::runtime) async fn attend(
         }
         (lived, _) => (life.end(lived), None),
     };
-    attended(ending, blame, kept)
+    attended(ending, denied_at, blame, kept)
 }
 
-fn attended(ending: Ending<()>, blame: Blame, kept: Option<Kept<Service>>) -> Attended {
+fn attended(
+    ending: Ending<()>,
+    denied_at: Option<Instant>,
+    blame: Blame,
+    kept: Option<Kept<Service>>,
+) -> Attended {
     let remains = Remains {
         instantiated: ending.instantiated,
         denial: ending.denial,
+        denied_at,
     };
     let result = match ending.result {
         Ok(()) => Ok(()),
@@ -220,7 +228,7 @@ async fn answer(
 }
 
 /// Runs the guest, and takes what it answers for each call as it comes. Ends early when nobody is left.
-async fn drive(
+pub(in crate::runtime) async fn drive(
     mut guest: Pin<&mut impl Future<Output = wasmtime::Result<()>>>,
     crowd: &Crowd,
     watch: &Watch,
