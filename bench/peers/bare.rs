@@ -205,7 +205,7 @@ impl Settings {
         match self {
             Self::Pelton => {
                 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
-                const KEEP_RESIDENT_TOUCHED_BYTES: usize = 4 << 20;
+                const KEEP_RESIDENT_TOUCHED_BYTES: usize = 1 << 20;
                 const SLOTS: u32 = 288;
                 pool.total_component_instances(SLOTS)
                     .total_core_instances(SLOTS * 100)

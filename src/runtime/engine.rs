@@ -38,10 +38,10 @@ const INSTANCE_BYTES_MAX: usize = 16 << 20;
 /// What a slot keeps in memory between two guests, for each of its memory, table and stack, in bytes. Wiping
 /// these few pages is far cheaper than unmapping them and faulting them in again.
 const KEEP_RESIDENT_BYTES: usize = 64 << 10;
-/// The same for a memory where only touched pages are wiped, and thus nothing is spent on the others. Each page beyond
-/// it is faulted in and copied again at every call, and stops the other threads for that: about 10 µs each. A
-/// JavaScript engine touches 1.1 MiB in a call, Python 1.4, and 2.4 with its event loop for the web.
-const KEEP_RESIDENT_TOUCHED_BYTES: usize = 4 << 20;
+/// The same for a memory where only touched pages are wiped, and thus nothing is spent on the others. A JavaScript engine
+/// touches several hundred KB in every call; with less, two threads that run it hinder each other at each page. More
+/// would not help it: wasmtime's scan finds 32 stretches of touched pages at most, and gives back what lies behind them.
+const KEEP_RESIDENT_TOUCHED_BYTES: usize = 1 << 20;
 /// Slots that stay warm for the module which used them last.
 const WARM_SLOTS_MAX: u32 = 64;
 
