@@ -14,7 +14,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -114,6 +114,14 @@ impl Error {
     /// 400: the request cannot be read.
     pub(super) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BAD_REQUEST", message)
+    }
+
+    /// 400: nobody knows where the request's body ends, so nothing else is read from its connection.
+    pub(super) fn transfer_coding() -> Self {
+        Self::bad_request(
+            "the request's Transfer-Encoding is not chunked alone: other codings are not undone here",
+        )
+        .with_header(CONNECTION, HeaderValue::from_static("close"))
     }
 
     /// The sentence for the outside, to be one of several.
@@ -476,6 +484,7 @@ mod tests {
         let unknown_version = format!("echo has no version {}", VersionNumber(3));
         let mut all: Vec<Error> = vec![
             Error::bad_request("a text"),
+            Error::transfer_coding(),
             Error::invalid_field("a", "b"),
             Error::unreadable_config(vec![text()], Some((text(), Value::Null))),
             Error::invalid_config(vec![text(), text()]),

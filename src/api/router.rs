@@ -25,7 +25,7 @@ use tower::{Layer as _, Service, ServiceExt};
 
 use super::caught::Caught;
 use super::error::Error;
-use super::guard::{self, Budget, GuardLayer, Hosts};
+use super::guard::{self, Budget, Framed, GuardLayer, Hosts};
 use super::segment::Segment;
 use super::shortcut::Shortcut;
 use super::told::ToldLayer;
@@ -173,7 +173,7 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let told = ToldLayer(metrics).layer(Caught(routes));
+    let told = ToldLayer(metrics).layer(Caught(Framed(routes)));
     told.map_request(|request: axum::http::Request<B>| request.map(Body::new))
 }
 

@@ -145,6 +145,8 @@ pub struct Policy {
     pub max_faults: u32,
     /// A function that was deleted takes no work back.
     pub function_removed: bool,
+    /// Its caller speaks with the function, and can do nothing but that.
+    pub is_direct: bool,
     /// A random number in `0..=u32::MAX`, drawn by the caller, that full jitter uses.
     pub jitter: u32,
 }

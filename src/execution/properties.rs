@@ -107,6 +107,7 @@ fn policy() -> impl Strategy<Value = Policy> {
             max_age_ms,
             max_faults,
             function_removed: removed && max_age_ms % 4 == 0,
+            is_direct: max_attempts == 1,
             jitter: 0,
         },
     )

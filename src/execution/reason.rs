@@ -95,12 +95,22 @@ pub(super) fn cancelled(execution: &Execution) -> Failure {
 }
 
 /// The synchronous caller's time passed.
-pub(super) fn expired(execution: &Execution, by_hand: bool) -> Failure {
-    let advice = if by_hand && execution.fence().is_none() {
-        "nothing runs here until it is drained (--manual), so drain the function while the call waits, or \
-         enqueue the call and drain it then"
-    } else {
-        "allow more with X-Timeout-Ms or the function's timeoutMs, or enqueue the call"
+pub(super) fn expired(execution: &Execution, policy: &Policy, by_hand: bool) -> Failure {
+    let waits_for_hand = by_hand && execution.fence().is_none();
+    let advice = match (policy.is_direct, waits_for_hand) {
+        (false, true) => {
+            "nothing runs here until it is drained (--manual), so drain the function while the call waits, or \
+             enqueue the call and drain it then"
+        }
+        (false, false) => {
+            "allow more with X-Timeout-Ms or the function's timeoutMs, or enqueue the call"
+        }
+        (true, true) => {
+            "nothing runs here until it is drained (--manual), so drain the function while the request waits"
+        }
+        (true, false) => {
+            "a direct call has the function's timeoutMs, waiting for its turn included: raise that if it needs longer"
+        }
     };
     Failure::new(
         "TIMEOUT",
@@ -123,13 +133,14 @@ pub(super) fn queue_timeout(limit_ms: u64) -> Failure {
 pub const CALLER_GONE: &str = "CALLER_GONE";
 
 /// The synchronous caller went away.
-pub(super) fn caller_gone(execution: &Execution) -> Failure {
+pub(super) fn caller_gone(execution: &Execution, policy: &Policy) -> Failure {
+    let advice = match policy.is_direct {
+        false => "send an Idempotency-Key, or enqueue the call, to have it go on without you",
+        true => "a direct call ends with its caller",
+    };
     Failure::new(
         CALLER_GONE,
-        format!(
-            "the caller hung up {}: send an Idempotency-Key, or enqueue the call, to have it go on without you",
-            moment(execution)
-        ),
+        format!("the caller hung up {}: {advice}", moment(execution)),
     )
 }
 

@@ -92,10 +92,12 @@ pub fn step(
         Event::Complete { fence, completion } => case.complete(*fence, completion),
         Event::Cancel => case.end_by_order(State::Cancelled(reason::cancelled(execution))),
         Event::Expire { by_hand } => {
-            case.end_by_order(State::Timeout(reason::expired(execution, *by_hand)))
+            case.end_by_order(State::Timeout(reason::expired(execution, policy, *by_hand)))
         }
         Event::QueueTimeout { limit_ms } => case.queue_timeout(*limit_ms),
-        Event::CallerGone => case.end_by_order(State::Timeout(reason::caller_gone(execution))),
+        Event::CallerGone => {
+            case.end_by_order(State::Timeout(reason::caller_gone(execution, policy)))
+        }
         Event::RemoveFunction => {
             case.require_queued()?;
             Ok(case.end(case.again(), State::Error(reason::function_removed())))

@@ -23,6 +23,7 @@ const POLICY: Policy = Policy {
     max_age_ms: 60_000,
     max_faults: 2,
     function_removed: false,
+    is_direct: false,
     jitter: u32::MAX,
 };
 const REMOVED: Policy = Policy {
@@ -260,7 +261,14 @@ fn every_state_and_every_event() {
 fn every_reason_says_what_to_do() {
     let mut seen = std::collections::BTreeSet::new();
     for (_, execution, policy) in states() {
-        for (_, what) in events() {
+        for ((_, what), is_direct) in events()
+            .into_iter()
+            .flat_map(|it| [(it.clone(), false), (it, true)])
+        {
+            let policy = Policy {
+                is_direct,
+                ..policy
+            };
             let Ok(stepped) = step(&execution, &what, &policy, NOW) else {
                 continue;
             };

@@ -290,7 +290,8 @@ fn host_limit(error: &wasmtime::Error) -> Option<String> {
     let random = cause.starts_with("requested len") && cause.contains("exceeds limit");
     let counts = cause.starts_with("resource limit exceeded");
     let handles = cause.ends_with("store handle limit exceeded");
-    (random || counts || handles).then_some(cause)
+    let fields = cause == "total size of fields exceeds limit";
+    (random || counts || handles || fields).then_some(cause)
 }
 
 /// A media type ends up in headers: what is no plausible one must not. `None`: nothing was stated.

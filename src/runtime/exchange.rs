@@ -41,6 +41,8 @@ pub enum Ending {
     Success,
     /// The function says: final.
     Error,
+    /// It was not run: what its operator has to give it is not there.
+    Unready,
     /// The function says: may work next time.
     Retry,
     /// The function trapped, or answered in a way that is no HTTP.
@@ -184,6 +186,11 @@ impl Teller {
     /// Tells it; the caller is woken by the execution's result, not by this.
     pub fn tell(self, outcome: &Outcome) {
         self.0.lock().ending = Some(Ending::of(outcome));
+    }
+
+    /// Tells that the function was not run, for what its operator has to give it is not there.
+    pub fn tell_unready(self) {
+        self.0.lock().ending = Some(Ending::Unready);
     }
 }
 

@@ -220,6 +220,7 @@ impl Scheduler {
             max_age_ms: u64::MAX,
             max_faults: self.inner.options.faults_max,
             function_removed: true,
+            is_direct: false,
             jitter: 0,
         };
         let event = match found.execution.status() {

@@ -77,7 +77,10 @@ impl Runner for PlaneRunner {
             }
             Code::Wasm { .. } => match self.opened(attempt) {
                 Ok(attempt) => self.runtime.serve(&attempt, *exchange, stop).await,
-                Err(ran) => *ran,
+                Err(ran) => {
+                    teller.tell_unready();
+                    return *ran;
+                }
             },
             Code::Endpoint { .. } | Code::Echo => self.run(attempt, stop).await,
         };

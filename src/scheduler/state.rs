@@ -232,6 +232,7 @@ impl Live {
             max_age_ms: spec.max_age_ms,
             max_faults: if once { 0 } else { faults_max },
             function_removed: removed == Removed::Yes,
+            is_direct: once,
             jitter,
         }
     }

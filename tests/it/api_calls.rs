@@ -47,6 +47,27 @@ async fn a_call_answers_with_what_the_function_said() {
 }
 
 #[tokio::test]
+async fn a_trace_context_alone_names_the_trace() {
+    let api = Api::new(Moves::Alone).await;
+    api.deploy("echo", json!({})).await;
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for verb in ["invoke", "enqueue"] {
+        let path = format!("/v1/functions/echo:{verb}");
+        let headers = [("traceparent", traceparent)];
+        let called = api
+            .send_with("POST", &path, &headers, json!({"input": 1}))
+            .await;
+        let path = format!("/v1/executions/{}", called.header("x-execution-id"));
+        let execution = api.get(&path).await.expect(200);
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        assert_eq!(execution.get("traceId"), trace, "{verb}");
+    }
+    let attempt = api.attempts.lock().unwrap()[0].clone();
+    assert_eq!(attempt.trace_id.as_deref(), Some(&traceparent[3..35]));
+    assert_eq!(attempt.traceparent.as_deref(), Some(traceparent));
+}
+
+#[tokio::test]
 async fn outputs_that_are_not_json_are_strings() {
     let api = Api::new(Moves::Alone).await;
     api.deploy("text", json!({})).await;

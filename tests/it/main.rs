@@ -50,6 +50,7 @@ mod support;
 mod tidy;
 mod upkeep;
 mod web_calls;
+mod web_heads;
 mod web_mistakes;
 mod web_rules;
 mod web_server;

@@ -375,6 +375,20 @@ fn the_command_line_sets_secrets_and_shows_only_their_names() {
 
     // Without one it serves, and what needs no secret works.
     let server = Server::start(&data, &[]);
+    // Whoever asks a function that does is told neither which nor how the server is set up.
+    let answer = server.answer("/fn/env");
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    assert!(answer.contains("\"SECRET_UNAVAILABLE\""), "{answer}");
+    for inside in ["api-key", "PELTON_SECRETS_KEY", "--secrets-key-file"] {
+        assert!(!answer.contains(inside), "{answer}");
+    }
+    let id = answer.split_once("x-execution-id: ").unwrap().1;
+    let id = id.lines().next().unwrap();
+    let execution = server.get(&format!("/v1/executions/{id}"));
+    assert!(
+        execution.contains("the secret api-key cannot be read"),
+        "{execution}"
+    );
     server.run(&["functions", "rm", "env"]).code(0);
     server.run(&["secrets", "rm", "api-key"]).code(0);
     drop(server);

@@ -91,13 +91,19 @@ const MISTAKES: [Mistake; 22] = [
 ];
 
 /// What the host of 0.2 lets a function say.
-const MISTAKES_02: [Mistake; 2] = [
+const MISTAKES_02: [Mistake; 3] = [
     last(
         "/with?status=600&body=text",
         "UNEXPECTED_STATUS",
         "2xx, 4xx or 5xx",
     ),
     last("/with?status=999", "UNEXPECTED_STATUS", "2xx, 4xx or 5xx"),
+    // It takes so many fields and no more, and that is the end of whoever gives it more.
+    last(
+        "/flood?count=90&bytes=2000",
+        "HOST_LIMIT",
+        "total size of fields exceeds limit",
+    ),
 ];
 
 /// That of 0.3 does not.

@@ -1,7 +1,8 @@
 //! What a caller gets who speaks with a function and has no answer from it.
 //!
 //! A function's own word (an error, a retry) is for its callers and is told. Why it broke is for its author: the
-//! message says in which execution that is found, and no more, for anybody may be the caller.
+//! message says in which execution that is found, and no more, for anybody may be the caller. The same holds for
+//! how the server is set up.
 //!
 //! **Invariant:** every ending has its status, and the code of the execution's failure.
 
@@ -69,6 +70,11 @@ fn of_ending(failure: &Failure, ending: Option<Ending>, id: ExecutionId) -> Erro
     };
     match ending {
         Some(Ending::Error) => own_word(StatusCode::UNPROCESSABLE_ENTITY),
+        Some(Ending::Unready) => Error::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            code_of(failure),
+            format!("the function cannot be run as it is set up here: execution {id} says why"),
+        ),
         Some(Ending::Retry) => own_word(StatusCode::SERVICE_UNAVAILABLE),
         Some(Ending::Requeue(delay_ms)) => {
             let delay_s = delay_ms.map_or(BUSY_RETRY_AFTER_S, |ms| ms.div_ceil(1000).max(1));

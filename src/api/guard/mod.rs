@@ -8,6 +8,7 @@
 mod answers;
 mod body;
 mod budget;
+mod framing;
 mod host;
 mod reading;
 
@@ -16,6 +17,7 @@ pub(super) use body::{
     Unread, body, content_type, json, optional_json, require_json, stated_length,
 };
 pub(super) use budget::{Budget, NoRoom, Room};
+pub(super) use framing::Framed;
 pub(super) use host::Hosts;
 pub(super) use reading::{Bounds, read, within};
 

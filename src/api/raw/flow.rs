@@ -16,6 +16,8 @@ use crate::scheduler::Serving;
 pub(super) struct Flow {
     outflow: Outflow,
     serving: Option<Serving>,
+    /// See [`Flow::with_length_of_none`].
+    states_length_of_none: bool,
     /// A caller who leaves is noticed as long as this is held.
     _attention: Option<Wanted>,
 }
@@ -26,6 +28,7 @@ impl Flow {
         Self {
             outflow,
             serving: Some(serving),
+            states_length_of_none: false,
             _attention: attention,
         }
     }
@@ -35,8 +38,16 @@ impl Flow {
         Self {
             outflow,
             serving: None,
+            states_length_of_none: false,
             _attention: None,
         }
+    }
+
+    /// The body of a 304 over HTTP/1.1 whose head states the length that a 200 would have: there is none, and to the
+    /// connection it only ends once it is asked, else that would take the length out of the head.
+    pub(super) fn with_length_of_none(mut self) -> Self {
+        self.states_length_of_none = true;
+        self
     }
 }
 
@@ -62,7 +73,7 @@ impl Body for Flow {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.outflow.is_end_stream()
+        !self.states_length_of_none && self.outflow.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -113,6 +113,7 @@ async fn answer(
 /// The function answers itself.
 async fn converse(state: &State, target: Target, request: Request) -> Result<Response, Error> {
     let labels = CallHeaders::labels(request.headers());
+    let version = request.version();
     let attention = request.extensions().get::<Attention>();
     let attention = attention.map(Attention::want);
     let request = inbound::request(&state.options, &target, request)?;
@@ -135,7 +136,7 @@ async fn converse(state: &State, target: Target, request: Request) -> Result<Res
         }
         Waited::None(Err(error)) => return Err(Error::from(error).about(id)),
     };
-    Ok(outbound::response(response, &target, id))
+    Ok(outbound::response(response, &target, id, version))
 }
 
 /// What came first.

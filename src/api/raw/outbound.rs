@@ -8,9 +8,10 @@ use std::fmt::Write as _;
 
 use axum::body::Body;
 use axum::http::header::{
-    ALT_SVC, CONTENT_SECURITY_POLICY, CONTENT_TYPE, SET_COOKIE, STRICT_TRANSPORT_SECURITY,
+    ALT_SVC, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, SET_COOKIE,
+    STRICT_TRANSPORT_SECURITY,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use axum::response::Response;
 
 use super::flow::Flow;
@@ -40,14 +41,28 @@ static ORIGIN_WIDE: [HeaderName; 10] = [
 /// Types that browsers show as they are, without running anything in them. All others may become documents.
 const INERT: [&str; 5] = ["audio", "font", "image", "video", "text/plain"];
 
-/// The response as its caller gets it.
+/// The response as its caller gets it, who speaks this version of HTTP.
 pub(super) fn response(
     response: axum::http::Response<Flow>,
     target: &Target,
     id: ExecutionId,
+    version: Version,
 ) -> Response {
-    let (mut parts, body) = response.into_parts();
+    let (mut parts, mut body) = response.into_parts();
     remove_hop_by_hop(&mut parts.headers);
+    match parts.status {
+        // There must be none: of these nothing has a length.
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT => {
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+        // HTTP/2 states the length of none as it is, if the head is the end.
+        StatusCode::NOT_MODIFIED
+            if version <= Version::HTTP_11 && parts.headers.contains_key(CONTENT_LENGTH) =>
+        {
+            body = body.with_length_of_none();
+        }
+        _ => {}
+    }
     finish(&mut parts.headers, target, id);
     Response::from_parts(parts, Body::new(body))
 }

@@ -72,15 +72,15 @@ impl CallHeaders {
 
     /// What only labels a call. Of a request that is a function's own nothing else is ours to read.
     pub(in crate::api) fn labels(headers: &HeaderMap) -> Self {
+        let traceparent = label(headers, &TRACEPARENT).filter(is_traceparent);
+        let trace_id = label(headers, &X_TRACE_ID).filter(is_trace_id);
+        // Whoever names no trace of ours may have said which one it is where everybody can read it.
+        let trace_id = trace_id.or_else(|| trace_of(traceparent?));
         Self {
             key: None,
             wait: None,
-            trace_id: label(headers, &X_TRACE_ID)
-                .filter(is_trace_id)
-                .map(Arc::from),
-            traceparent: label(headers, &TRACEPARENT)
-                .filter(is_traceparent)
-                .map(Arc::from),
+            trace_id: trace_id.map(Arc::from),
+            traceparent: traceparent.map(Arc::from),
         }
     }
 }
@@ -156,6 +156,11 @@ fn is_traceparent(text: &&str) -> bool {
         && parts.next().is_none()
 }
 
+/// The trace that a trace context of version 00 belongs to.
+fn trace_of(traceparent: &str) -> Option<&str> {
+    traceparent.split('-').nth(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,6 +227,26 @@ mod tests {
         ] {
             assert_eq!(traceparent(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_trace_context_names_the_trace_where_nothing_else_does() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let trace_id = |given: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in given {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            CallHeaders::labels(&headers).trace_id
+        };
+        let derived = Some("0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(trace_id(&[("traceparent", good)]).as_deref(), derived);
+        let both = [("traceparent", good), ("x-trace-id", "mine")];
+        assert_eq!(trace_id(&both).as_deref(), Some("mine"));
+        let unusable = [("traceparent", good), ("x-trace-id", "a b")];
+        assert_eq!(trace_id(&unusable).as_deref(), derived);
+        assert_eq!(trace_id(&[("traceparent", &good[1..])]), None);
+        assert_eq!(trace_id(&[]), None);
     }
 
     #[test]

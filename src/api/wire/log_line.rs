@@ -14,6 +14,8 @@ use crate::model::{LogLine, LogStream};
 const LEVELS: [&str; 3] = ["level", "severity", "lvl"];
 /// The names under which loggers write the message.
 const MESSAGES: [&str; 2] = ["message", "msg"];
+/// Where Rust's `tracing` writes the message, among what the program says beside it.
+const NESTED: &str = "fields";
 /// What loggers that count their levels mean by the numbers.
 const NUMBERED: [(u64, &str); 6] = [
     (10, "trace"),
@@ -62,6 +64,7 @@ impl<'a> Told<'a> {
         let message = take(&mut fields, &MESSAGES, |value| {
             value.as_str().map(str::to_owned)
         });
+        let message = message.or_else(|| take_nested(&mut fields));
         (level.is_some() || message.is_some()).then_some(Self {
             text: Cow::Borrowed(text),
             level,
@@ -98,6 +101,26 @@ fn take(
         .find_map(|name| Some((*name, read(fields.get(*name)?)?)))?;
     fields.remove(name);
     Some(value)
+}
+
+/// Takes out the message that stands in a member of its own, and puts what stands beside it there among the others. What
+/// has the name of one of them stays where it is.
+fn take_nested(fields: &mut Map<String, Value>) -> Option<String> {
+    let nested = fields.get_mut(NESTED)?.as_object_mut()?;
+    let message = take(nested, &MESSAGES[..1], |value| {
+        value.as_str().map(str::to_owned)
+    })?;
+    let nested = std::mem::take(nested);
+    let (staying, lifted): (Map<_, _>, Map<_, _>) = nested
+        .into_iter()
+        .partition(|(name, _)| fields.contains_key(name));
+    if staying.is_empty() {
+        fields.remove(NESTED);
+    } else {
+        fields.insert(NESTED.to_owned(), Value::Object(staying));
+    }
+    fields.extend(lifted);
+    Some(message)
 }
 
 fn level(value: &Value) -> Option<String> {
@@ -171,6 +194,42 @@ mod tests {
         let strange = stderr(r#"{"level":{"a":1},"message":"m"}"#);
         assert!(strange["level"].is_null());
         assert_eq!(strange["fields"], serde_json::json!({"level": {"a": 1}}));
+    }
+
+    #[test]
+    fn the_message_of_rusts_own_format_is_found() {
+        let stderr = |text| shown(LogStream::Stderr, text);
+        let text = r#"{"level":"INFO","fields":{"message":"tracing","n":1},"target":"x"}"#;
+        assert_eq!(
+            stderr(text),
+            serde_json::json!({
+                "stream": "stderr", "text": text, "level": "info", "message": "tracing",
+                "fields": {"n": 1, "target": "x"},
+            })
+        );
+        // Nothing is lost to another of the same name.
+        let twice = stderr(
+            r#"{"level":"INFO","fields":{"message":"m","target":"y","fields":2,"n":1},"target":"x"}"#,
+        );
+        assert_eq!(
+            twice["fields"],
+            serde_json::json!({"n": 1, "target": "x", "fields": {"target": "y", "fields": 2}})
+        );
+        // Of others it is a member as any other.
+        for text in [
+            r#"{"level":"INFO","message":"m","fields":{"message":"n"}}"#,
+            r#"{"level":"INFO","fields":{"n":1}}"#,
+            r#"{"level":"INFO","fields":{"message":1}}"#,
+            r#"{"level":"INFO","fields":"message"}"#,
+        ] {
+            let given: Value = serde_json::from_str(text).unwrap();
+            let line = stderr(text);
+            assert_eq!(line["fields"]["fields"], given["fields"], "{text}");
+            assert_eq!(
+                line.get("message"),
+                Some(given.get("message").unwrap_or(&Value::Null))
+            );
+        }
     }
 
     #[test]

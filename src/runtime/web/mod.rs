@@ -31,8 +31,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::Response;
 use http::response::Parts;
+use http::{Response, StatusCode};
 use wasmtime_wasi_http::p2::bindings::{Proxy, ProxyPre};
 use wasmtime_wasi_http::p3::bindings::{Service, ServicePre};
 
@@ -86,6 +86,21 @@ enum Wanted {
     AsItComes,
     /// No body.
     Head,
+}
+
+impl Wanted {
+    /// Whether anybody wants the body of a response with this status.
+    fn has_body(self, status: StatusCode) -> bool {
+        match self {
+            Self::All(_) => true,
+            Self::Head => false,
+            // Of these a client expects none, whatever the head says.
+            Self::AsItComes => !matches!(
+                status,
+                StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+            ),
+        }
+    }
 }
 
 /// How often a guest is asked again within one turn.

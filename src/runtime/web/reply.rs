@@ -4,7 +4,8 @@
 //! caller who speaks HTTP wants it as it comes: what the guest says before it first waits is gathered (most
 //! answers are complete by then), the rest flows straight from the guest to the caller.
 //!
-//! **Invariant:** a body counts as whole only if the guest finished it and it is as long as its head says.
+//! **Invariant:** a body counts as whole only if the guest finished it and it is as long as its head says; where a
+//! client expects none (of a HEAD, a 204, a 304) the head is the whole answer, whatever becomes of the body.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -146,7 +147,7 @@ impl Reply {
             return;
         }
         state.status = Some(head.status);
-        if state.wants_body(&head) {
+        if state.wanted.has_body(head.status) {
             state.measure = Measure::of(&head.headers);
         }
         state.head = Some(head);
@@ -208,7 +209,7 @@ impl Reply {
             return None;
         }
         let head = state.head.as_ref()?;
-        if !state.wants_body(head) {
+        if !state.wanted.has_body(head.status) {
             state.body = None;
             state.is_whole = true;
             return Some(HandingOver::HeadIsAll);
@@ -290,10 +291,7 @@ impl Reply {
             Stage::Gathering => (state.joined(), state.trailers.take()),
             Stage::Flowing | Stage::Draining | Stage::Cut => (Bytes::new(), None),
         };
-        let has_body = state
-            .head
-            .as_ref()
-            .is_some_and(|head| state.wants_body(head));
+        let has_body = state.head.is_some() && !state.has_all_in_head();
         Taken {
             has_body,
             head: state.head.take(),
@@ -335,17 +333,10 @@ enum Piece {
 }
 
 impl State {
-    /// Whether anybody wants the body of this response.
-    fn wants_body(&self, head: &Parts) -> bool {
-        match self.wanted {
-            Wanted::All(_) => true,
-            Wanted::Head => false,
-            // Of these a client expects none, whatever the head says.
-            Wanted::AsItComes => !matches!(
-                head.status,
-                StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
-            ),
-        }
+    /// Whether there is a head and nobody wants more than that.
+    fn has_all_in_head(&self) -> bool {
+        self.status
+            .is_some_and(|status| !self.wanted.has_body(status))
     }
 
     fn is_success(&self) -> bool {
@@ -427,6 +418,13 @@ impl State {
         };
         Poll::Ready(match ended {
             Ok(()) => Piece::End,
+            // Such a head may state the length that the body would have had, and the guest's host calls take the
+            // body that is not there for one that is too short.
+            Err(_) if self.has_all_in_head() => {
+                self.body = None;
+                self.is_whole = true;
+                Piece::End
+            }
             Err(mistake) => {
                 self.body = None;
                 self.mistake = Some(mistake);
@@ -439,7 +437,7 @@ impl State {
         let is_wanted = match self.wanted {
             // Of what is no success the beginning is enough; the rest is taken so that the guest can end.
             Wanted::All(_) => self.is_success() || self.gathered_bytes < FAILURE_BODY_BYTES_MAX,
-            Wanted::AsItComes => self.head.as_ref().is_none_or(|head| self.wants_body(head)),
+            Wanted::AsItComes => !self.has_all_in_head(),
             Wanted::Head => false,
         };
         if is_wanted && matches!(self.stage, Stage::Gathering | Stage::Flowing) {
@@ -468,6 +466,7 @@ impl State {
     /// Nothing more comes; whoever waits for it is told.
     fn close(&mut self) {
         self.body = None;
+        self.is_whole |= self.has_all_in_head();
         if let Some(waker) = self.caller.take() {
             waker.wake();
         }

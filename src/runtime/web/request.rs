@@ -14,6 +14,8 @@ use crate::model::Failure;
 /// Where a function believes to be called: it has no host name of its own here.
 const AUTHORITY: &str = "localhost";
 
+const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+
 /// The request of an attempt.
 ///
 /// # Errors
@@ -40,10 +42,15 @@ pub(super) fn of_attempt(attempt: &Attempt) -> Result<Request<WasiBody>, Outcome
     Ok(request)
 }
 
-/// Says which execution this is.
+/// Says which execution this is, and of which trace where the request itself does not.
 pub(super) fn label(headers: &mut HeaderMap, attempt: &Attempt) {
     if let Ok(id) = HeaderValue::try_from(attempt.execution_id.to_string()) {
         headers.insert(HeaderName::from_static("x-execution-id"), id);
+    }
+    if let Some(trace_id) = attempt.trace_id.as_deref()
+        && let Ok(trace_id) = HeaderValue::try_from(trace_id)
+    {
+        headers.entry(X_TRACE_ID).or_insert(trace_id);
     }
 }
 
@@ -53,7 +60,6 @@ fn describe(headers: &mut HeaderMap, attempt: &Attempt) {
     let values = [
         ("x-dispatch-attempt", Some(attempt.fence.to_string())),
         ("x-attempt", Some(attempt.number.to_string())),
-        ("x-trace-id", attempt.trace_id.as_deref().map(str::to_owned)),
         (
             "traceparent",
             attempt.traceparent.as_deref().map(str::to_owned),

@@ -6,10 +6,21 @@ use std::time::Duration;
 use futures_util::poll;
 
 use super::support::*;
-use crate::execution::Status;
+use crate::execution::{Execution, Status};
 use crate::model::ExecutionId;
 use crate::runtime::{Answer, Ending, Exchange};
 use crate::scheduler::{CallError, Serving};
+
+/// What is recorded of an end that its caller brought about.
+#[track_caller]
+fn check_advice(ended: &Execution, advice: &str) {
+    let message = &ended.failure().unwrap().message;
+    assert!(message.contains(advice), "{message}");
+    // Nothing that only other calls can do.
+    for other in ["X-Timeout-Ms", "Idempotency-Key", "enqueue"] {
+        assert!(!message.contains(other), "{message}");
+    }
+}
 
 impl World {
     async fn serve(&self, name: &str, script: &str) -> Result<(Serving, Answer), CallError> {
@@ -130,6 +141,10 @@ async fn a_caller_who_hangs_up_stops_the_run_and_what_it_wrote_is_kept() {
     let ended = world.ended(id).await;
     assert_eq!(ended.status(), Status::Timeout);
     assert_eq!(world.failure_code(&ended), "CALLER_GONE");
+    check_advice(
+        &ended,
+        "during attempt 1: a direct call ends with its caller",
+    );
     assert_eq!(world.runs_of(id).await, wrote("interrupted", "hold"));
     world.check_slot("f").await;
 }
@@ -151,6 +166,7 @@ async fn a_caller_who_hangs_up_before_its_turn_leaves_its_place() {
     drop(waiting);
     let ended = world.ended(id).await;
     assert_eq!(world.failure_code(&ended), "CALLER_GONE");
+    check_advice(&ended, "a direct call ends with its caller");
     assert_eq!(ended.attempts, 0);
     let (mut next, _) = world.serve("f", "ok").await.unwrap();
     world.ground.runner.held.add_permits(1);
@@ -219,6 +235,10 @@ async fn its_time_bounds_the_queue_and_the_run() {
     let ended = serving.ended().await.unwrap();
     assert_eq!(ended.execution.status(), Status::Timeout);
     assert_eq!((ended.execution.attempts, answer.ending()), (0, None));
+    check_advice(
+        &ended.execution,
+        "drain the function while the request waits",
+    );
     assert!(world.drain_all("f").await.items.is_empty());
 
     let world = World::new(background()).await;
@@ -228,6 +248,7 @@ async fn its_time_bounds_the_queue_and_the_run() {
         let ended = serving.ended().await.unwrap();
         assert_eq!(ended.execution.status(), Status::Timeout, "{script}");
         assert_eq!(answer.ending(), Some(Ending::TimedOut), "{script}");
+        check_advice(&ended.execution, "has the function's timeoutMs");
         assert_eq!(world.runs_of(ended.id).await, wrote("timeout", script));
         world.check_slot("f").await;
     }

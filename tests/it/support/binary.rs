@@ -143,15 +143,22 @@ impl Server {
         Ran::of(self.client(arguments).output().unwrap())
     }
 
-    /// The body of what it answers to a GET.
+    /// What it answers to a GET, with its head.
     #[track_caller]
-    pub(crate) fn get(&self, path: &str) -> String {
+    pub(crate) fn answer(&self, path: &str) -> String {
         let host = self.url.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(host).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// The body of what it answers to a GET.
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> String {
+        let answer = self.answer(path);
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
         body.to_owned()
