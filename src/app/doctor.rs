@@ -9,7 +9,7 @@ mod machine;
 use std::fmt;
 use std::path::Path;
 
-use crate::config::Limits;
+use crate::config::{Limits, exposed_key_file};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +74,19 @@ pub fn examine(data_dir: &Path, limits: &Limits) -> Vec<Finding> {
     let mut findings = folder::examine(data_dir);
     findings.extend(machine::examine(limits));
     findings
+}
+
+/// Checks who may read the file with the key that secrets are encrypted with.
+pub fn key_file(file: &Path) -> Finding {
+    let subject = "secrets key";
+    match (std::fs::metadata(file), exposed_key_file(file)) {
+        (Err(error), _) => Finding::fail(
+            subject,
+            format!("{} cannot be looked at: {error}", file.display()),
+        ),
+        (Ok(_), Some(exposed)) => Finding::warn(subject, exposed),
+        (Ok(_), None) => Finding::ok(subject, "not everybody may read its file"),
+    }
 }
 
 /// A size in bytes, for people.

@@ -23,12 +23,16 @@ pub(super) struct Args {
     /// The data folder
     #[arg(long, value_name = "DIR", env = env::DATA_DIR, hide_env_values = true, default_value = "./pelton-data")]
     data_dir: PathBuf,
+    /// The file with the key that secrets are encrypted with: who may read it is looked at
+    #[arg(long, value_name = "FILE", env = env::SECRETS_KEY_FILE, hide_env_values = true)]
+    secrets_key_file: Option<PathBuf>,
 }
 
 impl Args {
     pub(super) async fn execute(self, context: &Context) -> Result<Exit, Failure> {
         // What a server on this machine would be told, as far as the environment says.
         let mut findings = doctor::examine(&self.data_dir, &Limits::default());
+        findings.extend(self.secrets_key_file.as_deref().map(doctor::key_file));
         findings.push(server(context).await);
         let failed = findings.iter().filter(|found| found.level == Level::Fail);
         let failed = failed.count();

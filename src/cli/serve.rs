@@ -32,6 +32,9 @@ impl Args {
             data.dir = data_dir,
             "starting"
         );
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
         raise_file_limit();
         let runtime = runtime()?;
         let ended = runtime.block_on(serve(config));

@@ -20,6 +20,7 @@ use crate::secrets::Key;
 
 pub use limits::{Bound, Limits};
 pub use options::{LogFormat, LogOptions, Options, RuntimeConfigWhen};
+pub use secrets::exposed_key_file;
 
 /// A day: how long a key is remembered unless the retention is longer.
 const DAY_MS: u64 = 86_400_000;
@@ -74,6 +75,8 @@ pub struct Config {
     pub secrets_key: Option<Key>,
     /// What they were encrypted with before, if they are to be encrypted anew.
     pub secrets_old_key: Option<Key>,
+    /// What is taken as it is and should be otherwise, for the log.
+    pub warnings: Vec<String>,
     /// Whether the runtime config can be seen and changed over HTTP.
     pub runtime_config: Switch,
     /// Whether the bounds of synchronous calls hold, until an operator says otherwise.
@@ -127,6 +130,7 @@ impl TryFrom<Options> for Config {
         let trusted_proxies = check.take_all(&typed.trust_proxy, net::proxy_range);
         check.complaints.extend(typed.limits.complaints());
         let secrets = check.take(secrets::keys(&typed)).unwrap_or_default();
+        let warnings = secrets::warnings(&typed);
         let idempotency_ttl_ms = check.idempotency_ttl_ms(&typed);
         let complaints = Complaints(check.complaints);
         match (listen, management_listen) {
@@ -143,6 +147,7 @@ impl TryFrom<Options> for Config {
                 trusted_proxies,
                 secrets_key: secrets.key,
                 secrets_old_key: secrets.old,
+                warnings,
                 runtime_config: Switch::on_if(match typed.runtime_config {
                     RuntimeConfigWhen::Auto => listen.ip().is_loopback(),
                     RuntimeConfigWhen::On => true,

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** no complaint repeats what was found there.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::{Options, env};
@@ -10,6 +11,9 @@ use crate::secrets::Key;
 
 /// More than any spelling of a key has, in bytes: what is larger is another file.
 const KEY_FILE_BYTES_MAX: u64 = 4096;
+
+/// That others than the owner and its group may read a file.
+const READ_BY_OTHERS: u32 = 0o004;
 
 /// The keys of a server.
 #[derive(Debug, Default)]
@@ -91,6 +95,25 @@ fn key(given: Given<'_>) -> Result<Option<Key>, String> {
     }
 }
 
+/// What is said of the key files that everybody may read: they are taken, and nobody may notice otherwise.
+pub(super) fn warnings(typed: &Options) -> Vec<String> {
+    let files = [&typed.secrets_key_file, &typed.secrets_old_key_file];
+    let files = files.into_iter().flatten();
+    files.filter_map(|file| exposed_key_file(file)).collect()
+}
+
+/// What is wrong with who may read a file with a key, if anything is.
+pub fn exposed_key_file(file: &Path) -> Option<String> {
+    let mode = std::fs::metadata(file).ok()?.permissions().mode();
+    (mode & READ_BY_OTHERS != 0).then(|| {
+        let (file, mode) = (file.display(), mode & 0o777);
+        format!(
+            "everybody on this machine may read {file} (mode {mode:03o}), and with it and the data all secrets: \
+             chmod go= {file}"
+        )
+    })
+}
+
 fn read(file: &Path) -> std::io::Result<SecretValue> {
     if std::fs::metadata(file)?.len() > KEY_FILE_BYTES_MAX {
         return Err(std::io::Error::other("it is too large for a key"));
@@ -146,6 +169,34 @@ mod tests {
         assert!(key(None, Some(&text)).unwrap().is_some());
         let both = key(Some(&file), Some(&text)).unwrap_err();
         assert!(both.contains("leave one of the two out"), "{both}");
+    }
+
+    #[test]
+    fn a_key_file_that_everybody_may_read_is_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        std::fs::write(&file, KEY).unwrap();
+        let warnings = |mode| {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&file, permissions).unwrap();
+            let config = super::super::Config::try_from(Options {
+                secrets_key_file: Some(file.clone()),
+                ..Options::default()
+            });
+            config.unwrap().warnings
+        };
+        for private in [0o400, 0o600, 0o640, 0o660] {
+            assert_eq!(warnings(private), [""; 0], "{private:o}");
+        }
+        for open in [0o604, 0o644, 0o444] {
+            let told = warnings(open);
+            let [one] = &*told else {
+                panic!("{told:?}");
+            };
+            let mode = format!("(mode {open:o})");
+            assert!(one.contains(&mode) && one.contains("chmod go="), "{one}");
+        }
+        assert_eq!(exposed_key_file(&folder.path().join("none")), None);
     }
 
     #[test]

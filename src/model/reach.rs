@@ -213,6 +213,11 @@ impl HostPattern {
     pub fn matches(&self, origin: &Origin) -> bool {
         self.scheme == origin.scheme && self.port == origin.port && self.hosts.contain(&origin.host)
     }
+
+    /// Whether there is a request that both entries allow.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.scheme == other.scheme && self.port == other.port && self.hosts.overlap(&other.hosts)
+    }
 }
 
 impl Hosts {
@@ -224,6 +229,19 @@ impl Hosts {
                 .strip_suffix(&**parent)
                 .is_some_and(|rest| rest.ends_with('.')),
             (Self::Below(_), Host::Ip(_)) => false,
+        }
+    }
+
+    fn overlap(&self, other: &Self) -> bool {
+        let is_below = |name: &str, parent: &str| {
+            let rest = name.strip_suffix(parent);
+            rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => true,
+            (hosts, Self::One(host)) | (Self::One(host), hosts) => hosts.contain(host),
+            // What is below the longer of two names is below the shorter, if anything is below both.
+            (Self::Below(a), Self::Below(b)) => is_below(a, b) || is_below(b, a),
         }
     }
 }
@@ -414,6 +432,35 @@ mod tests {
         assert!(!allows("*", "http://192.0.2.7"));
         assert!(allows("[::1]", "https://[0:0::1]"));
         assert!(!allows("127.0.0.1", "https://[::ffff:127.0.0.1]"));
+    }
+
+    #[test]
+    fn entries_overlap_where_one_request_is_allowed_by_both() {
+        for (a, b, overlap) in [
+            ("example.org", "https://EXAMPLE.org:443", true),
+            ("example.org", "http://example.org", false),
+            ("example.org", "http://example.org:443", false),
+            ("example.org", "example.org:8443", false),
+            ("example.org", "www.example.org", false),
+            ("*", "example.org", true),
+            ("*", "*.example.org", true),
+            ("*", "*", true),
+            ("*", "http://*", false),
+            ("*:8443", "example.org", false),
+            ("*", "[::1]", true),
+            ("*.example.org", "www.example.org", true),
+            ("*.example.org", "example.org", false),
+            ("*.example.org", "evilexample.org", false),
+            ("*.example.org", "192.0.2.7", false),
+            ("*.example.org", "*.a.example.org", true),
+            ("*.example.org", "*.example.org", true),
+            ("*.example.org", "*.evilexample.org", false),
+            ("*.example.org", "*.example.com", false),
+            ("*.example.org", "*.org", true),
+        ] {
+            assert_eq!(pattern(a).overlaps(&pattern(b)), overlap, "{a} {b}");
+            assert_eq!(pattern(b).overlaps(&pattern(a)), overlap, "{b} {a}");
+        }
     }
 
     #[test]

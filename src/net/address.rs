@@ -94,7 +94,11 @@ impl Addresses {
         }
         match special(meant) {
             None => Ok(()),
-            Some(Special::Loopback) if self.loopback == Loopback::Allowed => Ok(()),
+            Some(Special::Loopback)
+                if self.loopback == Loopback::Allowed && is_this_machine(ip) =>
+            {
+                Ok(())
+            }
             Some(special) => Err(Refused { ip, special }),
         }
     }
@@ -135,6 +139,18 @@ fn embedded(ip: IpAddr) -> Option<IpAddr> {
         [0, 0, 0, 0, 0, 0xffff] | [0, 0, 0, 0, 0xffff, 0] | [0x64, 0xff9b, 0, 0, 0, 0] => v4(g, h),
         [0x2002, high, low, ..] => v4(high, low),
         [..] => None,
+    }
+}
+
+/// Whether packets to this address stay on this machine. Those of another form that carries a loopback address go to a
+/// translator, if anywhere.
+fn is_this_machine(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => {
+            let mapped = ip.to_ipv4_mapped();
+            ip.is_loopback() || mapped.is_some_and(|ip| ip.is_loopback())
+        }
     }
 }
 
@@ -223,6 +239,13 @@ mod tests {
             "64:ff9b:1::1",
             "2002:a00:1::1",
             "::ffff:0:10.0.0.1",
+            // Loopback, of whichever machine translates.
+            "64:ff9b::7f00:1",
+            "64:ff9b::127.9.9.9",
+            "2002:7f00:1::",
+            "2002:7f09:909::1",
+            "::127.0.0.1",
+            "::ffff:0:127.0.0.1",
         ] {
             assert!(addresses.check(bad.parse().unwrap()).is_err(), "{bad}");
         }
@@ -237,6 +260,7 @@ mod tests {
             "127.9.9.9",
             "::1",
             "::ffff:127.0.0.1",
+            "::ffff:127.9.9.9",
         ] {
             assert!(addresses.check(good.parse().unwrap()).is_ok(), "{good}");
         }

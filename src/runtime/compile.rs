@@ -115,7 +115,15 @@ impl Toolchains {
         let shape = outline.shape()?;
         let flavor = outline.validate(wasm)?;
         let toolchain = self.get(flavor)?;
-        imports::check(&toolchain.engine, &toolchain.linkers, &outline.imports)?;
+        let file = imports::File {
+            wasm,
+            layer: outline.layer,
+            imports: &outline.imports,
+        };
+        imports::check(file, toolchain.host(), || {
+            let with_async = self.get(Flavor::Async);
+            with_async.ok().map(Toolchain::host)
+        })?;
         let (needs, artifact) = match outline.layer {
             Layer::Module => toolchain.module(wasm)?,
             Layer::Component => toolchain.component(wasm, shape)?,
@@ -154,6 +162,10 @@ impl Toolchain {
         };
         build()
             .map_err(|error| Refused::Failed(format!("the compiler cannot be set up: {error:#}")))
+    }
+
+    fn host(&self) -> imports::Host<'_> {
+        (&self.engine, &self.linkers)
     }
 
     fn module(&self, wasm: &[u8]) -> Result<(Needs, Vec<u8>), Refused> {

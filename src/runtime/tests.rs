@@ -341,7 +341,7 @@ async fn every_import_that_nobody_provides_is_named() {
     assert_eq!(
         imports,
         &[
-            "wasi:cli/environment@0.4.0, the nearest that is provided: wasi:cli/environment@0.2.0",
+            "wasi:cli/environment@0.4.0, the nearest that is provided: wasi:cli/environment@0.3.0",
             "wasi:io/mistake@0.2.1",
             "spin:config/store",
             "log (a function outside any interface)",
@@ -352,6 +352,74 @@ async fn every_import_that_nobody_provides_is_named() {
     );
     for import in imports {
         assert!(message.contains(import), "{message}");
+    }
+    assert!(world.files().is_empty());
+}
+
+#[tokio::test]
+async fn every_import_of_another_type_is_named_beside_what_is_missing() {
+    let world = World::new();
+    let wat = r#"(module
+        (type (func)) (type (func (param i32 i32 i32 i32) (result i32))) (type (func (param f64)))
+        (import "wasi_snapshot_preview1" "fd_write" (func (type 2)))
+        (import "wasi_snapshot_preview1" "fd_read" (func (type 1)))
+        (import "wasi_snapshot_preview1" "fd_wriet" (func (type 0)))
+        (import "env" "memory" (memory 1))
+        (import "wasi_unstable" "sched_yield" (func (type 0)))
+        (memory (export "memory") 1)
+        (func (export "_start")))"#;
+    let core = [
+        "wasi_snapshot_preview1.fd_write (provided with another type)",
+        "wasi_snapshot_preview1.fd_wriet, the nearest that is provided: wasi_snapshot_preview1.fd_write",
+        "env.memory (a memory)",
+        "wasi_unstable.sched_yield (provided with another type)",
+    ];
+    let resources = r#"
+        (import "wasi:io/poll@0.2.3" (instance $poll
+            (export "pollable" (type $p (sub resource)))
+            (export "[method]pollable.ready" (func (param "self" (borrow $p)) (result bool)))
+            (export "[method]pollable.block" (func (param "self" (borrow $p)) (result u8)))
+            (export "[method]pollable.wait" (func (param "self" (borrow $p))))))
+        (alias export $poll "pollable" (type $pollable))
+        (import "some:where/things@1.0.0" (instance $things (export "thing" (type (sub resource)))))
+        (alias export $things "thing" (type $thing))
+        (import "wasi:clocks/monotonic-clock@0.2.5" (instance $clock
+            (alias outer 1 $pollable (type $o)) (export "pollable" (type $q (eq $o)))
+            (export "now" (func (result u64)))
+            (export "resolution" (func (result u32)))
+            (export "subscribe-instant" (func (param "when" u64) (result (own $q))))))
+        (import "wasi:cli/environment@0.2.0" (instance $cli
+            (export "get-arguments" (func (result (list string))))
+            (export "get-environment" (func (result u8)))
+            (export "get-env" (func))))
+        (import "wasi:random/random@0.2.0" (instance
+            (export "get-random-bytes" (func (param "len" u64) (result (list u8))))
+            (export "get-random-u64" (func (result string)))))
+        (alias export $cli "get-arguments" (func $f))
+        (import "log" (func))
+        (instance $run) (export "wasi:cli/run@0.2.0" (instance $run))"#;
+    let component = [
+        "wasi:io/poll@0.2.3#[method]pollable.block (provided with another type)",
+        "wasi:io/poll@0.2.3#[method]pollable.wait",
+        "some:where/things@1.0.0",
+        "wasi:clocks/monotonic-clock@0.2.5#resolution (provided with another type)",
+        "wasi:cli/environment@0.2.0#get-env",
+        "wasi:cli/environment@0.2.0#get-environment (provided with another type)",
+        "log (a function outside any interface)",
+        "wasi:random/random@0.2.0#get-random-u64 (provided with another type)",
+    ];
+    for (wat, expected) in [
+        (wat.to_owned(), &core[..]),
+        (format!("(component {resources})"), &component[..]),
+    ] {
+        let refused = world.prepare(&wat).await.unwrap_err();
+        let Refused::MissingImports { message, imports } = &refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(imports, expected);
+        for import in imports {
+            assert!(message.contains(import), "{message}");
+        }
     }
     assert!(world.files().is_empty());
 }

@@ -164,6 +164,32 @@ fn what_was_accepted_before_a_backup_of_a_live_plane_ends_after_its_restore() {
 }
 
 #[test]
+fn a_doctor_looks_at_who_may_read_the_key_for_secrets() {
+    let folders = Folders::new();
+    let (data, key) = (folders.at("data"), folders.at("key"));
+    let server = Server::start(&data, &[]);
+    fs::write(&key, "a").unwrap();
+    let said = |mode| {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = pelton();
+        command.args(["doctor", "--json", "--server", server.url()]);
+        let command = command.env("PELTON_SECRETS_KEY_FILE", &key);
+        let ran = Ran::of(command.arg("--data-dir").arg(&data).output().unwrap());
+        finding(&ran.code(0).json(), "secrets key").clone()
+    };
+    assert_eq!(said(0o600)["level"], "ok");
+    let open = said(0o644);
+    assert_eq!(open["level"], "warn", "{open}");
+    assert!(
+        open["text"].as_str().unwrap().contains("chmod go="),
+        "{open}"
+    );
+    let (_, report) = doctor(&data, server.url());
+    let checks = report["checks"].as_array().unwrap();
+    assert!(checks.iter().all(|check| check["subject"] != "secrets key"));
+}
+
+#[test]
 fn a_backup_and_a_restore_write_over_nothing() {
     let folders = Folders::new();
     let (data, kept) = (folders.at("data"), folders.at("kept"));

@@ -423,13 +423,14 @@ async fn an_instance_never_answers_with_an_old_secret() {
         assert!(answer.status < 300, "{answer:?}");
     };
     set("one").await;
-    let spec = granted(json!({
+    let spec = json!({
         "reuse": {},
+        "allowHosts": ["a.example"],
         "secrets": {
             "OWN": {"secret": "own", "as": "env"},
             "STAND_IN": {"secret": "own", "as": "placeholder", "hosts": ["a.example"]},
         },
-    }));
+    });
     let name = "secretive";
     let wasm = Probe::Handler.wasm();
     world.upload_with(name, &spec, &wasm).await.expect(201);

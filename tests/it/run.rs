@@ -512,7 +512,7 @@ fn secrets_of_the_spec_come_from_variables_that_are_named() {
     let tells = bench.file("tells.wasm", wat::parse_str(TELLS).unwrap());
     let spec = bench.file(
         "spec.json",
-        r#"{"secrets": {
+        r#"{"allowHosts": ["api.example"], "secrets": {
             "DB": {"secret": "db-url", "as": "env"},
             "KEY": {"secret": "key", "as": "placeholder", "hosts": ["api.example"]}}}"#,
     );

@@ -128,6 +128,7 @@ async fn a_function_is_given_its_secrets_in_its_environment() {
     set(&world, "stripe", "sk_live_1").await.expect(201);
     let spec = json!({
         "env": {"PLAIN": "p"},
+        "allowHosts": ["api.stripe.com"],
         "secrets": {
             "DB_URL": {"secret": "db", "as": "env"},
             "STRIPE": {"secret": "stripe", "as": "placeholder", "hosts": ["api.stripe.com"]},

@@ -53,6 +53,11 @@ impl<'a> Fields<'a> {
         self.complaints.push(format!("{prefix}{name}: {complaint}"));
     }
 
+    /// How many complaints there are.
+    pub(super) fn complained(&self) -> usize {
+        self.complaints.len()
+    }
+
     /// The names of what was not taken.
     pub(super) fn left(&self) -> Vec<String> {
         self.object.keys().cloned().collect()

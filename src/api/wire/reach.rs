@@ -33,9 +33,41 @@ const AS: [(&str, As); 3] = [
     ("placeholder", As::Placeholder),
 ];
 
-/// `allowHosts`; none where it is absent.
-pub(super) fn allow_hosts(fields: &mut Fields<'_>) -> Option<Vec<HostPattern>> {
-    hosts(fields, "allowHosts")
+/// `allowHosts`; none where it is absent. The placeholders among `secrets` may leave nowhere else.
+pub(super) fn allow_hosts(
+    fields: &mut Fields<'_>,
+    secrets: &BTreeMap<String, SecretUse>,
+) -> Option<Vec<HostPattern>> {
+    let complained = fields.complained();
+    let allowed = hosts(fields, "allowHosts");
+    if fields.complained() == complained {
+        check_placeholders(fields, secrets, allowed.as_deref().unwrap_or_default());
+    }
+    allowed
+}
+
+/// A placeholder's host that is never called is a mistake in one of the two lists: found here, and not by the call that
+/// is refused.
+fn check_placeholders(
+    fields: &mut Fields<'_>,
+    secrets: &BTreeMap<String, SecretUse>,
+    allowed: &[HostPattern],
+) {
+    for (key, used) in secrets {
+        let Exposure::Placeholder { hosts } = &used.exposure else {
+            continue;
+        };
+        let is_allowed = |host: &&HostPattern| allowed.iter().any(|entry| entry.overlaps(host));
+        if let Some(host) = hosts.iter().find(|host| !is_allowed(host)) {
+            fields.complain(
+                &format!("secrets.{}", quoted(key)),
+                format_args!(
+                    "hosts: allowHosts does not allow {host}, so the secret can never be sent there: list it there \
+                     too, or leave it out here"
+                ),
+            );
+        }
+    }
 }
 
 fn hosts(fields: &mut Fields<'_>, name: &str) -> Option<Vec<HostPattern>> {

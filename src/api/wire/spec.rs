@@ -318,6 +318,7 @@ fn version(fields: &mut Fields<'_>) -> VersionSpec {
     let default = VersionSpec::default();
     let (env, config) = (env(fields), config(fields));
     let secrets = reach::secrets(fields, &env, &config);
+    let allow_hosts = reach::allow_hosts(fields, &secrets);
     VersionSpec {
         timeout_ms: fields
             .number("timeoutMs", &limits::TIMEOUT_MS)
@@ -345,7 +346,7 @@ fn version(fields: &mut Fields<'_>) -> VersionSpec {
         args: args(fields),
         env,
         config,
-        allow_hosts: reach::allow_hosts(fields),
+        allow_hosts,
         secrets,
         invoke_path: invoke_path(fields),
         reuse: reuse::read(fields),

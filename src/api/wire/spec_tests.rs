@@ -55,7 +55,7 @@ fn every_field_is_read() {
         "allowHosts": ["*.example.org:8443"],
         "secrets": {
             "ENV": {"secret": "one", "as": "env"}, "GONE": null,
-            "KEY": {"secret": "two", "as": "placeholder", "hosts": ["api.example.org"]},
+            "KEY": {"secret": "two", "as": "placeholder", "hosts": ["api.example.org:8443"]},
         },
     }))
     .unwrap();
@@ -99,7 +99,7 @@ fn every_field_is_read() {
                     SecretUse {
                         secret: "two".parse().unwrap(),
                         exposure: Exposure::Placeholder {
-                            hosts: vec!["api.example.org".parse().unwrap()],
+                            hosts: vec!["api.example.org:8443".parse().unwrap()],
                         },
                     },
                 ),
@@ -140,6 +140,75 @@ fn all_complaints_come_at_once() {
         }))
         .join("\n")
     );
+}
+
+#[test]
+fn a_placeholder_that_could_never_leave_is_refused() {
+    let said = |allowed: Value, hosts: Value| {
+        complaints(json!({
+            "allowHosts": allowed,
+            "secrets": {"KEY": {"secret": "a", "as": "placeholder", "hosts": hosts}},
+        }))
+    };
+    for (allowed, hosts, missing) in [
+        (Value::Null, json!(["a.example"]), "https://a.example"),
+        (json!([]), json!(["a.example"]), "https://a.example"),
+        (
+            json!(["a.example"]),
+            json!(["a.example", "b.example"]),
+            "https://b.example",
+        ),
+        (
+            json!(["http://a.example"]),
+            json!(["a.example"]),
+            "https://a.example",
+        ),
+        (
+            json!(["a.example:8443"]),
+            json!(["a.example"]),
+            "https://a.example",
+        ),
+        (
+            json!(["*.a.example"]),
+            json!(["a.example"]),
+            "https://a.example",
+        ),
+        (
+            json!(["a.example"]),
+            json!(["*.a.example"]),
+            "https://*.a.example",
+        ),
+    ] {
+        let told = format!(
+            "secrets.\"KEY\": hosts: allowHosts does not allow {missing}, so the secret can never be sent there: list \
+             it there too, or leave it out here"
+        );
+        assert_eq!(
+            said(allowed.clone(), hosts.clone()),
+            [told],
+            "{allowed} {hosts}"
+        );
+    }
+    // Where the list itself cannot be read, nothing is said of what is not in it.
+    let unread = said(json!(["ftp://a.example"]), json!(["a.example"]));
+    assert!(
+        matches!(&*unread, [one] if one.starts_with("allowHosts: ")),
+        "{unread:?}"
+    );
+    for (allowed, hosts) in [
+        (json!(["a.example", "b.example"]), json!(["a.example"])),
+        (json!(["*"]), json!(["a.example"])),
+        (json!(["*.example"]), json!(["a.example", "*.b.example"])),
+        // As wide as it may be; it leaves to those that are called.
+        (json!(["a.example"]), json!(["*"])),
+        (json!(["a.b.example"]), json!(["*.example"])),
+    ] {
+        let spec = json!({
+            "allowHosts": allowed,
+            "secrets": {"KEY": {"secret": "a", "as": "placeholder", "hosts": hosts}},
+        });
+        assert!(full(spec).is_ok(), "{allowed} {hosts}");
+    }
 }
 
 #[test]

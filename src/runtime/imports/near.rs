@@ -7,7 +7,8 @@ use super::provided::Provided;
 use crate::runtime::host::PREVIEWS;
 use crate::runtime::shape::{Import, ImportKind, Item};
 
-/// Versions in which the interfaces of WASI were published and that somebody may have.
+/// Versions in which the interfaces of WASI were published and that somebody may have; of two that are as near, the first
+/// is suggested.
 const VERSIONS: [&str; 6] = [
     "0.2.0",
     "0.3.0",
@@ -180,7 +181,7 @@ fn of_interface(provided: Provided<'_>, import: &str, items: &[Item]) -> Option<
     let (name, version) = split(import);
     let known = KNOWN.iter().find(|known| known.name() == name);
     let in_any_version = |name: &str, items: &[Item]| {
-        let versions = version.into_iter().chain(VERSIONS);
+        let versions = version.into_iter().chain(nearest_versions(version));
         versions
             .map(|version| format!("{name}@{version}"))
             .find(|name| !items.is_empty() && provided.has_interface(name, items))
@@ -202,7 +203,7 @@ pub(super) fn of_function(
     interface: &str,
     function: &str,
 ) -> Option<String> {
-    let (name, _) = split(interface);
+    let (name, version) = split(interface);
     let found = |interface: &str, function: &str| {
         let is_provided = provided.has_item(interface, &Item::Function(function.to_owned()));
         is_provided.then(|| format!("{interface}#{function}"))
@@ -211,7 +212,8 @@ pub(super) fn of_function(
     let mut alike = known.map(|known| alike(function, known.functions.iter().copied()));
     let mut alike = alike.iter_mut().flatten();
     alike.find_map(|meant| found(interface, meant)).or_else(|| {
-        let others = VERSIONS.iter().map(|version| format!("{name}@{version}"));
+        let versions = nearest_versions(version).into_iter();
+        let others = versions.map(|version| format!("{name}@{version}"));
         let mut others = others.filter(|other| other != interface);
         others.find_map(|other| found(&other, function))
     })
@@ -223,6 +225,35 @@ fn split(interface: &str) -> (&str, Option<&str>) {
         Some((name, version)) => (name, Some(version)),
         None => (interface, None),
     }
+}
+
+/// The known versions, the nearest to this one first.
+fn nearest_versions(version: Option<&str>) -> [&'static str; VERSIONS.len()] {
+    let mut versions = VERSIONS;
+    if let Some(asked) = version.and_then(numbers) {
+        versions.sort_by_key(|version| numbers(version).map(|known| distance(asked, known)));
+    }
+    versions
+}
+
+/// How far two versions are from each other: what comes first counts more than all that comes after it.
+fn distance(a: [u32; 3], b: [u32; 3]) -> u128 {
+    let place = |[major, minor, patch]: [u32; 3]| {
+        (u128::from(major) << 64) + (u128::from(minor) << 32) + u128::from(patch)
+    };
+    place(a).abs_diff(place(b))
+}
+
+/// Major, minor and patch; what is a draft or a candidate of a version is as near as that.
+fn numbers(version: &str) -> Option<[u32; 3]> {
+    let end = version.find(['-', '+']).unwrap_or(version.len());
+    let mut parts = version[..end].split('.').map(str::parse);
+    let numbers = [
+        parts.next()?.ok()?,
+        parts.next()?.ok()?,
+        parts.next()?.ok()?,
+    ];
+    parts.next().is_none().then_some(numbers)
 }
 
 /// The interface that is meant by a name that there is not.

@@ -1,7 +1,7 @@
 //! Asks the linkers what they have. One says only which import it misses *first*, so each is tried alone, in the
 //! smallest file that has it.
 //!
-//! **Invariant:** what is said to be there is there by its name; whether its type fits is for the whole file to find out.
+//! **Invariant:** what is said to be there is there by its name; whether its type fits is not asked here.
 
 use std::cell::Cell;
 
@@ -12,7 +12,7 @@ use crate::runtime::host::Linkers;
 use crate::runtime::shape::Item;
 
 /// What wasmtime says of an item that a linker does not have, as opposed to one of another type.
-const MISSING: &str = "implementation is missing";
+pub(super) const MISSING: &str = "implementation is missing";
 
 /// What guests of an engine may import.
 #[derive(Clone, Copy)]
@@ -116,21 +116,21 @@ fn module_importing(module: &str, name: &str) -> Option<Vec<u8>> {
     Some(file)
 }
 
-fn push_section(file: &mut Vec<u8>, id: u8, body: &[u8]) -> Option<()> {
+pub(super) fn push_section(file: &mut Vec<u8>, id: u8, body: &[u8]) -> Option<()> {
     file.push(id);
     push_length(file, body.len())?;
     file.extend(body);
     Some(())
 }
 
-fn push_text(file: &mut Vec<u8>, text: &str) -> Option<()> {
+pub(super) fn push_text(file: &mut Vec<u8>, text: &str) -> Option<()> {
     push_length(file, text.len())?;
     file.extend(text.as_bytes());
     Some(())
 }
 
 /// A length as unsigned LEB128.
-fn push_length(file: &mut Vec<u8>, length: usize) -> Option<()> {
+pub(super) fn push_length(file: &mut Vec<u8>, length: usize) -> Option<()> {
     let mut rest = u32::try_from(length).ok()?;
     loop {
         let [low, ..] = (rest & 0x7f).to_le_bytes();

@@ -75,7 +75,52 @@ fn an_interface_has_its_nearest() {
             (
                 "wasi:cli/environment@0.4.0",
                 vec![function("get-arguments")],
+                Some("wasi:cli/environment@0.3.0"),
+            ),
+            (
+                "wasi:cli/environment@0.4.0",
+                vec![function("initial-cwd")],
                 Some("wasi:cli/environment@0.2.0"),
+            ),
+            (
+                "wasi:cli/environment@0.2.0-rc-2023-11-10",
+                vec![function("get-arguments")],
+                Some("wasi:cli/environment@0.2.0"),
+            ),
+            (
+                "wasi:cli/environment@0.1.0",
+                vec![function("get-arguments")],
+                Some("wasi:cli/environment@0.2.0"),
+            ),
+            (
+                "wasi:cli/environment@next",
+                vec![function("get-arguments")],
+                Some("wasi:cli/environment@0.2.0"),
+            ),
+            (
+                "wasi:http/types@0.4.0",
+                vec![resource("fields")],
+                Some("wasi:http/types@0.3.0"),
+            ),
+            (
+                "wasi:random/random@0.3.0-rc-2025-09-16",
+                vec![function("get-random-u64")],
+                Some("wasi:random/random@0.3.0"),
+            ),
+            (
+                "wasi:random/random@0.4.0",
+                vec![function("get-random-u64")],
+                Some("wasi:random/random@0.3.0"),
+            ),
+            (
+                "wasi:random/random@1.0.0",
+                vec![function("get-random-u64")],
+                Some("wasi:random/random@0.3.0"),
+            ),
+            (
+                "wasi:random/random@99999999999.0.0",
+                vec![function("get-random-u64")],
+                Some("wasi:random/random@0.2.0"),
             ),
             (
                 "wasi:cli/environment",
