@@ -3,6 +3,9 @@
 //! The page is rendered from what was seen. If it differs, the new page stands beside it as
 //! `docs/compatibility.md.new`: look at the difference, and move it over the old one if that is what is meant.
 
+mod renamed;
+mod versions;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -271,7 +274,7 @@ const SECRET: &str = "hunter2";
 /// What they are encrypted with.
 const KEY: &str = "0101010101010101010101010101010101010101010101010101010101010101";
 
-async fn ask(column: &Column) -> Answers {
+async fn ask(column: &Column, wasm: Bytes) -> Answers {
     let origin = Origin::answering(|_| ok("hello")).await;
     let spec = json!({
         "args": ["--loud", "a b"],
@@ -292,7 +295,6 @@ async fn ask(column: &Column) -> Answers {
     let json_type = [("content-type", "application/json")];
     let set = world.ask("PUT", "/v1/secrets/wheel", &json_type, value);
     set.await.expect(201);
-    let wasm = column.probe.wasm();
     let uploaded = world.upload_with("probe", &spec, &wasm).await;
     uploaded.expect(201);
     let function = world.get("/v1/functions/probe").await.expect(200);
@@ -463,17 +465,23 @@ async fn the_page_says_what_guests_find() {
     let mut page = String::from(HEAD);
     let mut seen = Vec::new();
     for column in &COLUMNS {
-        seen.push(ask(column).await);
+        seen.push(ask(column, column.probe.wasm()).await);
     }
     let titles = COLUMNS.map(|column| column.title);
     let _ = writeln!(page, "| | {} |", titles.join(" | "));
     let _ = writeln!(page, "|---{}|", "|---".repeat(COLUMNS.len()));
     let exports = COLUMNS.map(|column| column.exports);
     let _ = writeln!(page, "| exports | {} |", exports.join(" | "));
+    let mut columns = vec![Vec::new(); COLUMNS.len()];
     for (title, say) in ROWS {
         let cells: Vec<String> = seen.iter().map(say).collect();
         let _ = writeln!(page, "| {title} | {} |", cells.join(" | "));
+        for (column, cell) in columns.iter_mut().zip(cells) {
+            column.push(cell);
+        }
     }
+    page.push_str(BY_VERSION);
+    page.push_str(&versions::rows(&columns).await);
     page.push_str(VERSIONS);
     let world = World::new().await;
     for (what, wasm) in files() {
@@ -540,10 +548,21 @@ find stands here. Nothing in it is from memory.
 
 ";
 
-const VERSIONS: &str = "
+const BY_VERSION: &str = "
 Rust's standard library cannot carry an exit code through `wasi:cli/run@0.2`: every failure arrives as 1. A component that calls
 `exit-with-code` itself keeps its code, and so does every core command.
 
+## What it finds in each version
+
+The same guests with the version of all that they import and export of WASI 0.2 (or 0.3) replaced by each of these, and the name of an
+interface beside it. Each was asked all of the questions again. A core command is a program of `wasi_snapshot_preview1`; one of `wasi_unstable`,
+whose structures are others, is only deployed below.
+
+| | imports and exports | finds |
+|---|---|---|
+";
+
+const VERSIONS: &str = "
 ## Versions and interfaces
 
 What a deploy says of a file that imports or exports this:
