@@ -136,6 +136,7 @@ fn attempt(url: &str) -> Attempt {
         number: 2,
         max_attempts: 3,
         requeues: 0,
+        faults: 0,
         fence: Fence::new(1, 5),
         time_limit: Duration::from_secs(60),
         idempotency_key: None,

@@ -26,6 +26,8 @@ pub struct Attempt {
     pub max_attempts: u32,
     /// How often the execution was put back without spending one.
     pub requeues: u32,
+    /// How often something else than the function has ended an attempt of it: we, or another call in its instance.
+    pub faults: u32,
     /// The claim; `X-Dispatch-Attempt` for a service behind a URL.
     pub fence: Fence,
     /// Real time for this attempt: the lesser of the spec's limit and what is left to a synchronous caller.

@@ -868,6 +868,7 @@ fn attempt(prepared: &Prepared, time_limit: Duration) -> Attempt {
         number: 1,
         max_attempts: 1,
         requeues: 0,
+        faults: 0,
         fence: Fence::new(1, 1),
         time_limit,
         idempotency_key: None,

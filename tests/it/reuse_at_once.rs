@@ -231,6 +231,31 @@ async fn a_queued_call_that_another_one_ended_runs_again_and_it_costs_no_attempt
 }
 
 #[tokio::test]
+async fn a_queued_call_that_others_ended_twice_has_an_instance_for_itself() {
+    let spec = json!({
+        "reuse": {"maxConcurrent": 4}, "maxRetries": 0, "timeoutMs": 1500,
+        "invokePath": "/meet?of=2&then=doze",
+    });
+    let world = shared("twice", spec).await;
+    let id = world.enqueue("twice", json!(1)).await;
+    for _ in 0..2 {
+        let failed = got(&world, "/fn/twice/meet?of=2&then=panic").await;
+        assert_eq!(failed.status, 502);
+        within("its return", world.reached(&id, "queued")).await;
+        world.plane.advance(std::time::Duration::from_secs(60));
+    }
+    // It meets nobody there, and nobody it.
+    let failed = got(&world, "/fn/twice/meet?of=2&then=panic").await;
+    assert_eq!(failed.status, 504);
+    let execution = world.ended(&id).await;
+    assert_eq!(
+        (&execution["attempts"], &execution["faults"]),
+        (&json!(1), &json!(2)),
+        "{execution}"
+    );
+}
+
+#[tokio::test]
 async fn a_call_whose_time_is_over_leaves_the_others_alone() {
     let spec = json!({"reuse": {"maxConcurrent": 4}, "timeoutMs": 600});
     let world = shared("late", spec).await;

@@ -27,6 +27,9 @@ use crate::runtime::web::{self, Conversation};
 /// A ticket that a task of its own can hold.
 type OwnTicket = Ticket<Arc<Shelf<Warm>>, Warm>;
 
+/// From this many faults on an execution has an instance for itself.
+const FAULTS_ALONE: u32 = 2;
+
 /// An instance that is there or is to be made.
 struct Opening {
     ticket: OwnTicket,
@@ -34,8 +37,12 @@ struct Opening {
 }
 
 impl Runtime {
-    /// Whether this attempt may share an instance with others.
+    /// Whether this attempt may share an instance with others. One whose execution has lost attempts that way before may
+    /// not, so that no number of others who trap can use up its faults.
     pub(in crate::runtime) fn may_share(&self, reuse: Reuse, attempt: &Attempt) -> bool {
+        if attempt.faults >= FAULTS_ALONE {
+            return false;
+        }
         let is_of_shape = match &attempt.version.code {
             Code::Wasm { shape, .. } => *shape == Shape::Http03,
             Code::Echo | Code::Endpoint { .. } => false,

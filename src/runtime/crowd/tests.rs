@@ -44,6 +44,7 @@ fn attempt(version: &Arc<Version>, secret: Option<&str>) -> Attempt {
         number: 1,
         max_attempts: 1,
         requeues: 0,
+        faults: 0,
         fence: Fence::new(1, 1),
         time_limit: Duration::from_secs(1),
         idempotency_key: None,

@@ -143,6 +143,7 @@ fn attempt(change: impl FnOnce(&mut VersionSpec)) -> Attempt {
         number: 1,
         max_attempts: 3,
         requeues: 0,
+        faults: 0,
         fence: Fence::new(1, 1),
         time_limit: LONG,
         idempotency_key: None,
