@@ -405,8 +405,8 @@ async fn every_import_of_another_type_is_named_beside_what_is_missing() {
         "wasi:clocks/monotonic-clock@0.2.5#resolution (provided with another type)",
         "wasi:cli/environment@0.2.0#get-env",
         "wasi:cli/environment@0.2.0#get-environment (provided with another type)",
-        "log (a function outside any interface)",
         "wasi:random/random@0.2.0#get-random-u64 (provided with another type)",
+        "log (a function outside any interface)",
     ];
     for (wat, expected) in [
         (wat.to_owned(), &core[..]),

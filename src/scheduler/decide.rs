@@ -75,6 +75,10 @@ pub(super) enum Decided {
     NotLive,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and is gone before anything is waited for"
+)]
 enum Judged {
     Answer(Decided),
     Applied(Delivery),

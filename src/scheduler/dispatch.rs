@@ -4,6 +4,7 @@
 //! happens in between: an answer, a panic, a stop.
 
 mod guard;
+mod status;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -14,17 +15,18 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::poll_immediate;
 use guard::DispatchGuard;
+use status::status_of;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::decide::{Change, Decided, Release};
+use super::decide::{Change, Release};
 use super::output::classify;
 use super::queue::{Class, Lane};
 use super::runner::class_of;
 use super::state::{ClaimLog, Home, Live, Removed, Run, Settling, State};
 use super::{CallError, Finalized, Scheduler};
-use crate::execution::{Attempt, ClaimWhen, Event, Outcome, Ran, Rejected, Status, step};
+use crate::execution::{Attempt, ClaimWhen, Event, Outcome, Ran, Rejected, step};
 use crate::model::{ExecutionId, Failure, Fence, FunctionName, Timestamp, Version};
 use crate::observe::FunctionMetrics;
 use crate::runtime::Exchange;
@@ -447,46 +449,6 @@ impl Scheduler {
         }
         Event::of_outcome(claimed.fence, outcome)
     }
-
-    pub(super) async fn finalized(
-        &self,
-        id: ExecutionId,
-        decided: Result<Decided, CallError>,
-    ) -> Finalized {
-        let status = match status_of(id, decided) {
-            Some(status) => status,
-            None => self.status_otherwise(id).await,
-        };
-        Finalized {
-            execution_id: id,
-            status,
-        }
-    }
-
-    /// How an execution stands whose outcome was not taken: it ended another way meanwhile.
-    async fn status_otherwise(&self, id: ExecutionId) -> Status {
-        match self.execution(id).await {
-            Ok(Some(record)) => record.execution.status(),
-            // Nobody knows it any more: it lived in memory, and a stop has let it go.
-            Ok(None) => Status::Cancelled,
-            Err(_) => Status::Running,
-        }
-    }
-}
-
-/// How an execution stands after a decision, if it was taken.
-fn status_of(id: ExecutionId, decided: Result<Decided, CallError>) -> Option<Status> {
-    match decided {
-        Ok(Decided::Done(record)) => return Some(record.execution.status()),
-        Ok(Decided::Rejected(reason)) => {
-            tracing::debug!(execution.id = %id, %reason, "an outcome came too late");
-        }
-        Ok(Decided::NotLive) => {}
-        Err(error) => {
-            tracing::error!(execution.id = %id, %error, "an outcome could not be recorded");
-        }
-    }
-    None
 }
 
 /// A dispatch on its way.

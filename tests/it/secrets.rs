@@ -376,7 +376,18 @@ fn the_command_line_sets_secrets_and_shows_only_their_names() {
 
     // Without one it serves, and what needs no secret works.
     let server = Server::start(&data, &[]);
-    // Whoever asks a function that does is told neither which nor how the server is set up.
+    tells_nobody_which_secret_it_lacks(&server);
+    server.run(&["functions", "rm", "env"]).code(0);
+    server.run(&["secrets", "rm", "api-key"]).code(0);
+    drop(server);
+    let server = Server::start(&data, &["--secrets-key-file", &other]);
+    server
+        .run(&["secrets", "set", "api-key", &format!("@{value}")])
+        .code(0);
+}
+
+/// Whoever asks a function that needs a secret is told neither which nor how the server is set up.
+fn tells_nobody_which_secret_it_lacks(server: &Server) {
     let answer = server.answer("/fn/env");
     assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
     assert!(answer.contains("\"SECRET_UNAVAILABLE\""), "{answer}");
@@ -390,13 +401,6 @@ fn the_command_line_sets_secrets_and_shows_only_their_names() {
         execution.contains("the secret api-key cannot be read"),
         "{execution}"
     );
-    server.run(&["functions", "rm", "env"]).code(0);
-    server.run(&["secrets", "rm", "api-key"]).code(0);
-    drop(server);
-    let server = Server::start(&data, &["--secrets-key-file", &other]);
-    server
-        .run(&["secrets", "set", "api-key", &format!("@{value}")])
-        .code(0);
 }
 
 fn anything_has(folder: &std::path::Path, text: &[u8]) -> bool {

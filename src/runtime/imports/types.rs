@@ -348,11 +348,10 @@ impl<'a> Reading<'a> {
         let mut entries = Vec::new();
         for_each(body, |alias: ComponentAlias<'a>, bytes| {
             let is_type = match alias {
-                ComponentAlias::InstanceExport { kind, .. }
-                    if kind == ComponentExternalKind::Func =>
-                {
-                    return Some(());
-                }
+                ComponentAlias::InstanceExport {
+                    kind: ComponentExternalKind::Func,
+                    ..
+                } => return Some(()),
                 ComponentAlias::InstanceExport { kind, .. } => kind == ComponentExternalKind::Type,
                 ComponentAlias::Outer { kind, .. } => kind == ComponentOuterAliasKind::Type,
                 ComponentAlias::CoreInstanceExport { .. } => return None,
