@@ -22,7 +22,7 @@ const DEPLOYERS: u32 = 32;
 const STARTS: usize = 5;
 /// What the start until the first answer may take, for any number of functions up to 10,000.
 const FIRST_ANSWER_MAX: Duration = Duration::from_secs(1);
-/// What may be resident once 10,000 functions of 500 different codes are there.
+/// What may be resident at rest with 10,000 functions of 500 different codes.
 const RESIDENT_MB_MAX: f64 = 150.0;
 /// Time that a server is left alone before its memory is read.
 const REST: Duration = Duration::from_secs(3);
@@ -105,9 +105,14 @@ pub(crate) async fn measure(
 /// Memory at rest, and once every function has been called.
 async fn at_work(server: &Server, functions: u32, different: u32) -> Result<Vec<Row>> {
     tokio::time::sleep(REST).await;
+    let resident_mb = machine::resident_mb(server.pid())?;
     let mut rows = vec![row(
         format!("resident at rest, {functions} functions"),
-        resident(server)?,
+        format!(
+            "{}: {}",
+            megabytes(resident_mb),
+            verdict(resident_mb <= RESIDENT_MB_MAX, "at most 150 MB")
+        ),
     )];
     let mut client = Client::new(server.address).await?;
     let call = payload::call();
@@ -116,7 +121,7 @@ async fn at_work(server: &Server, functions: u32, different: u32) -> Result<Vec<
     }
     rows.push(row(
         format!("resident once each of the {different} different ones was called"),
-        resident(server)?,
+        megabytes(machine::resident_mb(server.pid())?),
     ));
     for number in different..functions {
         client.invoke(&name(number), &call).await?;
@@ -139,12 +144,6 @@ async fn at_work(server: &Server, functions: u32, different: u32) -> Result<Vec<
     );
     rows.push(row("listing all functions", seconds(began)));
     Ok(rows)
-}
-
-fn resident(server: &Server) -> Result<String> {
-    let resident_mb = machine::resident_mb(server.pid())?;
-    let verdict = verdict(resident_mb <= RESIDENT_MB_MAX, "at most 150 MB");
-    Ok(format!("{}: {verdict}", megabytes(resident_mb)))
 }
 
 fn verdict(is_met: bool, bound: &str) -> String {
