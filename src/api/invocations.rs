@@ -9,7 +9,7 @@
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
 
@@ -29,11 +29,11 @@ pub(super) async fn verb(
     let (name, verb) = segment.function_verb()?;
     match verb {
         FunctionVerb::Invoke => {
-            let unread = Unread::waited(&state, name, request)?;
+            let unread = Unread::of(&state, name, request, CallHeaders::parse)?;
             invoke(&state, unread).await
         }
         FunctionVerb::Enqueue => {
-            let unread = Unread::queued(&state, name, request)?;
+            let unread = Unread::of(&state, name, request, CallHeaders::parse_unwaited)?;
             enqueue(&state, unread).await
         }
         FunctionVerb::Rollback => functions::rollback(&state, &name, request).await,
@@ -50,41 +50,19 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    /// A call that is waited for.
+    /// A call whose headers are read by `headers`: which there may be depends on whether it is waited for.
     ///
     /// # Errors
     /// Its headers say something that is not so, or it is not JSON, or too large.
-    pub(super) fn waited(
+    pub(super) fn of(
         state: &State,
         function: FunctionName,
         request: Request,
-    ) -> Result<Self, Error> {
-        let headers = CallHeaders::parse(request.headers())?;
-        Self::of(state, function, headers, request)
-    }
-
-    /// A call that is queued.
-    ///
-    /// # Errors
-    /// The same.
-    pub(super) fn queued(
-        state: &State,
-        function: FunctionName,
-        request: Request,
-    ) -> Result<Self, Error> {
-        let headers = CallHeaders::parse_unwaited(request.headers())?;
-        Self::of(state, function, headers, request)
-    }
-
-    fn of(
-        state: &State,
-        function: FunctionName,
-        headers: CallHeaders,
-        request: Request,
+        headers: fn(&HeaderMap) -> Result<CallHeaders, Error>,
     ) -> Result<Self, Error> {
         Ok(Self {
             function,
-            headers,
+            headers: headers(request.headers())?,
             body: guard::Unread::json(request, &state.options, &state.bodies)?,
         })
     }

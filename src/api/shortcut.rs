@@ -14,6 +14,7 @@ use futures_util::future::{BoxFuture, Either};
 use tower::Service;
 
 use super::error::Error;
+use super::wire::CallHeaders;
 use super::{State, invocations, segment};
 use crate::model::FunctionName;
 
@@ -54,11 +55,12 @@ where
         let state = Arc::clone(&self.state);
         let answering = match verb {
             Verb::Invoke => {
-                let call = invocations::Unread::waited(&state, name, request);
+                let call = invocations::Unread::of(&state, name, request, CallHeaders::parse);
                 answered(async move { invocations::invoke(&state, call?).await })
             }
             Verb::Enqueue => {
-                let call = invocations::Unread::queued(&state, name, request);
+                let call =
+                    invocations::Unread::of(&state, name, request, CallHeaders::parse_unwaited);
                 answered(async move { invocations::enqueue(&state, call?).await })
             }
         };
