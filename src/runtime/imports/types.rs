@@ -22,8 +22,8 @@ use crate::runtime::host::Ctx;
 const TRIES_MAX: u32 = 1000;
 /// Larger type sections of core modules are not looked into: no program has one.
 const CORE_TYPES_BYTES_MAX: usize = 16_384;
-/// Imports of a core module that are looked at, at most.
-const CORE_IMPORTS_MAX: usize = 10_000;
+/// Imports of a core module that are looked at, at most: each is a module of its own, with all types of the file.
+const CORE_IMPORTS_MAX: usize = 1000;
 
 /// Sections of a component and of a core module, by the numbers that they have in a file.
 const ALIASES: u8 = 6;
